@@ -1,0 +1,57 @@
+"""URIs, settings and transport for Exasol BucketFS.
+
+Importing this package is cheap: names are loaded when they are first used, because every UDF
+process pays for its imports.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow_bucketfs_core.errors import BucketFSError
+    from mlflow_bucketfs_core.mounted import (
+        load_model_with_fallback,
+        local_path_or_uri,
+        mounted_path,
+        udf_path,
+    )
+    from mlflow_bucketfs_core.settings import ConnectionSettings
+    from mlflow_bucketfs_core.transport import Bucket
+    from mlflow_bucketfs_core.uri import BucketFSUri
+
+__all__ = [
+    "Bucket",
+    "BucketFSError",
+    "BucketFSUri",
+    "ConnectionSettings",
+    "load_model_with_fallback",
+    "local_path_or_uri",
+    "mounted_path",
+    "udf_path",
+]
+
+_MODULES = {
+    "Bucket": "transport",
+    "BucketFSError": "errors",
+    "BucketFSUri": "uri",
+    "ConnectionSettings": "settings",
+    "load_model_with_fallback": "mounted",
+    "local_path_or_uri": "mounted",
+    "mounted_path": "mounted",
+    "udf_path": "mounted",
+}
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 -- 10 ms that nobody needs
+
+        return version("mlflow-bucketfs-core")
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,69 @@
+"""A bucket as exasol-bucketfs sees one, so that Exasol's tools run on our transport.
+
+This module imports exasol-bucketfs, which takes half a second: import it only when asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import exasol.bucketfs as bfs
+
+from mlflow_bucketfs_core.mounted import bucket_udf_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+    from mlflow_bucketfs_core.transport import Bucket
+
+
+def bucket_path(bucket: Bucket, key: str) -> bfs.path.BucketPath:
+    """Return ``key`` as a path of exasol-bucketfs; see :meth:`Bucket.as_path`."""
+    return bfs.path.BucketPath(key, BucketView(bucket))
+
+
+@dataclass(frozen=True)
+class BucketView:
+    """The protocol ``exasol.bucketfs.BucketLike`` on a :class:`Bucket`.
+
+    Errors are this package's; they are the built-in ones as well.
+
+    Attributes:
+        bucket: what does the work.
+    """
+
+    bucket: Bucket
+
+    @property
+    def name(self) -> str:
+        """Name of the bucket."""
+        return self.bucket.uri.bucket
+
+    @property
+    def udf_path(self) -> str:
+        """Directory of the bucket as a UDF sees it."""
+        return bucket_udf_path(self.bucket.uri)
+
+    @property
+    def files(self) -> Iterable[str]:
+        """All keys of the bucket."""
+        return self.bucket.keys()
+
+    def delete(self, path: str) -> None:
+        """Delete an object; none is no error."""
+        self.bucket.delete(path)
+
+    def upload(self, path: str, data: bytes | bytearray | memoryview | BinaryIO) -> None:
+        """Upload bytes, or a binary file from its current position."""
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            self.bucket.upload_bytes(path, bytes(data))
+        else:
+            self.bucket.upload_fileobj(path, data)
+
+    def download(self, path: str, chunk_size: int = 8192) -> Iterator[bytes]:
+        """Yield an object's content in pieces of at most ``chunk_size`` bytes."""
+        for block in self.bucket.iter_content(path):
+            for start in range(0, len(block), chunk_size):
+                yield block[start : start + chunk_size]

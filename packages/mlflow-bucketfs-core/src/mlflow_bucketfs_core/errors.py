@@ -1,0 +1,104 @@
+"""What can go wrong, each case as an exception of its own that is also the built-in one.
+
+.. code-block:: text
+
+    BucketFSError
+    ├── InvalidUriError            ValueError          a URI that cannot name a place in BucketFS
+    ├── InvalidKeyError            ValueError          a path that cannot be a key
+    ├── ConfigurationError         ValueError          an environment variable with a bad value
+    ├── HostNotAllowedError        PermissionError     a host outside EXA_BUCKETFS_ALLOWED_HOSTS
+    ├── MissingCredentialsError    PermissionError     a write without a password
+    ├── AuthenticationError        PermissionError     401
+    ├── AccessDeniedError          PermissionError     403
+    ├── ObjectNotFoundError        FileNotFoundError   404 of an object
+    ├── BucketNotFoundError        FileNotFoundError   404 of a bucket
+    ├── PathBlockedError           NotADirectoryError  the file ``d`` in the way of ``d/x``
+    └── TransferError              OSError
+        ├── TransferTimeoutError   TimeoutError        the server stopped answering
+        ├── ServerUnavailableError ConnectionError     refused, reset, unknown host, 5xx
+        ├── TlsError               ConnectionError     certificate or handshake
+        ├── LockedError                                423, shortly after a deletion
+        ├── RateLimitedError                           429
+        ├── IncompleteTransferError                    fewer bytes than announced
+        └── UnexpectedResponseError                    any other answer, redirects among them
+
+A message says what failed, where, the likely cause and the remedy, and never contains a password.
+"""
+
+from __future__ import annotations
+
+
+class BucketFSError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class InvalidUriError(BucketFSError, ValueError):
+    """A URI that cannot name a place in BucketFS."""
+
+
+class InvalidKeyError(BucketFSError, ValueError):
+    """A path that cannot be the key of an object."""
+
+
+class ConfigurationError(BucketFSError, ValueError):
+    """An environment variable holds a value that cannot be used."""
+
+
+class HostNotAllowedError(BucketFSError, PermissionError):
+    """The URI names a host that this process must not send its password to."""
+
+
+class MissingCredentialsError(BucketFSError, PermissionError):
+    """The operation needs a password and none is set."""
+
+
+class AuthenticationError(BucketFSError, PermissionError):
+    """BucketFS wants to know who is asking (401)."""
+
+
+class AccessDeniedError(BucketFSError, PermissionError):
+    """BucketFS refused the password (403)."""
+
+
+class ObjectNotFoundError(BucketFSError, FileNotFoundError):
+    """No object has this key."""
+
+
+class BucketNotFoundError(BucketFSError, FileNotFoundError):
+    """The service has no bucket of this name."""
+
+
+class PathBlockedError(BucketFSError, NotADirectoryError):
+    """A file stands where the key needs a folder; BucketFS would lose the upload silently."""
+
+
+class TransferError(BucketFSError, OSError):
+    """A request or the transfer of its body failed."""
+
+
+class TransferTimeoutError(TransferError, TimeoutError):
+    """BucketFS did not answer, or stopped sending, for too long."""
+
+
+class ServerUnavailableError(TransferError, ConnectionError):
+    """No connection, a lost connection, or an answer of the 5xx family."""
+
+
+class TlsError(TransferError, ConnectionError):
+    """The TLS handshake failed or the certificate was refused."""
+
+
+class LockedError(TransferError):
+    """The path is locked (423): BucketFS does so for 10 to 30 seconds after a deletion."""
+
+
+class RateLimitedError(TransferError):
+    """BucketFS, or a proxy before it, asks for fewer requests (429)."""
+
+
+class IncompleteTransferError(TransferError):
+    """The number of bytes moved differs from the number announced."""
+
+
+class UnexpectedResponseError(TransferError):
+    """An answer that BucketFS does not give: a redirect, a proxy's page, another service."""

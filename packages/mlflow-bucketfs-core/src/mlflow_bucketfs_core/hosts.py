@@ -1,0 +1,83 @@
+"""``host[:port]`` lists, and the question whether a URI's host is on one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_bucketfs_core.errors import ConfigurationError, HostNotAllowedError, InvalidUriError
+from mlflow_bucketfs_core.uri import BucketFSUri
+
+
+@dataclass(frozen=True)
+class HostRule:
+    """One entry of a host list.
+
+    Attributes:
+        host: name or address in lower case, IPv6 without brackets.
+        port: the port meant; ``None`` means BucketFS's own, 2580 for HTTP and 2581 for HTTPS.
+    """
+
+    host: str
+    port: int | None = None
+
+    def matches(self, uri: BucketFSUri) -> bool:
+        """Tell whether the URI leads to this host and port."""
+        own = BucketFSUri.parse(f"{uri.scheme}://{self}")
+        return (own.host, own.port) == (uri.host, uri.port)
+
+    def __str__(self) -> str:
+        """Format the entry as it is written in the list."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+
+def parse_host_list(text: str, *, variable: str) -> tuple[HostRule, ...]:
+    """Parse a comma-separated list of ``host[:port]``.
+
+    Args:
+        text: the list; blanks around the entries do not matter.
+        variable: name of the environment variable, for the error.
+
+    Raises:
+        ConfigurationError: an entry is not ``host[:port]``.
+    """
+    return tuple(_parse_rule(entry.strip(), variable) for entry in text.split(",") if entry.strip())
+
+
+def _parse_rule(entry: str, variable: str) -> HostRule:
+    try:
+        # The URI's own parser, so that both sides agree on what a host is.
+        uri = BucketFSUri.parse(f"exa+bfs://{entry}")
+    except InvalidUriError as error:
+        raise ConfigurationError(
+            f"{variable} contains {entry!r}, which is not host[:port]. "
+            "Separate entries by commas, for example: db.example.com:2581,10.0.0.11:2580"
+        ) from error
+    if uri.service:
+        raise ConfigurationError(
+            f"{variable} contains {entry!r}; it takes host[:port] only, without a path."
+        )
+    has_port = entry.rpartition("]")[2].rpartition(":")[1] == ":"
+    return HostRule(uri.host, uri.port if has_port else None)
+
+
+def any_rule_matches(rules: tuple[HostRule, ...], uri: BucketFSUri) -> bool:
+    """Tell whether one of the rules names the URI's host and port."""
+    return any(rule.matches(uri) for rule in rules)
+
+
+def check_host_allowed(rules: tuple[HostRule, ...] | None, uri: BucketFSUri) -> None:
+    """Return if the URI's host may receive the password.
+
+    Args:
+        rules: the hosts that may; ``None`` if there is no such list.
+        uri: where the password would go.
+
+    Raises:
+        HostNotAllowedError: no rule matches.
+    """
+    if rules is not None and not any_rule_matches(rules, uri):
+        raise HostNotAllowedError(
+            f"Refused to connect to {uri.authority}: it is not one of the hosts that may receive "
+            f"the password. If it should be, add {uri.authority} to EXA_BUCKETFS_ALLOWED_HOSTS."
+        )

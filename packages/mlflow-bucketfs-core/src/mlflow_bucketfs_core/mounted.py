@@ -1,0 +1,109 @@
+"""Buckets as UDFs see them: directories below ``/buckets``, read-only, without HTTP."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlflow_bucketfs_core.hosts import any_rule_matches
+from mlflow_bucketfs_core.keys import strip_archive_suffix
+from mlflow_bucketfs_core.settings import DEFAULT_MOUNT_ROOT, ConnectionSettings
+from mlflow_bucketfs_core.uri import BucketFSUri, is_bucketfs_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_logger = logging.getLogger(__name__)
+_Model = TypeVar("_Model")
+
+
+def bucket_udf_path(uri: BucketFSUri, mount_root: str = DEFAULT_MOUNT_ROOT) -> str:
+    """Return the directory under which UDFs see the URI's bucket.
+
+    Raises:
+        InvalidUriError: the URI names no bucket.
+    """
+    uri.require_bucket()
+    return "/".join((mount_root.rstrip("/"), uri.service, uri.bucket))
+
+
+def udf_path(uri: BucketFSUri | str) -> str:
+    """Return the path under which UDFs see what the URI names; it need not exist.
+
+    BucketFS unpacks archives for UDFs, so ``…/m.tar.gz`` is seen as the directory ``…/m``.
+
+    Args:
+        uri: a BucketFS URI.
+
+    Raises:
+        InvalidUriError: not a BucketFS URI, or one without a bucket.
+    """
+    parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
+    return _path_below(DEFAULT_MOUNT_ROOT, parsed)
+
+
+def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = None) -> str | None:
+    """Return the path under which this process sees what the URI names, if it exists.
+
+    Args:
+        uri: a BucketFS URI.
+        settings: ``mount_root`` and ``mount_hosts``; from the environment if ``None``.
+
+    Returns:
+        An existing path below the mount root, or ``None``.
+
+    Raises:
+        InvalidUriError: not a BucketFS URI, or one without a bucket.
+        ConfigurationError: an environment variable has a bad value.
+    """
+    parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
+    settings = ConnectionSettings.from_env() if settings is None else settings
+    if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, parsed):
+        return None
+    path = _path_below(settings.mount_root, parsed)
+    return path if Path(path).exists() else None
+
+
+def local_path_or_uri(uri: str) -> str:
+    """Return the mounted path of a BucketFS URI if there is one, else the argument itself.
+
+    Args:
+        uri: any URI; those of other schemes pass through.
+
+    Raises:
+        InvalidUriError: a BucketFS scheme with a malformed rest.
+    """
+    if not is_bucketfs_uri(uri):
+        return uri
+    return mounted_path(uri) or uri
+
+
+def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwargs: Any) -> _Model:
+    """Load a model from the mount, and over HTTP if that fails.
+
+    Args:
+        uri: any URI that ``load_func`` takes.
+        load_func: for example ``mlflow.sklearn.load_model``; called with a path or URI.
+        kwargs: passed on to ``load_func``.
+
+    Returns:
+        What ``load_func`` returns.
+
+    Raises:
+        Exception: what ``load_func`` raises over HTTP, with the failure on the mount, if there
+            was one, as its context.
+    """
+    path = local_path_or_uri(uri)
+    if path == uri:
+        return load_func(uri, **kwargs)
+    try:
+        return load_func(path, **kwargs)
+    except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
+        _logger.warning("Cannot load %s from %s, trying HTTP: %r", uri, path, error)
+        return load_func(uri, **kwargs)
+
+
+def _path_below(mount_root: str, uri: BucketFSUri) -> str:
+    directory = bucket_udf_path(uri, mount_root)
+    return f"{directory}/{strip_archive_suffix(uri.path)}" if uri.path else directory

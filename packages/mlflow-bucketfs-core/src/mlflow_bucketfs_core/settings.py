@@ -1,0 +1,186 @@
+"""What the environment says about connections, validated once and kept as one frozen value."""
+
+from __future__ import annotations
+
+import math
+import os
+import string
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from mlflow_bucketfs_core.errors import ConfigurationError
+from mlflow_bucketfs_core.hosts import HostRule, parse_host_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_Value = TypeVar("_Value")
+
+_BOOLEANS = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
+_SHA256_HEX_DIGITS = 64
+DEFAULT_MOUNT_ROOT = "/buckets"
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """How to reach BucketFS and where it is mounted.
+
+    Attributes:
+        user: ``w`` may read and write, ``r`` only read.
+        password: never part of ``repr``; ``None`` if the variable is unset or empty.
+        verify_tls: whether certificates are verified.
+        ca_bundle: file or directory with the certificates to trust; ``None`` for the system's.
+        tls_hostname: name to expect in the certificate instead of the URI's host.
+        cert_fingerprint: SHA-256 of the one certificate to accept, 64 lower-case hex digits.
+        allowed_hosts: hosts that may receive the password; ``None`` if the list is unset.
+        max_workers: files transferred at the same time.
+        mount_root: where UDFs see BucketFS.
+        mount_root_is_explicit: whether the environment names ``mount_root``.
+        mount_fallback_http: whether HTTP may serve what a mounted bucket lacks.
+        mount_hosts: hosts whose buckets are looked up on the mount; ``None`` for all.
+        max_retries: further tries after the first one.
+        backoff_factor: seconds, doubled with every try (see ``urllib3.util.Retry``).
+        backoff_jitter: greatest number of seconds added at random to a wait.
+        transfer_timeout_s: seconds without any progress after which a transfer is given up;
+            ``None`` for the default, which grows with an upload's size; infinity for never.
+    """
+
+    user: str = "w"
+    password: str | None = field(default=None, repr=False)
+    verify_tls: bool = True
+    ca_bundle: str | None = None
+    tls_hostname: str | None = None
+    cert_fingerprint: str | None = None
+    allowed_hosts: tuple[HostRule, ...] | None = None
+    max_workers: int = 16
+    mount_root: str = DEFAULT_MOUNT_ROOT
+    mount_root_is_explicit: bool = False
+    mount_fallback_http: bool = False
+    mount_hosts: tuple[HostRule, ...] | None = None
+    max_retries: int = 7
+    backoff_factor: float = 2.0
+    backoff_jitter: float = 1.0
+    transfer_timeout_s: float | None = None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> ConnectionSettings:
+        """Read the settings from environment variables.
+
+        An empty variable counts as unset. The table of variables is in the README.
+
+        Args:
+            environ: the variables; ``os.environ`` if ``None``.
+
+        Raises:
+            ConfigurationError: a variable has a value that cannot be used; the message names
+                the variable and what it accepts.
+        """
+        env = os.environ if environ is None else environ
+
+        def read(name: str, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
+            text = env.get(name, "")
+            return convert(text, name) if text.strip() else default
+
+        def hosts(name: str) -> tuple[HostRule, ...] | None:
+            text = env.get(name, "")
+            return parse_host_list(text, variable=name) if text.strip() else None
+
+        return cls(
+            user=read("EXA_BUCKETFS_USER", _user, "w"),
+            # neither stripped nor converted: blanks can be part of a password
+            password=env.get("EXA_BUCKETFS_PASSWORD") or None,
+            verify_tls=read("EXA_SSL_CERT_VALIDATION", _boolean, default=True),
+            ca_bundle=read("EXA_BUCKETFS_CA_BUNDLE", _text, None),
+            tls_hostname=read("EXA_BUCKETFS_TLS_HOSTNAME", _text, None),
+            cert_fingerprint=read("EXA_BUCKETFS_CERT_FINGERPRINT", _fingerprint, None),
+            allowed_hosts=hosts("EXA_BUCKETFS_ALLOWED_HOSTS"),
+            max_workers=read("EXA_BUCKETFS_MAX_WORKERS", _count_from_one, 16),
+            mount_root=read("EXA_BUCKETFS_MOUNT_ROOT", _absolute_path, DEFAULT_MOUNT_ROOT),
+            mount_root_is_explicit=bool(env.get("EXA_BUCKETFS_MOUNT_ROOT", "").strip()),
+            mount_fallback_http=read("EXA_BUCKETFS_MOUNT_FALLBACK", _fallback, default=False),
+            mount_hosts=hosts("EXA_BUCKETFS_MOUNT_HOSTS"),
+            max_retries=read("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _count_from_zero, 7),
+            backoff_factor=read("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", _seconds, 2.0),
+            backoff_jitter=read("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", _seconds, 1.0),
+            transfer_timeout_s=read("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", _timeout, None),
+        )
+
+
+def _refuse(name: str, text: str, accepted: str) -> ConfigurationError:
+    return ConfigurationError(f"{name}={text!r} cannot be used: it takes {accepted}.")
+
+
+def _text(text: str, name: str) -> str | None:
+    del name
+    return text.strip()
+
+
+def _user(text: str, name: str) -> str:
+    if ":" in text or not text.isprintable():
+        raise _refuse(name, text, "a user name without ':', usually w or r")
+    return text.strip()
+
+
+def _boolean(text: str, name: str) -> bool:
+    try:
+        return _BOOLEANS[text.strip().lower()]
+    except KeyError:
+        raise _refuse(name, text, "yes, y, true, no, n or false") from None
+
+
+def _fallback(text: str, name: str) -> bool:
+    try:
+        return {"off": False, "http": True}[text.strip().lower()]
+    except KeyError:
+        raise _refuse(name, text, "off or http") from None
+
+
+def _fingerprint(text: str, name: str) -> str | None:
+    digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
+    if len(digits) != _SHA256_HEX_DIGITS or not set(digits) <= set(string.hexdigits):
+        raise _refuse(name, text, "the SHA-256 fingerprint of the certificate, 64 hex digits")
+    return digits
+
+
+def _absolute_path(text: str, name: str) -> str:
+    if not text.startswith("/"):
+        raise _refuse(name, text, f"an absolute path, by default {DEFAULT_MOUNT_ROOT}")
+    return text.rstrip("/") or "/"
+
+
+def _count(text: str, name: str, *, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise _refuse(name, text, f"a whole number from {least} on")
+    return value
+
+
+def _count_from_zero(text: str, name: str) -> int:
+    return _count(text, name, least=0)
+
+
+def _count_from_one(text: str, name: str) -> int:
+    return _count(text, name, least=1)
+
+
+def _seconds(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise _refuse(name, text, "a number of seconds from 0 on")
+    return value
+
+
+def _timeout(text: str, name: str) -> float | None:
+    # -1 means "no limit" in MLflow's own stores (GCS, Azure)
+    if text.strip() == "-1":
+        return math.inf
+    value = _seconds(text, name)
+    if value == 0:
+        raise _refuse(name, text, "a number of seconds above 0, or -1 for no limit")
+    return value

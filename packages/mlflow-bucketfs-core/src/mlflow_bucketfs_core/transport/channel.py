@@ -1,0 +1,124 @@
+"""Operations on one bucket, each retried as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlflow_bucketfs_core.errors import InvalidKeyError, MissingCredentialsError
+from mlflow_bucketfs_core.keys import normalize_key, quote_key
+from mlflow_bucketfs_core.transport.exchange import exchange
+from mlflow_bucketfs_core.transport.failures import Operation, TransientFailure
+from mlflow_bucketfs_core.transport.retrying import RetryLoop
+from mlflow_bucketfs_core.transport.sessions import PooledSession, shared_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    import requests
+
+    from mlflow_bucketfs_core.settings import ConnectionSettings
+    from mlflow_bucketfs_core.uri import BucketFSUri
+
+_Result = TypeVar("_Result")
+
+
+class Channel:
+    """What all operations of a bucket have in common.
+
+    Args:
+        uri: the bucket's root.
+        settings: credentials, timeouts, retries.
+    """
+
+    def __init__(self, uri: BucketFSUri, settings: ConnectionSettings) -> None:
+        self.uri = uri
+        self.settings = settings
+        self._root_url = f"{uri.endpoint}/{quote_key(uri.bucket)}"
+
+    def session(self) -> PooledSession:
+        """Return this process's session; ask anew for every operation, because of forks."""
+        return shared_session(self.uri.endpoint, self.settings)
+
+    def operation(self, verb: str, key: str) -> Operation:
+        """Say what is about to be done to an object.
+
+        Raises:
+            InvalidKeyError: the key cannot be one, or is empty.
+        """
+        normalized = normalize_key(key)
+        if not normalized:
+            raise InvalidKeyError(f"Cannot {verb} {self.uri}: the key of an object is missing.")
+        return Operation(verb, self.uri.joinpath(normalized))
+
+    def write_operation(self, verb: str, key: str) -> Operation:
+        """Say what is about to be written.
+
+        Raises:
+            MissingCredentialsError: no password is set.
+            InvalidKeyError: see :meth:`operation`.
+        """
+        operation = self.operation(verb, key)
+        self.require_password(verb)
+        return operation
+
+    def require_password(self, verb: str) -> None:
+        """Return if there is a password.
+
+        Raises:
+            MissingCredentialsError: there is none.
+        """
+        if self.settings.password is None:
+            raise MissingCredentialsError(
+                f"Cannot {verb} artifacts in {self.uri} without a password: set "
+                "EXA_BUCKETFS_PASSWORD to the bucket's write password."
+            )
+
+    def get(self, operation: Operation) -> AbstractContextManager[requests.Response]:
+        """Send one GET; see :func:`~mlflow_bucketfs_core.transport.exchange.exchange`."""
+        session = self.session()
+        url = self._url(operation)
+        return exchange(session, "GET", url, operation, timeout_s=session.timeouts.idle_s)
+
+    def delete(self, operation: Operation) -> None:
+        """Send one DELETE."""
+        session = self.session()
+        url = self._url(operation)
+        with exchange(session, "DELETE", url, operation, timeout_s=session.timeouts.idle_s):
+            pass
+
+    def put(self, operation: Operation, body: Any, size: int | None) -> None:
+        """Send one PUT.
+
+        Args:
+            operation: what is being uploaded.
+            body: see :meth:`PooledSession.request`.
+            size: bytes in the body, ``None`` if not known.
+        """
+        session = self.session()
+        with session.upload_in_flight() as in_flight:
+            timeout_s = session.timeouts.upload_answer_s(size, in_flight)
+            url = self._url(operation)
+            with exchange(session, "PUT", url, operation, body=body, timeout_s=timeout_s):
+                pass
+
+    def retry(self, attempt: Callable[[], _Result], *, repeatable: bool = True) -> _Result:
+        """Call ``attempt`` until it succeeds or the budget is used up.
+
+        Args:
+            attempt: one complete try.
+            repeatable: whether there can be a second one.
+
+        Raises:
+            BucketFSError: the last try's failure.
+        """
+        if repeatable:
+            return RetryLoop(self.settings).run(attempt)
+        try:
+            return attempt()
+        except TransientFailure as failure:
+            raise failure.error from failure.__cause__
+
+    def _url(self, operation: Operation) -> str:
+        path = operation.uri.path
+        return f"{self._root_url}/{quote_key(path)}" if path else self._root_url

@@ -1,0 +1,95 @@
+"""One request and its answer, with every failure turned into an error of ours."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from mlflow_bucketfs_core.transport.failures import TransientFailure, check_status, translate
+from mlflow_bucketfs_core.transport.sessions import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow_bucketfs_core.transport.failures import Operation
+    from mlflow_bucketfs_core.transport.sessions import PooledSession
+
+_logger = logging.getLogger(__name__)
+# Reading the rest of a short answer is cheaper than a new connection.
+_WORTH_DRAINING_BYTES = 64 * 1024
+_warned_about_unverifiable_length: set[str] = set()
+
+
+@contextmanager
+def exchange(
+    session: PooledSession,
+    method: str,
+    url: str,
+    operation: Operation,
+    *,
+    body: Any = None,
+    timeout_s: float | None,
+) -> Iterator[requests.Response]:
+    """Send a request and yield its answer, whose status is 200 and whose body is unread.
+
+    Args:
+        session: where to send it.
+        method: ``GET``, ``PUT`` or ``DELETE``.
+        url: complete and encoded.
+        operation: what is being done, for messages.
+        body: see :meth:`PooledSession.request`.
+        timeout_s: seconds to wait for the next bytes; ``None`` for no limit.
+
+    Raises:
+        TransientFailure: another try may help; also for failures while the body is read.
+        BucketFSError: another try would fail as well.
+    """
+    started = time.monotonic()
+    try:
+        response = session.request(method, url, body=body, timeout_s=timeout_s)
+        with closing(response):
+            try:
+                check_status(response, operation)
+                yield response
+            finally:
+                _drain(response)
+    except (requests.RequestException, HTTPError) as error:
+        failure = translate(error, operation)
+        if isinstance(failure, TransientFailure) and isinstance(failure.error, TimeoutError):
+            elapsed_s = time.monotonic() - started
+            failure.stalled_s = elapsed_s if timeout_s is None else min(elapsed_s, timeout_s)
+        raise failure from error
+
+
+def read_body(response: requests.Response, operation: Operation) -> Iterator[bytes]:
+    """Yield the body as it was stored, neither decoded nor decompressed.
+
+    Its length is verified where the answer announces one (Content-Length or chunks); a body that
+    ends by closing the connection cannot be verified, which is told once per server.
+
+    Raises:
+        urllib3.exceptions.HTTPError: inside of :func:`exchange`, which translates it.
+    """
+    raw = response.raw
+    if raw.length_remaining is None and not raw.chunked:
+        authority = operation.uri.authority
+        if authority not in _warned_about_unverifiable_length:
+            _warned_about_unverifiable_length.add(authority)
+            _logger.warning(
+                "%s announces no length of what it sends, so that incomplete downloads cannot be "
+                "noticed. A proxy between may be the cause.",
+                authority,
+            )
+    while block := raw.read(BLOCK_BYTES, decode_content=False):
+        yield block
+
+
+def _drain(response: requests.Response) -> None:
+    left = response.raw.length_remaining
+    if left is not None and left <= _WORTH_DRAINING_BYTES:
+        response.raw.drain_conn()

@@ -1,0 +1,263 @@
+"""From an HTTP status or a library's exception to this package's errors."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import urllib3.exceptions as u3
+from urllib3.util import Retry
+
+from mlflow_bucketfs_core.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    BucketFSError,
+    BucketNotFoundError,
+    IncompleteTransferError,
+    LockedError,
+    ObjectNotFoundError,
+    RateLimitedError,
+    ServerUnavailableError,
+    TlsError,
+    TransferError,
+    TransferTimeoutError,
+    UnexpectedResponseError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+    from mlflow_bucketfs_core.uri import BucketFSUri
+
+# Beside 5xx; 408 is what proxies say when a request took them too long.
+_TRANSIENT_CLIENT_ERRORS = frozenset({408, 423, 429})
+_SERVER_ERRORS = range(500, 600)
+_REDIRECTS = range(300, 400)
+_OK = 200
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _LOCKED, _TOO_MANY = 401, 403, 404, 423, 429
+
+
+class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, never seen outside
+    """A failure after which another try may succeed.
+
+    Args:
+        error: what to raise if no other try follows.
+        connected: whether there was a connection at all.
+        retry_after_s: seconds that the server asks to wait.
+        stalled_s: seconds that this try spent on waiting for nothing.
+    """
+
+    def __init__(
+        self,
+        error: TransferError,
+        *,
+        connected: bool = True,
+        retry_after_s: float = 0.0,
+        stalled_s: float = 0.0,
+    ) -> None:
+        super().__init__(error)
+        self.error = error
+        self.connected = connected
+        self.retry_after_s = retry_after_s
+        self.stalled_s = stalled_s
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is being done, for messages.
+
+    Attributes:
+        verb: ``list``, ``download``, ``upload`` or ``delete``.
+        uri: what it is done to.
+    """
+
+    verb: str
+    uri: BucketFSUri
+
+    def message(self, reason: str) -> str:
+        """Say what failed, where and why."""
+        return f"Cannot {self.verb} {self.uri}: {reason}"
+
+
+def check_status(response: requests.Response, operation: Operation) -> None:
+    """Return if the answer is 200, the only status of success (bucketfs-java).
+
+    Raises:
+        TransientFailure: 408, 423, 429 and 5xx.
+        BucketFSError: anything else, as the error that says what to do.
+    """
+    status = response.status_code
+    if status == _OK:
+        return
+    if status in _TRANSIENT_CLIENT_ERRORS or status in _SERVER_ERRORS:
+        raise TransientFailure(
+            _transient_error(status, operation), retry_after_s=_retry_after_s(response)
+        )
+    raise _final_error(status, operation)
+
+
+def _transient_error(status: int, operation: Operation) -> TransferError:
+    if status == _LOCKED:
+        return LockedError(
+            operation.message(
+                "the path is locked (423). BucketFS locks a path for 10 to 30 seconds after its "
+                "deletion; try again then, or use another name."
+            )
+        )
+    if status == _TOO_MANY:
+        return RateLimitedError(
+            operation.message(
+                "the server asks for fewer requests (429). Lower EXA_BUCKETFS_MAX_WORKERS."
+            )
+        )
+    return ServerUnavailableError(
+        operation.message(
+            f"the server answered {status}. It may be starting, overloaded or out of disk space."
+        )
+    )
+
+
+def _final_error(status: int, operation: Operation) -> BucketFSError:
+    uri = operation.uri
+    if status == _UNAUTHORIZED:
+        return AuthenticationError(
+            operation.message(
+                "the server wants a password (401). Set EXA_BUCKETFS_PASSWORD, and "
+                "EXA_BUCKETFS_USER to w (read and write) or r (read)."
+            )
+        )
+    if status == _FORBIDDEN:
+        return AccessDeniedError(
+            operation.message(
+                "access denied (403). Check EXA_BUCKETFS_USER (w writes and reads, r only reads) "
+                f"and EXA_BUCKETFS_PASSWORD, which belongs to the bucket {uri.bucket!r}."
+            )
+        )
+    if status == _NOT_FOUND and operation.verb == "download":
+        return ObjectNotFoundError(operation.message("there is no such object (404)."))
+    if status == _NOT_FOUND:
+        return BucketNotFoundError(
+            operation.message(
+                f"there is no bucket {uri.bucket!r} at {uri.authority} (404). "
+                f"Check the name; {uri.endpoint}/ lists the buckets."
+            )
+        )
+    if status in _REDIRECTS:
+        return UnexpectedResponseError(
+            operation.message(
+                f"{uri.authority} redirects elsewhere ({status}), which BucketFS does not do. "
+                "Redirects are not followed, because the password would go along. "
+                "Check host and port."
+            )
+        )
+    return UnexpectedResponseError(
+        operation.message(
+            f"{uri.authority} answered {status}, which BucketFS does not do. Check host and port."
+        )
+    )
+
+
+def _retry_after_s(response: requests.Response) -> float:
+    value = response.headers.get("Retry-After")
+    if not value:
+        return 0.0
+    try:
+        return Retry().parse_retry_after(value)
+    except u3.InvalidHeader:
+        return 0.0
+
+
+def translate(error: Exception, operation: Operation) -> Exception:
+    """Turn an exception of requests, urllib3 or the socket layer into one of ours.
+
+    Returns:
+        a ``TransientFailure`` where another try may help, else a ``BucketFSError``.
+    """
+    chain = list(_causes(error))
+    if ours := _first(chain, BucketFSError):
+        return ours  # raised by the source of an upload, wrapped on its way through urllib3
+    if tls := _first(chain, ssl.SSLError, u3.SSLError):
+        return TlsError(operation.message(_tls_advice(operation.uri, tls)))
+    if _first(chain, u3.ConnectTimeoutError, u3.NewConnectionError, u3.ProxyError):
+        reason = _connect_advice(operation.uri, chain)
+        return TransientFailure(ServerUnavailableError(operation.message(reason)), connected=False)
+    return TransientFailure(_broken_transfer(chain, operation))
+
+
+def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
+    if _first(chain, u3.NameResolutionError, socket.gaierror):
+        return f"the host {uri.host!r} is not known."
+    # NewConnectionError is derived from ConnectTimeoutError, although nothing timed out
+    if not _first(chain, u3.NewConnectionError, u3.ProxyError):
+        return f"{uri.authority} does not answer. Is the host up, does a firewall drop packets?"
+    return (
+        f"no connection to {uri.authority}. Is BucketFS running there, and is the port right "
+        "(by default 2580 for HTTP, 2581 for HTTPS)?"
+    )
+
+
+def _broken_transfer(chain: list[BaseException], operation: Operation) -> TransferError:
+    authority = operation.uri.authority
+    if _first(chain, u3.ReadTimeoutError, TimeoutError):
+        return TransferTimeoutError(
+            operation.message(
+                f"{authority} stopped answering. MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT sets how "
+                "many seconds to wait."
+            )
+        )
+    if _first(chain, u3.IncompleteRead):
+        return IncompleteTransferError(
+            operation.message("the connection ended before all announced bytes had arrived.")
+        )
+    return ServerUnavailableError(
+        operation.message(
+            f"the connection was lost ({type(chain[-1]).__name__}). If it is lost every time: "
+            "plain HTTP spoken to the HTTPS port looks like this; use exa+bfss:// there."
+        )
+    )
+
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+
+def _first(chain: list[BaseException], *types: type[_Error]) -> _Error | None:
+    return next((error for error in chain if isinstance(error, types)), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Walk through what libraries wrap: ``reason``, ``args`` and ``__cause__``."""
+    seen: set[int] = set()
+    pending: list[BaseException] = [error]
+    while pending:
+        current = pending.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        linked = [getattr(current, "reason", None), current.__cause__, current.__context__]
+        pending += [e for e in (*linked, *current.args) if isinstance(e, BaseException)]
+
+
+def _tls_advice(uri: BucketFSUri, reason: BaseException) -> str:
+    text = str(reason)
+    if "fingerprint" in text.lower():
+        return (
+            f"the certificate of {uri.authority} is not the one in EXA_BUCKETFS_CERT_FINGERPRINT. "
+            "If the server got a new one, update the fingerprint."
+        )
+    if "doesn't match" in text or "Hostname mismatch" in text or "not valid for" in text:
+        return (
+            f"the certificate of {uri.authority} is for another name ({text}). Exasol's own "
+            "certificates say exacluster.local: set EXA_BUCKETFS_TLS_HOSTNAME=exacluster.local."
+        )
+    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
+        return f"{uri.authority} does not speak HTTPS. Use exa+bfs:// for plain HTTP."
+    return (
+        f"TLS with {uri.authority} failed ({text}). For a self-signed certificate set "
+        "EXA_BUCKETFS_CA_BUNDLE to its PEM file, or EXA_BUCKETFS_CERT_FINGERPRINT to its SHA-256 "
+        "fingerprint."
+    )

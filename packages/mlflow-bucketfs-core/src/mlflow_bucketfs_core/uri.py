@@ -1,0 +1,198 @@
+"""``exa+bfs://host[:port]/service/bucket[/path]``: where something is in BucketFS."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from mlflow_bucketfs_core.errors import InvalidKeyError, InvalidUriError
+from mlflow_bucketfs_core.keys import split_key
+
+# 2580 has been BucketFS's port for HTTP since Exasol 7.0; 2581 for HTTPS, the only one that is
+# open by default since 2025.1 (docs.exasol.com, "BucketFS"; exasol-testcontainers #258).
+_HTTP_PORT, _HTTPS_PORT = 2580, 2581
+
+# The spellings without "+" exist because MLflow's REST validation of model sources turns a "+"
+# into a space and then no longer sees a scheme.
+_TLS_BY_SCHEME = MappingProxyType(
+    {"exa+bfs": False, "exa+bfss": True, "exabfs": False, "exabfss": True}
+)
+SCHEMES = frozenset(_TLS_BY_SCHEME)
+
+_EXPECTED = "Expected exa+bfs://host[:port]/service/bucket[/path], or exa+bfss:// for HTTPS."
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True)
+class BucketFSUri:
+    """A place in BucketFS: a service, a bucket, a folder or an object.
+
+    The path is literal: MLflow appends names without encoding them, so ``%41`` in it means these
+    three characters. ``str()`` gives a URI that parses to an equal value.
+
+    Attributes:
+        scheme: one of :data:`SCHEMES`, in lower case.
+        host: name or address in lower case, IPv6 without brackets.
+        port: the port connected to; the scheme's own where the URI names none.
+        service: name of the BucketFS service, empty if the URI ends before it.
+        bucket: name of the bucket, empty if the URI ends before it.
+        path: key or folder within the bucket, without leading or trailing ``/``.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    service: str = ""
+    bucket: str = ""
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> BucketFSUri:
+        """Parse a URI.
+
+        A URI may end before the bucket: MLflow cuts the last segment off and passes it as a path.
+        :meth:`require_bucket` complains once a bucket is needed.
+
+        Args:
+            text: the URI, not percent-encoded.
+
+        Raises:
+            InvalidUriError: another scheme, a user or password, a query or fragment, a bad host
+                or port, ``.`` or ``..`` or control characters. The message never repeats what
+                stands before an ``@``.
+        """
+        scheme, separator, rest = text.partition("://")
+        scheme = scheme.lower()
+        if not separator or scheme not in _TLS_BY_SCHEME:
+            raise InvalidUriError(f"{_redacted(text)!r} is not a BucketFS URI. {_EXPECTED}")
+        authority, _, path = rest.partition("/")
+        _refuse_secrets_and_suffixes(text, authority, path)
+        host, port = _split_authority(text, authority)
+        root = cls(scheme, host, port or default_port(tls=_TLS_BY_SCHEME[scheme]))
+        try:
+            return root.joinpath(path)
+        except InvalidKeyError as error:
+            raise InvalidUriError(f"{_redacted(text)!r} is not a BucketFS URI. {error}") from error
+
+    def __str__(self) -> str:
+        """Format the URI, always with its port."""
+        tail = "/".join(part for part in (self.service, self.bucket, self.path) if part)
+        return f"{self.scheme}://{self.authority}/{tail}"
+
+    @property
+    def tls(self) -> bool:
+        """Whether the scheme stands for HTTPS."""
+        return _TLS_BY_SCHEME[self.scheme]
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, IPv6 addresses in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def endpoint(self) -> str:
+        """Root URL of the BucketFS service; the service's name is not part of it."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}"
+
+    def joinpath(self, path: str) -> BucketFSUri:
+        """Return the place that ``path`` names below this one.
+
+        Where this URI ends before service or bucket, the first segments of ``path`` supply them.
+
+        Raises:
+            InvalidKeyError: see :func:`~mlflow_bucketfs_core.keys.split_key`.
+        """
+        own = [part for part in (self.service, self.bucket) if part]
+        own += self.path.split("/") if self.path else []
+        service, bucket, *rest = (*own, *split_key(path), "", "")
+        return replace(self, service=service, bucket=bucket, path="/".join(filter(None, rest)))
+
+    def require_bucket(self) -> BucketFSUri:
+        """Return this URI if it names service and bucket.
+
+        Raises:
+            InvalidUriError: it ends before.
+        """
+        if self.bucket:
+            return self
+        missing = "bucket" if self.service else "service and bucket"
+        raise InvalidUriError(
+            f"The URI '{self}' names no {missing}. {_EXPECTED} "
+            "On most systems service and bucket are bfsdefault/default."
+        )
+
+
+def default_port(*, tls: bool) -> int:
+    """Return the port that BucketFS listens on unless told otherwise."""
+    return _HTTPS_PORT if tls else _HTTP_PORT
+
+
+def is_bucketfs_uri(text: str) -> bool:
+    """Tell whether a text has one of the schemes of BucketFS, valid or not."""
+    return text.partition("://")[0].lower() in _TLS_BY_SCHEME
+
+
+def _redacted(text: str) -> str:
+    """Return a URI without what stands before an ``@``, which may be a password."""
+    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
+    _, at, after = rest.rpartition("@")
+    return f"{scheme}{separator}***@{after}" if at else text
+
+
+def _refuse_secrets_and_suffixes(text: str, authority: str, path: str) -> None:
+    if "@" in authority:
+        raise InvalidUriError(
+            f"The URI '{_redacted(text)}' contains a user or password. MLflow would store it in "
+            "its database and in model files. Set EXA_BUCKETFS_USER and EXA_BUCKETFS_PASSWORD "
+            "instead and remove everything up to the '@'."
+        )
+    for mark, name in (("?", "query"), ("#", "fragment")):
+        if mark in authority or mark in path:
+            raise InvalidUriError(
+                f"The URI '{_redacted(text)}' contains a {name} ('{mark}'), which BucketFS URIs do "
+                f"not have. To reach a file with '{mark}' in its name, pass the name as artifact "
+                "path, not as part of the URI."
+            )
+
+
+def _split_authority(text: str, authority: str) -> tuple[str, int | None]:
+    host, port_text = authority, None
+    if authority.startswith("["):
+        host, bracket, tail = authority[1:].partition("]")
+        if not bracket or (tail and not tail.startswith(":")):
+            raise InvalidUriError(_bad_ipv6(text))
+        port_text = tail[1:] if tail else None
+        try:
+            host = str(ipaddress.IPv6Address(host))
+        except ValueError as error:
+            raise InvalidUriError(_bad_ipv6(text)) from error
+        if "%" in host:
+            raise InvalidUriError(f"{_bad_ipv6(text)} Zones ('%…') are not supported.")
+    else:
+        host, colon, tail = authority.partition(":")
+        port_text = tail if colon else None
+        # Strict, because clients and parsers disagree about backslashes, spaces and the like:
+        # the host that a policy approves must be the host that is connected to.
+        if not _HOST_NAME.fullmatch(host):
+            raise InvalidUriError(
+                f"The URI {_redacted(text)!r} has no valid host. {_EXPECTED} "
+                "Put IPv6 addresses in brackets; write international names in punycode."
+            )
+    return host.lower(), _parse_port(text, port_text)
+
+
+def _bad_ipv6(text: str) -> str:
+    return f"The address in {_redacted(text)!r} is not a valid IPv6 one. {_EXPECTED}"
+
+
+def _parse_port(text: str, port_text: str | None) -> int | None:
+    if port_text is None:
+        return None
+    # isdecimal alone would let other scripts' digits and int()'s "+1", " 1", "1_0" pass
+    if port_text.isascii() and port_text.isdecimal() and 0 < int(port_text[:6]) <= _MAX_PORT:
+        return int(port_text)
+    raise InvalidUriError(f"The port in {_redacted(text)!r} is not a number from 1 to {_MAX_PORT}.")

@@ -1,0 +1,41 @@
+"""What MLflow's entry points name.
+
+MLflow loads all entry points in the middle of its own import. Naming the class here would import
+mlflow again, half-initialised, and lose the scheme whenever this package is imported first; so
+these are functions that import nothing until a repository is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from mlflow_bucketfs_plugin import repository
+
+
+def BucketFSArtifactRepository(  # noqa: N802 -- MLflow derives the dataset source's name from it
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> repository.BucketFSArtifactRepository:
+    """Return the artifact repository for a URI; see the class of the same name."""
+    from mlflow_bucketfs_plugin import repository  # noqa: PLC0415 -- see the module's docstring
+
+    return repository.BucketFSArtifactRepository(artifact_uri, tracking_uri, registry_uri)
+
+
+def UnsupportedSaaSArtifactRepository(  # noqa: N802 -- as above
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> NoReturn:
+    """Tell that BucketFS of Exasol SaaS is not supported yet.
+
+    Raises:
+        MlflowException: always.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- see the module's docstring
+    from mlflow.protos.databricks_pb2 import NOT_IMPLEMENTED  # noqa: PLC0415
+
+    del artifact_uri, tracking_uri, registry_uri
+    raise MlflowException(
+        "exa+saas:// (BucketFS of Exasol SaaS) is not supported yet. "
+        "Use exa+bfs:// or exa+bfss:// with an Exasol on your premises or in your cloud.",
+        error_code=NOT_IMPLEMENTED,
+    )

@@ -1,0 +1,108 @@
+"""Which hosts may receive the password.
+
+Whoever may create an experiment at a tracking server chooses its artifact location. Without this
+policy the server would connect to ``exa+bfs://attacker/…`` and hand over its write password.
+MLflow has such a policy for its own schemes since 3.17 (GHSA-mr9f-g8qf-4w4j), not for plugins'.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mlflow_bucketfs_core.errors import InvalidUriError
+from mlflow_bucketfs_core.hosts import HostRule, check_host_allowed
+from mlflow_bucketfs_core.uri import BucketFSUri, is_bucketfs_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_bucketfs_core.settings import ConnectionSettings
+
+_logger = logging.getLogger(__name__)
+
+# `mlflow server` exports these to its workers and jobs (mlflow.store.artifact.host_policy).
+_SERVER_ROOT_VARIABLES = ("_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFACT_DESTINATION")
+_ALLOWED_SCHEMES_VARIABLE = "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES"
+
+
+def is_tracking_server_process(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether this process works on behalf of a tracking server."""
+    env = os.environ if environ is None else environ
+    return any(name in env for name in _SERVER_ROOT_VARIABLES)
+
+
+def apply_host_policy(
+    uri: BucketFSUri,
+    settings: ConnectionSettings,
+    environ: Mapping[str, str] | None = None,
+) -> ConnectionSettings:
+    """Return the settings with the hosts that are allowed in this process, the URI's among them.
+
+    In a tracking server these are the hosts and ports of its own artifact root and destination
+    and those in ``EXA_BUCKETFS_ALLOWED_HOSTS``; or all, if the operator listed the scheme in
+    ``MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES``. Elsewhere the list alone counts; without
+    one every host is allowed, and each after the first of a process is told once.
+
+    Args:
+        uri: where artifacts are about to be read or written.
+        settings: from the environment.
+        environ: the process's variables; ``os.environ`` if ``None``.
+
+    Raises:
+        HostNotAllowedError: the URI's host is not among them.
+    """
+    env = os.environ if environ is None else environ
+    if is_tracking_server_process(env):
+        if uri.scheme in _allowed_schemes(env):
+            return replace(settings, allowed_hosts=None)
+        own = tuple(_own_hosts(env))
+        settings = replace(settings, allowed_hosts=(*own, *(settings.allowed_hosts or ())))
+    elif settings.allowed_hosts is None and settings.password is not None:
+        _hosts_seen.note(uri)
+    check_host_allowed(settings.allowed_hosts, uri)
+    return settings
+
+
+def _own_hosts(env: Mapping[str, str]) -> list[HostRule]:
+    rules = []
+    for name in _SERVER_ROOT_VARIABLES:
+        if is_bucketfs_uri(text := env.get(name, "")):
+            try:
+                root = BucketFSUri.parse(text)
+            except InvalidUriError:
+                # the server's own use of this root will tell its operator
+                continue
+            rules.append(HostRule(root.host, root.port))
+    return rules
+
+
+def _allowed_schemes(env: Mapping[str, str]) -> set[str]:
+    return {scheme.strip().lower() for scheme in env.get(_ALLOWED_SCHEMES_VARIABLE, "").split(",")}
+
+
+class _HostsSeen:
+    """Hosts that a client process without a list has sent its password to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._authorities: set[str] = set()
+
+    def note(self, uri: BucketFSUri) -> None:
+        with self._lock:
+            if uri.authority in self._authorities:
+                return
+            self._authorities.add(uri.authority)
+            is_first = len(self._authorities) == 1
+        if not is_first:
+            _logger.warning(
+                "The password for BucketFS goes to a further host, %s, because an artifact "
+                "location names it. Set EXA_BUCKETFS_ALLOWED_HOSTS to the hosts that may have it.",
+                uri.authority,
+            )
+
+
+_hosts_seen = _HostsSeen()
