@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,32 +11,37 @@ from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
-from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
+from mlflow.utils.file_utils import create_tmp_dir
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings
-from mlflow_bucketfs_core.keys import join_key, normalize_key, split_key
+from mlflow_bucketfs_core.keys import join_key, normalize_key
 from mlflow_bucketfs_core.listing import children
 
-from mlflow_bucketfs_plugin.artifact_tree import (
-    belongs_to_model,
-    files_below,
-    is_mlmodel,
-    mlmodels_inside_out,
-    split_shadowed,
+from mlflow_bucketfs_plugin.artifact_tree import files_below
+from mlflow_bucketfs_plugin.folder_transfer import (
+    delete_folder,
+    download_files,
+    find_files,
+    upload_folder,
 )
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
-from mlflow_bucketfs_plugin.mlflow_errors import aggregated, mlflow_errors
-from mlflow_bucketfs_plugin.parallel import run_all
+from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
+from mlflow_bucketfs_plugin.mounted_bucket import MountedBucket, mounted_bucket, note_write
+from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, consume_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterable, Iterator
+    from typing import BinaryIO
 
     PathArgument = str | os.PathLike[str]
 
-_logger = logging.getLogger(__name__)
+_STREAM_BLOCK_BYTES = 1 << 20
 
 
-class BucketFSArtifactRepository(ArtifactRepository):
+class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     """Artifacts below one URI in BucketFS.
+
+    Where the bucket is mounted, as in a UDF, it is read there, without HTTP or password, until
+    this process writes into it.
 
     The constructor sends nothing and needs no password. Instances keep no state between calls, so
     that threads may share them; connections are pooled per process.
@@ -74,7 +79,7 @@ class BucketFSArtifactRepository(ArtifactRepository):
         verify_artifact_path(artifact_path)
         with mlflow_errors():
             place = self._place(join_key(artifact_path or "", Path(local_file).name))
-            self._bucket(place).upload_file(place.path, local_file)
+            self._bucket_to_write(place).upload_file(place.path, local_file)
 
     def log_artifacts(self, local_dir: PathArgument, artifact_path: str | None = None) -> None:
         """Upload a directory's content, many files at a time.
@@ -93,28 +98,46 @@ class BucketFSArtifactRepository(ArtifactRepository):
                 f"There is no directory {os.fspath(local_dir)!r} to log.",
                 error_code=INVALID_PARAMETER_VALUE,
             )
-        files = files_below(Path(local_dir))
         with mlflow_errors():
             folder = self._place(artifact_path)
-            bucket = self._bucket(folder)
-            keys = {name: join_key(folder.path, name) for name in files}
-            bucket.prepare_uploads(keys.values())
+            upload_folder(self._bucket_to_write(folder), folder, files_below(Path(local_dir)))
 
-        def upload(name: str) -> None:
-            bucket.upload_file(keys[name], files[name])
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """Upload what a stream yields; if it breaks off, nothing is stored.
 
-        with ArtifactProgressBar.files("Uploading artifacts", len(files)) as progress:
-            others = [name for name in files if not is_mlmodel(name)]
-            failures = self._run_all(upload, others, progress)
-            for models in mlmodels_inside_out(files):
-                complete = [m for m in models if not _any_of_model(failures, m)]
-                failures |= self._run_all(upload, complete, progress)
-        _raise_for(failures, "uploading", folder)
+        Args:
+            stream: read to its end; up to 8 MiB can be sent again, more only once.
+            artifact_file_name: name of the file; folders in it are ignored.
+            artifact_path: folder to put it into.
+        """
+        blocks = iter(lambda: stream.read(_STREAM_BLOCK_BYTES), b"")
+        self._upload_stream(blocks, artifact_file_name, artifact_path)
+
+    async def log_artifact_from_async_stream(
+        self,
+        chunks: AsyncIterable[bytes],
+        artifact_file_name: str,
+        artifact_path: str | None = None,
+    ) -> None:
+        """Upload an asynchronous stream off the event loop, as :meth:`log_artifact_from_stream`."""
+        await consume_in_thread(
+            chunks, lambda blocks: self._upload_stream(blocks, artifact_file_name, artifact_path)
+        )
+
+    def _upload_stream(
+        self, blocks: Iterator[bytes], file_name: str, artifact_path: str | None
+    ) -> None:
+        verify_artifact_path(artifact_path)
+        with mlflow_errors():
+            place = self._place(join_key(artifact_path or "", file_name.rpartition("/")[2]))
+            self._bucket_to_write(place).upload_stream(place.path, blocks)
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """List a folder, one level deep, with one request.
 
-        Sizes are ``None``: BucketFS's listing has none.
+        Sizes are ``None`` over HTTP, because BucketFS's listing has none; the mount has them.
 
         Args:
             path: the folder; ``None`` for the root.
@@ -124,8 +147,13 @@ class BucketFSArtifactRepository(ArtifactRepository):
         """
         with mlflow_errors():
             folder = self._place(path)
-            keys = self._bucket(folder).keys(folder.path)
             prefix = normalize_key(path or "")
+            if mounted := self._mounted(folder):
+                return [
+                    FileInfo(join_key(prefix, name), size is None, size)
+                    for name, size in mounted.children(folder)
+                ]
+            keys = self._bucket(folder).keys(folder.path)
         return [
             FileInfo(join_key(prefix, name), is_folder, None)
             for name, is_folder in children(keys, folder.path).items()
@@ -133,6 +161,9 @@ class BucketFSArtifactRepository(ArtifactRepository):
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
         """Download a file, or a folder with all below it: one listing and one GET per file.
+
+        From a mounted bucket nothing is copied unless ``dst_path`` asks for it; see
+        :meth:`MountedBucket.provide`.
 
         Args:
             artifact_path: file or folder; empty for the root.
@@ -145,21 +176,13 @@ class BucketFSArtifactRepository(ArtifactRepository):
             _require_directory(dst_path)
         with mlflow_errors():
             place = self._place(artifact_path)
-            bucket = self._bucket(place)
             relative = normalize_key(artifact_path or "")
-            keys = self._keys_by_name(bucket, place, relative)
-            segments = {name: split_key(name) for name in keys}
-        destination = os.path.abspath(dst_path) if dst_path else create_tmp_dir()  # noqa: PTH100
-        targets = {name: Path(destination, *parts) for name, parts in segments.items()}
-        for directory in {target.parent for target in targets.values()}:
-            directory.mkdir(parents=True, exist_ok=True)
-
-        def download(name: str) -> None:
-            bucket.download_file(keys[name], targets[name])
-
-        with ArtifactProgressBar.files("Downloading artifacts", len(targets)) as progress:
-            failures = self._run_all(download, targets, progress)
-        _raise_for(failures, "downloading", place)
+            if mounted := self._mounted(place):
+                return mounted.provide(place, relative, dst_path)
+            bucket = self._bucket(place)
+            keys = find_files(bucket, place, relative)
+            destination = os.path.abspath(dst_path) if dst_path else create_tmp_dir()  # noqa: PTH100
+            download_files(bucket, place, keys, destination)
         return str(Path(destination, relative))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
@@ -181,19 +204,38 @@ class BucketFSArtifactRepository(ArtifactRepository):
                     "Name a folder within the bucket.",
                     error_code=INVALID_PARAMETER_VALUE,
                 )
-            bucket = self._bucket(place)
+            bucket = self._bucket_to_write(place)
             bucket.require_password()
-            keys = bucket.keys(place.path)
-        with ArtifactProgressBar.files("Deleting artifacts", len(keys)) as progress:
-            failures = self._run_all(bucket.delete, filter(is_mlmodel, keys), progress)
-            others = (key for key in keys if not is_mlmodel(key))
-            failures |= self._run_all(bucket.delete, others, progress)
-        _raise_for(failures, "deleting", place)
+            delete_folder(bucket, place)
 
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
         with mlflow_errors():
             place = self._place(remote_file_path)
-            self._bucket(place).download_file(place.path, local_path)
+            if mounted := self._mounted(place):
+                shutil.copyfile(mounted.existing_path(place), local_path)
+            else:
+                self._bucket(place).download_file(place.path, local_path)
+
+    def get_local_path(self, artifact_path: str) -> str | None:
+        """Return the mounted path of a file or folder, or ``None`` where nothing is mounted.
+
+        Raises:
+            MlflowException: the bucket is mounted and does not hold it.
+        """
+        with mlflow_errors():
+            place = self._place(artifact_path)
+            mounted = self._mounted(place)
+            return None if mounted is None else str(mounted.existing_path(place))
+
+    def upload_archived_trace_data_bytes(self, data: bytes) -> None:
+        """Upload the archived spans of a trace, without the detour over a file."""
+        from mlflow.tracing.otel.otel_archival import (  # noqa: PLC0415 -- MLflow 3.13 and later
+            TRACE_ARCHIVAL_FILENAME,
+        )
+
+        with mlflow_errors():
+            place = self._place(TRACE_ARCHIVAL_FILENAME)
+            self._bucket_to_write(place).upload_bytes(place.path, data)
 
     def _place(self, path: str | None) -> BucketFSUri:
         return self._root.joinpath(path or "").require_bucket()
@@ -201,44 +243,13 @@ class BucketFSArtifactRepository(ArtifactRepository):
     def _bucket(self, place: BucketFSUri) -> Bucket:
         return Bucket(place, self._settings)
 
-    def _keys_by_name(self, bucket: Bucket, place: BucketFSUri, relative: str) -> dict[str, str]:
-        """Return the keys of all files at a place, by their path relative to the root."""
-        keys = bucket.keys(place.path)
-        # a key may be file and folder at the same time; then the folder is meant
-        below = {
-            join_key(relative, key[len(place.path) :].lstrip("/")): key
-            for key in keys
-            if key != place.path
-        }
-        if not below and place.path in keys:
-            return {relative: place.path}
-        if not below and relative:
-            raise MlflowException(
-                f"There is no artifact at '{place}'.", error_code=RESOURCE_DOES_NOT_EXIST
-            )
-        names, shadowed = split_shadowed(below)
-        if shadowed:
-            _logger.warning(
-                "Not downloaded from %s, because folders have the same names: %s", place, shadowed
-            )
-        return {name: below[name] for name in names}
+    def _bucket_to_write(self, place: BucketFSUri) -> Bucket:
+        note_write(place)
+        return self._bucket(place)
 
-    def _run_all(
-        self,
-        action: Callable[[str], object],
-        names: Iterable[str],
-        progress: ArtifactProgressBar,
-    ) -> dict[str, Exception]:
-        return run_all(action, names, max_workers=self.max_workers, progress=progress)
-
-
-def _any_of_model(failures: Iterable[str], mlmodel: str) -> bool:
-    return any(belongs_to_model(name, mlmodel) for name in failures)
-
-
-def _raise_for(failures: Mapping[str, Exception], action: str, place: BucketFSUri) -> None:
-    if failures:
-        raise aggregated(action, str(place), failures) from next(iter(failures.values()))
+    def _mounted(self, place: BucketFSUri) -> MountedBucket | None:
+        mounted = mounted_bucket(place, self._settings)
+        return mounted if mounted is not None and mounted.serves(place) else None
 
 
 def _require_directory(path: str) -> None:

@@ -1,0 +1,148 @@
+"""Whole folders up, down and away: many requests at once, failures collected."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.utils.file_utils import ArtifactProgressBar
+from mlflow_bucketfs_core.keys import join_key, split_key
+
+from mlflow_bucketfs_plugin.artifact_tree import (
+    belongs_to_model,
+    is_mlmodel,
+    mlmodels_inside_out,
+    split_shadowed,
+)
+from mlflow_bucketfs_plugin.mlflow_errors import aggregated
+from mlflow_bucketfs_plugin.parallel import run_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mlflow_bucketfs_core import Bucket, BucketFSUri
+
+_logger = logging.getLogger(__name__)
+
+
+def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]) -> None:
+    """Upload files, ``MLmodel`` after all others of its directory, and only if these succeeded.
+
+    Args:
+        bucket: where to.
+        folder: the folder in it.
+        files: local files by their path within the folder.
+
+    Raises:
+        BucketFSError: nothing was uploaded, because some of it could not have worked.
+        MlflowException: all failures; the other files were uploaded.
+    """
+    keys = {name: join_key(folder.path, name) for name in files}
+    bucket.prepare_uploads(keys.values())
+    workers = bucket.settings.max_workers
+
+    def upload(name: str) -> None:
+        bucket.upload_file(keys[name], files[name])
+
+    with ArtifactProgressBar.files("Uploading artifacts", len(files)) as progress:
+        others = [name for name in files if not is_mlmodel(name)]
+        failures = run_all(upload, others, max_workers=workers, progress=progress)
+        for models in mlmodels_inside_out(files):
+            complete = [m for m in models if not _any_of_model(failures, m)]
+            failures |= run_all(upload, complete, max_workers=workers, progress=progress)
+    _raise_for(failures, "uploading", folder)
+
+
+def find_files(bucket: Bucket, place: BucketFSUri, relative: str) -> dict[str, str]:
+    """Find what a path stands for, a file or all files of a folder, with one listing.
+
+    A key may be both; then the folder is meant.
+
+    Args:
+        bucket: where to look.
+        place: the path within the bucket.
+        relative: the same path as MLflow knows it; empty for the repository's root.
+
+    Returns:
+        Keys by their path relative to the repository's root.
+
+    Raises:
+        MlflowException: there is nothing; an empty root is no error.
+        BucketFSError: the bucket cannot be listed.
+    """
+    keys = bucket.keys(place.path)
+    below = {
+        join_key(relative, key[len(place.path) :].lstrip("/")): key
+        for key in keys
+        if key != place.path
+    }
+    if not below and place.path in keys:
+        return {relative: place.path}
+    if not below and relative:
+        raise MlflowException(
+            f"There is no artifact at '{place}'.", error_code=RESOURCE_DOES_NOT_EXIST
+        )
+    names, shadowed = split_shadowed(below)
+    if shadowed:
+        _logger.warning(
+            "Not downloaded from %s, because folders have the same names: %s", place, shadowed
+        )
+    return {name: below[name] for name in names}
+
+
+def download_files(
+    bucket: Bucket, place: BucketFSUri, keys: Mapping[str, str], destination: str
+) -> None:
+    """Download files below a directory, one GET each.
+
+    Args:
+        bucket: where from.
+        place: what is downloaded, for messages.
+        keys: see :func:`find_files`.
+        destination: existing directory.
+
+    Raises:
+        InvalidKeyError: a key would lead out of the directory; nothing was downloaded.
+        MlflowException: all failures; the other files were downloaded.
+    """
+    targets = {name: Path(destination, *split_key(name)) for name in keys}
+    for directory in {target.parent for target in targets.values()}:
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def download(name: str) -> None:
+        bucket.download_file(keys[name], targets[name])
+
+    with ArtifactProgressBar.files("Downloading artifacts", len(keys)) as progress:
+        failures = run_all(
+            download, keys, max_workers=bucket.settings.max_workers, progress=progress
+        )
+    _raise_for(failures, "downloading", place)
+
+
+def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
+    """Delete a file or a folder, ``MLmodel`` first, so that no rest looks like a whole model.
+
+    Raises:
+        BucketFSError: the bucket cannot be listed.
+        MlflowException: all failures; the other files were deleted.
+    """
+    keys = bucket.keys(place.path)
+    workers = bucket.settings.max_workers
+    with ArtifactProgressBar.files("Deleting artifacts", len(keys)) as progress:
+        models = [key for key in keys if is_mlmodel(key)]
+        others = [key for key in keys if not is_mlmodel(key)]
+        failures = run_all(bucket.delete, models, max_workers=workers, progress=progress)
+        failures |= run_all(bucket.delete, others, max_workers=workers, progress=progress)
+    _raise_for(failures, "deleting", place)
+
+
+def _any_of_model(failures: Iterable[str], mlmodel: str) -> bool:
+    return any(belongs_to_model(name, mlmodel) for name in failures)
+
+
+def _raise_for(failures: Mapping[str, Exception], action: str, place: BucketFSUri) -> None:
+    if failures:
+        raise aggregated(action, str(place), failures) from next(iter(failures.values()))

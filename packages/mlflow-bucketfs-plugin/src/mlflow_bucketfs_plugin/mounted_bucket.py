@@ -1,0 +1,205 @@
+"""Reading from the bucket as UDFs see it: a directory on every node, without HTTP or password."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.utils.file_utils import create_tmp_dir
+from mlflow_bucketfs_core.errors import ObjectNotFoundError
+from mlflow_bucketfs_core.hosts import any_rule_matches
+from mlflow_bucketfs_core.keys import strip_archive_suffix
+from mlflow_bucketfs_core.mounted import bucket_udf_path
+
+from mlflow_bucketfs_plugin.artifact_tree import MLMODEL, files_below, is_mlmodel
+from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
+
+if TYPE_CHECKING:
+    from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+
+_logger = logging.getLogger(__name__)
+
+# Where MLflow 3 puts a logged model: <experiment>/models/m-<32 hex digits>/artifacts
+_LOGGED_MODEL = re.compile(r"(^|/)models/m-[0-9a-f]{32}/artifacts$")
+
+
+def mounted_bucket(place: BucketFSUri, settings: ConnectionSettings) -> MountedBucket | None:
+    """Return the mounted bucket that reads of a place are served from, if there is one.
+
+    There is none where this process has written into the bucket: the mount follows later, and
+    MLflow reads back what it wrote. There is none in a tracking server either, unless its
+    operator set ``EXA_BUCKETFS_MOUNT_ROOT``: a mount knows no read passwords.
+
+    Args:
+        place: names a bucket.
+        settings: where BucketFS is mounted, and for which hosts.
+    """
+    if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, place):
+        return None
+    if is_tracking_server_process() and not settings.mount_root_is_explicit:
+        return None
+    if _process.has_written(place):
+        return None
+    directory = Path(bucket_udf_path(place, settings.mount_root))
+    if not directory.is_dir():
+        return None
+    if settings.mount_hosts is None:
+        _process.tell_once(place, directory)
+    return MountedBucket(directory, may_use_http=settings.mount_fallback_http)
+
+
+def note_write(place: BucketFSUri) -> None:
+    """Note that this process writes into a bucket: from now on it reads it over HTTP."""
+    _process.add_written(place)
+
+
+class _ProcessMemory:
+    """What a process remembers about buckets. A forked child rightly inherits it."""
+
+    def __init__(self) -> None:
+        self._written: set[tuple[str, str, str]] = set()
+        self._told: set[tuple[str, str, str]] = set()
+        self._lock = threading.Lock()
+
+    def has_written(self, place: BucketFSUri) -> bool:
+        return self._key(place) in self._written
+
+    def add_written(self, place: BucketFSUri) -> None:
+        self._written.add(self._key(place))
+
+    def tell_once(self, place: BucketFSUri, directory: Path) -> None:
+        with self._lock:
+            is_new = self._key(place) not in self._told
+            self._told.add(self._key(place))
+        if is_new:
+            _logger.info(
+                "Artifacts in %s are read from %s. If that is another cluster's bucket, set "
+                "EXA_BUCKETFS_MOUNT_HOSTS to the hosts whose buckets are mounted here.",
+                place,
+                directory,
+            )
+
+    @staticmethod
+    def _key(place: BucketFSUri) -> tuple[str, str, str]:
+        return place.authority, place.service, place.bucket
+
+
+_process = _ProcessMemory()
+
+
+@dataclass(frozen=True)
+class MountedBucket:
+    """One bucket as a directory.
+
+    Attributes:
+        directory: the bucket's root.
+        may_use_http: whether what is missing here may be asked for over HTTP.
+    """
+
+    directory: Path
+    may_use_http: bool = False
+
+    def path_of(self, place: BucketFSUri) -> Path:
+        """Return where a place is mounted; archives appear unpacked."""
+        return self.directory / strip_archive_suffix(place.path) if place.path else self.directory
+
+    def serves(self, place: BucketFSUri) -> bool:
+        """Tell whether reads of a place come from here, if only to fail.
+
+        What is missing comes over HTTP if that is allowed, and if it is an archive in any case:
+        BucketFS shows UDFs its content, not the archive.
+        """
+        literal = self.directory / place.path
+        if literal.exists():
+            return True
+        if strip_archive_suffix(place.path) != place.path:
+            _logger.info("%s is an archive, which is not mounted: reading over HTTP", place)
+            return False
+        return not self.may_use_http
+
+    def children(self, place: BucketFSUri) -> list[tuple[str, int | None]]:
+        """List a folder, one level deep.
+
+        Returns:
+            Names in sorted order, each with the size of the file in bytes, or ``None`` for a
+            folder; nothing for a file and for what does not exist.
+
+        Raises:
+            OSError: the directory cannot be read.
+        """
+        try:
+            with os.scandir(self.directory / place.path) as entries:
+                return sorted((e.name, None if e.is_dir() else e.stat().st_size) for e in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def existing_path(self, place: BucketFSUri) -> Path:
+        """Return the mounted path of a file or folder.
+
+        Raises:
+            ObjectNotFoundError: it is not mounted (yet), or is a model without ``MLmodel``.
+        """
+        path = self.directory / place.path
+        incomplete = bool(_LOGGED_MODEL.search(place.path)) and not (path / MLMODEL).exists()
+        if not incomplete and path.exists():
+            return path
+        missing = f"{path}/{MLMODEL}" if incomplete and path.exists() else str(path)
+        raise ObjectNotFoundError(
+            f"There is no artifact at '{place}': {missing} does not exist. A fresh upload may not "
+            "have reached this node yet. To ask BucketFS over HTTP for what is missing here, set "
+            "EXA_BUCKETFS_MOUNT_FALLBACK=http."
+        )
+
+    def provide(self, place: BucketFSUri, relative: str, dst_path: str | None) -> str:
+        """Make a file or folder available, without copying it where possible.
+
+        Without ``dst_path`` it is the mounted path itself. A model is the exception: it becomes
+        a temporary directory of links with a real ``MLmodel``, because MLflow adds files to the
+        directory it gets and refuses an ``MLmodel`` that is a link. A ``dst_path`` in the
+        temporary directory, as MLflow passes for ``runs:/``, gets links as well; any other one
+        gets copies.
+
+        Args:
+            place: what is wanted.
+            relative: the path that MLflow knows it by.
+            dst_path: existing directory to put it into.
+
+        Returns:
+            The path of the file or folder.
+
+        Raises:
+            ObjectNotFoundError: see :meth:`existing_path`.
+            OSError: it cannot be read.
+        """
+        source = self.existing_path(place)
+        if dst_path is None:
+            if not (source / MLMODEL).is_file():
+                return str(source)
+            dst_path = create_tmp_dir()
+        link = Path(dst_path).resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
+        target = Path(dst_path, relative)
+        if source.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            for name, file in files_below(source).items():
+                _put(file, target / name, link=link)
+        else:
+            _put(source, target, link=link)
+        return str(target)
+
+
+def _put(source: Path, target: Path, *, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link and not is_mlmodel(target.name):
+        target.unlink(missing_ok=True)
+        target.symlink_to(source)
+    else:
+        # a link left by an earlier call must not be written through
+        target.unlink(missing_ok=True)
+        shutil.copyfile(source, target)
