@@ -1,0 +1,69 @@
+"""``mlflow server --artifacts-destination exa+bfs://…``: clients without plugin or password."""
+
+from __future__ import annotations
+
+import json
+
+import requests
+from mlflow import MlflowClient
+
+_CLIENT = """
+import importlib.metadata, json, os, pathlib, sys
+from mlflow import MlflowClient
+client = MlflowClient()
+run_id = client.create_run("0").info.run_id
+source = pathlib.Path("source", "sub")
+source.mkdir(parents=True)
+for name in ["a.txt", "with space.bin", "ümlaut", "plus+x"]:
+    source.joinpath(name).write_bytes(name.encode() * 1000)
+client.log_artifacts(run_id, "source", "data")
+target = pathlib.Path("target")
+target.mkdir()
+client.download_artifacts(run_id, "data", str(target))
+schemes = importlib.metadata.entry_points(group="mlflow.artifact_repository")
+print(json.dumps({
+    "run_id": run_id,
+    "plugins": [entry.name for entry in schemes],
+    "environment": sorted(name for name in os.environ if name.startswith("EXA_")),
+    "listed": [info.path for info in client.list_artifacts(run_id, "data/sub")],
+    "same": all(
+        source.joinpath(p.name).read_bytes() == p.read_bytes()
+        for p in target.joinpath("data", "sub").iterdir()
+    ),
+    "downloaded": len(list(target.joinpath("data", "sub").iterdir())),
+}))
+"""
+
+
+def test_a_client_needs_neither_plugin_nor_password(
+    proxying_mlflow_server, plain_python, run_command, bucketfs_server
+):
+    """The server stores in BucketFS for a client that has only mlflow-skinny."""
+    env = {"MLFLOW_TRACKING_URI": proxying_mlflow_server.uri}
+    result = json.loads(run_command([*plain_python, "-c", _CLIENT], env).splitlines()[-1])
+    assert result["plugins"] == []
+    assert result["environment"] == []
+    names = ["a.txt", "plus+x", "with space.bin", "ümlaut"]
+    assert result["listed"] == [f"data/sub/{name}" for name in names]
+    assert (result["same"], result["downloaded"]) == (True, 4)
+    stored = [key for key in bucketfs_server.keys() if result["run_id"] in key]
+    assert len(stored) == len(names)
+
+
+def test_deleting_through_the_proxy_deletes_in_bucketfs(proxying_mlflow_server, bucketfs_server):
+    """DELETE of the proxy's REST API removes the objects, of this run only."""
+    client = MlflowClient(proxying_mlflow_server.uri)
+    runs = [client.create_run("0").info.run_id for _ in range(2)]
+    for run_id in runs:
+        client.log_text(run_id, "text", "folder/file.txt")
+    url = f"{proxying_mlflow_server.uri}/api/2.0/mlflow-artifacts/artifacts"
+    answer = requests.delete(f"{url}/0/{runs[0]}/artifacts/folder", timeout=60)
+    assert answer.status_code == requests.codes.ok
+    kept = [key for key in bucketfs_server.keys() if "folder/file.txt" in key]
+    assert [run_id for run_id in runs if any(run_id in key for key in kept)] == [runs[1]]
+
+
+def test_the_proxy_says_404_for_what_is_missing(proxying_mlflow_server):
+    """A client of the proxy can tell "not found" from "broken"."""
+    url = f"{proxying_mlflow_server.uri}/api/2.0/mlflow-artifacts/artifacts/0/no/such/file.txt"
+    assert requests.get(url, timeout=60).status_code == requests.codes.not_found
