@@ -1,0 +1,58 @@
+"""pytest fixtures for MLflow on Exasol BucketFS, with an embedded BucketFS server.
+
+Importing this package costs nothing: what it offers is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow_bucketfs_testing.errors import (
+        MissingExtraError,
+        MlflowServerDiedError,
+        MlflowServerError,
+        MlflowServerPortInUseError,
+        MlflowServerTimeoutError,
+        MlflowServerUnreachableError,
+    )
+    from mlflow_bucketfs_testing.mlflow_external import ExternalMlflowServer
+    from mlflow_bucketfs_testing.mlflow_process import MlflowServerProcess
+    from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
+
+    __version__: str
+
+__all__ = [
+    "BucketConfig",
+    "BucketFSServer",
+    "ExternalMlflowServer",
+    "Fault",
+    "MissingExtraError",
+    "MlflowServerDiedError",
+    "MlflowServerError",
+    "MlflowServerPortInUseError",
+    "MlflowServerProcess",
+    "MlflowServerTimeoutError",
+    "MlflowServerUnreachableError",
+]
+
+_MODULES = {
+    "BucketConfig": "server",
+    "BucketFSServer": "server",
+    "ExternalMlflowServer": "mlflow_external",
+    "Fault": "server",
+    "MlflowServerProcess": "mlflow_process",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("mlflow-bucketfs-testing")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,6 @@
+"""``python -m mlflow_bucketfs_testing`` is ``mlflow-bucketfs-testing``."""
+
+from mlflow_bucketfs_testing.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="mlflow-bucketfs-testing")

@@ -1,0 +1,238 @@
+"""The main job of the project in one command: a model into BucketFS and back, without Exasol."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from mlflow_bucketfs_testing.mlflow_process import MlflowServerProcess
+from mlflow_bucketfs_testing.server import BucketFSServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from typing_extensions import Self
+
+_MODEL = "iris"
+_ALIAS = "champion"
+_PIP_COMMAND = 'pip install "mlflow-bucketfs-testing[mlflow]"'
+
+# What a UDF does: a fresh process without a password, which sees the bucket as a directory.
+_UDF_SIDE = """
+import json, os, sys, time
+import importlib, importlib.util
+import mlflow.sklearn
+for name in ("sklearn", "skops"):  # importing them is not what is measured
+    if importlib.util.find_spec(name):
+        importlib.import_module({"sklearn": "sklearn.linear_model", "skops": "skops.io"}[name])
+model_uri, rows = sys.argv[1], json.loads(sys.argv[2])
+started = time.perf_counter()
+model = mlflow.sklearn.load_model(model_uri)
+seconds = time.perf_counter() - started
+print(json.dumps({"seconds": seconds, "predictions": model.predict(rows).tolist()}))
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the final table.
+
+    Attributes:
+        name: what was done.
+        files: objects moved over HTTP.
+        transferred_bytes: bytes in their bodies.
+        requests: requests to BucketFS, listings among them.
+        seconds: time it took.
+    """
+
+    name: str
+    files: int
+    transferred_bytes: int
+    requests: int
+    seconds: float
+
+
+def run_demo(*, keep: bool) -> bool:
+    """Train a model, log it into an embedded BucketFS with plain MLflow, load it back twice.
+
+    Args:
+        keep: leave both servers running until Ctrl-C and print how to use them.
+
+    Returns:
+        Whether the model predicts the same after each way back.
+
+    Raises:
+        click.ClickException: MLflow or scikit-learn are not installed.
+    """
+    missing = [name for name in ("mlflow", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise click.ClickException(f"{' and '.join(missing)} not installed: {_PIP_COMMAND}")
+    with ExitStack() as stack:
+        bucketfs = stack.enter_context(BucketFSServer())
+        click.echo(f"BucketFS (embedded)   {bucketfs.uri()}")
+        credentials = {"EXA_BUCKETFS_USER": "w", "EXA_BUCKETFS_PASSWORD": "write"}
+        with _Waiting("MLflow server") as waiting:
+            mlflow_server = stack.enter_context(
+                MlflowServerProcess(
+                    default_artifact_root=bucketfs.uri(path="mlflow"),
+                    env=credentials,
+                    on_wait=waiting.show,
+                )
+            )
+        click.echo(f"MLflow server         {mlflow_server.uri}")
+        agree = _log_and_load(bucketfs, mlflow_server.uri, credentials)
+        if keep:
+            _stay(bucketfs, mlflow_server.uri, credentials)
+        return agree
+
+
+def _log_and_load(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict[str, str]) -> bool:
+    # The environment is what configures MLflow and the plugin, in a demo as anywhere else.
+    os.environ.update(
+        credentials, MLFLOW_TRACKING_URI=tracking_uri, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"
+    )
+    os.environ.pop("EXA_BUCKETFS_MOUNT_ROOT", None)
+    warnings.simplefilter("ignore")
+    click.echo("Importing MLflow and training a model …")
+    import mlflow.sklearn  # noqa: PLC0415 -- takes seconds, and is needed only now
+    from sklearn.datasets import load_iris  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    features, species = load_iris(return_X_y=True)
+    rows = features[::10].tolist()
+    model = LogisticRegression(max_iter=1000).fit(features, species)
+    expected = model.predict(rows).tolist()
+    meter = _Meter(bucketfs)
+
+    def upload() -> None:
+        with mlflow.start_run():
+            # MLflow would look for the requirements in a process of its own, for seconds
+            mlflow.sklearn.log_model(
+                model,
+                name="model",
+                registered_model_name=_MODEL,
+                pip_requirements=["scikit-learn"],
+            )
+        mlflow.MlflowClient().set_registered_model_alias(_MODEL, _ALIAS, "1")
+
+    def load_over_http() -> list[int]:
+        loaded = mlflow.sklearn.load_model(f"models:/{_MODEL}@{_ALIAS}")
+        predictions: list[int] = loaded.predict(rows).tolist()
+        return predictions
+
+    uploaded, _ = meter.measure("log the model", upload)
+    click.echo(f"Logged as             models:/{_MODEL}@{_ALIAS}")
+    for key in bucketfs.keys():  # noqa: SIM118 -- not a dict
+        click.echo(f"  {key}")
+    over_http, http_predictions = meter.measure("load over HTTP", load_over_http)
+    mounted, mount_predictions = _load_from_mount(meter, bucketfs, rows)
+    _print_table([uploaded, over_http, mounted])
+    agree: bool = expected == http_predictions == mount_predictions
+    click.echo(
+        f"All three predict the same for {len(rows)} rows."
+        if agree
+        else f"DIFFERENT PREDICTIONS: {expected}, {http_predictions}, {mount_predictions}"
+    )
+    return agree
+
+
+def _load_from_mount(
+    meter: _Meter, bucketfs: BucketFSServer, rows: list[list[float]]
+) -> tuple[Step, list[int]]:
+    bucketfs.sync_mount()
+    env = {**os.environ, "EXA_BUCKETFS_MOUNT_ROOT": str(bucketfs.mount_root)}
+    del env["EXA_BUCKETFS_PASSWORD"]
+    command = [sys.executable, "-W", "ignore", "-c", _UDF_SIDE]
+
+    def load() -> dict[str, Any]:
+        completed = subprocess.run(  # noqa: S603 -- our own code in our own Python
+            [*command, f"models:/{_MODEL}@{_ALIAS}", json.dumps(rows)],
+            env=env,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        answer: dict[str, Any] = json.loads(completed.stdout)
+        return answer
+
+    step, answer = meter.measure("load from the mount", load)
+    return (
+        # the time without starting Python and importing MLflow, as in the other lines
+        Step(step.name, step.files, step.transferred_bytes, step.requests, answer["seconds"]),
+        answer["predictions"],
+    )
+
+
+class _Meter:
+    """Counts what an action costs BucketFS."""
+
+    def __init__(self, bucketfs: BucketFSServer) -> None:
+        self._bucketfs = bucketfs
+
+    def measure(self, name: str, action: Callable[[], Any]) -> tuple[Step, Any]:
+        self._bucketfs.requests.clear()
+        started = time.perf_counter()
+        result = action()
+        seconds = time.perf_counter() - started
+        requests = list(self._bucketfs.requests)
+        objects = [r for r in requests if r.key]
+        moved = sum(r.bytes_received + r.bytes_sent for r in objects)
+        return Step(name, len(objects), moved, len(requests), seconds), result
+
+
+def _print_table(steps: list[Step]) -> None:
+    click.echo(f"\n{'':21}{'files':>7}{'bytes':>9}{'requests':>10}{'seconds':>9}")
+    for s in steps:
+        click.echo(
+            f"{s.name:21}{s.files:>7}{s.transferred_bytes:>9}{s.requests:>10}{s.seconds:>9.2f}"
+        )
+    click.echo("")
+
+
+def _stay(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict[str, str]) -> None:
+    click.echo(f"\nMLflow UI: {tracking_uri}\nTo use both servers from another terminal:\n")
+    for name, value in {"MLFLOW_TRACKING_URI": tracking_uri, **credentials}.items():
+        click.echo(f"export {name}={value}")
+    click.echo(f"\nMount root, as UDFs see /buckets: {bucketfs.mount_root}")
+    click.echo("Ctrl-C stops both.")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        click.echo("\nStopping …")
+
+
+class _Waiting:
+    """A line that counts the seconds until something is ready."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._is_terminal = sys.stdout.isatty()
+        self._shown_s = -1
+
+    def show(self, elapsed_s: float) -> None:
+        """Show the seconds so far; every fifth one where the line cannot be overwritten."""
+        step_s = 1 if self._is_terminal else 5
+        if int(elapsed_s) // step_s > self._shown_s:
+            self._shown_s = int(elapsed_s) // step_s
+            text = f"{self._what} is starting … {int(elapsed_s)} s (10 to 30 s are usual)"
+            click.echo(f"\r{text}" if self._is_terminal else text, nl=not self._is_terminal)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_terminal:
+            click.echo("")

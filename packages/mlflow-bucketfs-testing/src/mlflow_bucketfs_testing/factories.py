@@ -1,0 +1,163 @@
+"""Factories of fixtures, for projects that need more or other servers than the default ones.
+
+Use them at the top level of a conftest or a test module; the name on the left becomes the name
+of the fixture::
+
+    from mlflow_bucketfs_testing import factories
+
+    slow_bucketfs = factories.bucketfs_server(profile="docker-db")
+    proxying_mlflow = factories.mlflow_server(artifacts_destination="{bucketfs_uri}/proxied")
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+import mlflow_bucketfs_testing as testing
+from mlflow_bucketfs_testing.config import server_timeout_s, server_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Scope = Literal["session", "package", "module", "class", "function"]
+
+_BUCKETFS_URI = "{bucketfs_uri}"
+
+
+def bucketfs_server(*, scope: Scope = "session", **options: Any) -> Any:
+    """Make a fixture that runs an embedded BucketFS.
+
+    Args:
+        scope: How long the server runs.
+        options: Arguments of `mlflow_bucketfs_testing.BucketFSServer`, such as ``buckets``,
+            ``profile`` or ``tls_port``. Without any: one public bucket ``default``.
+
+    Returns:
+        A pytest fixture whose value is the running `mlflow_bucketfs_testing.BucketFSServer`.
+    """
+
+    @pytest.fixture(scope=scope)
+    def bucketfs_server() -> Iterator[testing.BucketFSServer]:
+        """A BucketFS without Exasol, in this process, on a free port.
+        Scope: session. Type: mlflow_bucketfs_testing.BucketFSServer.
+        Example: ``upload(bucketfs_server.url); assert bucketfs_server.keys()``.
+        """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+        with testing.BucketFSServer(**options) as server:
+            yield server
+
+    return bucketfs_server
+
+
+def mlflow_server(
+    *,
+    scope: Scope = "session",
+    reuse: bool = True,
+    backend_store_uri: str | None = None,
+    default_artifact_root: str | None = None,
+    artifacts_destination: str | None = None,
+    serve_artifacts: bool | None = None,
+    host: str | None = None,
+    port: int = 0,
+    allowed_hosts: Sequence[str] = (),
+    workers: int = 1,
+    jobs: bool = False,
+    env: Mapping[str, str | None] | None = None,
+    extra_args: Sequence[str] = (),
+    directory: str | os.PathLike[str] | None = None,
+    timeout_s: float | None = None,
+    stop_timeout_s: float = 30.0,
+    on_wait: Callable[[float], None] | None = None,
+) -> Any:
+    """Make a fixture that runs a real ``mlflow server``.
+
+    In ``default_artifact_root`` and ``artifacts_destination``, ``{bucketfs_uri}`` stands for the
+    value of the fixture of this name; the server process gets the credentials for it. If neither
+    is given, ``default_artifact_root`` is ``{bucketfs_uri}/mlflow``.
+
+    Args:
+        scope: How long the server runs.
+        reuse: Whether ``--mlflow-server URL`` replaces the server; False for a fixture that
+            needs the server described here and no other.
+        backend_store_uri: See `MlflowServerProcess`, as all that follow.
+        default_artifact_root: Location of the artifacts of new experiments.
+        artifacts_destination: Location that the server stores to for its clients.
+        serve_artifacts: False turns the artifact proxy off.
+        host: Address to listen on; default: the value of the fixture ``mlflow_server_host``.
+        port: Port to listen on; 0 takes a free one.
+        allowed_hosts: More names that clients may call the server by.
+        workers: Number of uvicorn worker processes.
+        jobs: Whether to run MLflow's job runner.
+        env: Variables for the server process; None removes one.
+        extra_args: More arguments for ``mlflow server``.
+        directory: Working directory; default: a temporary one.
+        timeout_s: How long it may take to answer, in seconds; default: the option
+            ``--mlflow-server-timeout``.
+        stop_timeout_s: How long it may take to end, in seconds.
+        on_wait: Called with the elapsed seconds while it starts.
+
+    Returns:
+        A pytest fixture whose value is a `MlflowServerProcess`, or an `ExternalMlflowServer`
+        with ``--mlflow-server``.
+    """
+    if default_artifact_root is None and artifacts_destination is None:
+        default_artifact_root = f"{_BUCKETFS_URI}/mlflow"
+    locations = (default_artifact_root, artifacts_destination)
+
+    def own_server(request: pytest.FixtureRequest) -> testing.MlflowServerProcess:
+        return testing.MlflowServerProcess(
+            backend_store_uri=backend_store_uri,
+            default_artifact_root=_resolved(request, default_artifact_root),
+            artifacts_destination=_resolved(request, artifacts_destination),
+            serve_artifacts=serve_artifacts,
+            host=host or request.getfixturevalue("mlflow_server_host"),
+            port=port,
+            allowed_hosts=allowed_hosts,
+            workers=workers,
+            jobs=jobs,
+            env={**_bucketfs_environment(request, locations), **(env or {})},
+            extra_args=extra_args,
+            directory=directory,
+            timeout_s=timeout_s or server_timeout_s(request.config),
+            stop_timeout_s=stop_timeout_s,
+            on_wait=on_wait,
+        )
+
+    @pytest.fixture(scope=scope)
+    def mlflow_server(
+        request: pytest.FixtureRequest,
+    ) -> Iterator[testing.MlflowServerProcess | testing.ExternalMlflowServer]:
+        """A running MLflow server whose artifacts are stored in `bucketfs_uri`.
+        Scope: session. Type: mlflow_bucketfs_testing.MlflowServerProcess, or ExternalMlflowServer
+        with --mlflow-server URL. Example: ``get(mlflow_server.uri)``.
+        """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+        url = server_url(request.config) if reuse else None
+        with ExitStack() as stack:
+            try:
+                server = testing.ExternalMlflowServer(url) if url else own_server(request)
+                stack.enter_context(server)
+            except testing.MlflowServerError as exc:
+                # The message says it all: a traceback through our own code would bury it
+                pytest.fail(str(exc), pytrace=False)
+            yield server
+
+    return mlflow_server
+
+
+def _resolved(request: pytest.FixtureRequest, location: str | None) -> str | None:
+    if location is None or _BUCKETFS_URI not in location:
+        return location
+    return location.replace(_BUCKETFS_URI, request.getfixturevalue("bucketfs_uri"))
+
+
+def _bucketfs_environment(
+    request: pytest.FixtureRequest, locations: Sequence[str | None]
+) -> dict[str, str | None]:
+    """Return credentials for the tests' bucket, and none of the settings of the developer's."""
+    if not any(_BUCKETFS_URI in (location or "") for location in locations):
+        return {}
+    foreign = dict.fromkeys(name for name in os.environ if name.startswith("EXA_BUCKETFS_"))
+    return {**foreign, **request.getfixturevalue("bucketfs_target").environment}

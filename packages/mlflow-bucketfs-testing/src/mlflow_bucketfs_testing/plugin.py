@@ -1,0 +1,113 @@
+"""The pytest plugin ``mlflow_bucketfs``: options and default fixtures.
+
+pytest loads it in every test run of every environment that has this package, so it imports
+nothing but pytest and the standard library, and no fixture is used unless a test asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlflow_bucketfs_testing import factories
+from mlflow_bucketfs_testing.config import BucketFSTarget, add_options, server_timeout_s, server_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import mlflow_bucketfs_testing as testing
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of this plugin."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a bad option before any test runs."""
+    server_timeout_s(config)
+
+
+bucketfs_server = factories.bucketfs_server()
+mlflow_server = factories.mlflow_server()
+
+
+@pytest.fixture(scope="session")
+def bucketfs_target(request: pytest.FixtureRequest) -> BucketFSTarget:
+    """The bucket to store to, with credentials: the first one of `bucketfs_server`.
+    Scope: session. Type: mlflow_bucketfs_testing.config.BucketFSTarget (uri, user, password).
+    Override it to run the same tests against another BucketFS.
+    Example: ``login(bucketfs_target.user, bucketfs_target.password)``.
+    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    server: testing.BucketFSServer = request.getfixturevalue("bucketfs_server")
+    bucket = server.buckets[0]
+    return BucketFSTarget(uri=server.uri(bucket.name, ""), user="w", password=bucket.write_password)
+
+
+@pytest.fixture(scope="session")
+def bucketfs_uri(bucketfs_target: BucketFSTarget) -> str:
+    """URI of a folder in `bucketfs_target` that no other session uses, pytest-xdist's included.
+    Scope: session. Type: str.
+    Example: ``client.create_experiment("e", artifact_location=bucketfs_uri)``.
+    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    return f"{bucketfs_target.uri.rstrip('/')}/pytest-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server_host() -> str:
+    """Address that `mlflow_server` listens on: loopback. Override it for clients elsewhere.
+    Scope: session. Type: str.
+    Example: ``return gateway_of(container)``, for UDFs in an Exasol Docker container.
+    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    return "127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def mlflow_tracking_uri(
+    mlflow_server: testing.MlflowServerProcess | testing.ExternalMlflowServer,
+) -> str:
+    """Tracking URI of `mlflow_server`. Nothing is set globally: pass it on.
+    Scope: session. Type: str.
+    Example: ``MlflowClient(mlflow_tracking_uri).search_runs(["0"])``.
+    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    return mlflow_server.uri
+
+
+@pytest.fixture(scope="session")
+def mlflow_udf_tracking_uri(mlflow_tracking_uri: str) -> str:
+    """Tracking URI as a UDF in the database must use it: that of `mlflow_server_host`.
+    Scope: session. Type: str.
+    Example: ``run_udf(parameters={"tracking_uri": mlflow_udf_tracking_uri})``.
+    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    return mlflow_tracking_uri
+
+
+@pytest.fixture(scope="session")
+def mlflow_client_env(
+    request: pytest.FixtureRequest, mlflow_tracking_uri: str, bucketfs_target: BucketFSTarget
+) -> dict[str, str]:
+    """Environment variables of a client: tracking URI, user and password for BucketFS.
+    With --mlflow-server, credentials that the environment has already are left alone.
+    Scope: session. Type: dict[str, str].
+    Example: ``subprocess.run(["python", "train.py"], env={**os.environ, **mlflow_client_env})``.
+    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    credentials: Mapping[str, str] = bucketfs_target.environment
+    if server_url(request.config):
+        credentials = {k: v for k, v in credentials.items() if k not in os.environ}
+    return {"MLFLOW_TRACKING_URI": mlflow_tracking_uri, **credentials}
+
+
+@pytest.fixture
+def mlflow_environment(
+    mlflow_client_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """The variables of `mlflow_client_env`, set in this process until the test ends.
+    Scope: function. Type: dict[str, str].
+    Example: ``@pytest.mark.usefixtures("mlflow_environment")``.
+    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    for name, value in mlflow_client_env.items():
+        monkeypatch.setenv(name, value)
+    return mlflow_client_env

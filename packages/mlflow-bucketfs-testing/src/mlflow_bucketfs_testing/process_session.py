@@ -1,0 +1,176 @@
+"""A command in a session of its own, of which no process outlives the one that started it.
+
+Two marks tell which processes belong to it: the session id, and a variable in the environment
+that every descendant inherits (MLflow's job executors start sessions of their own).
+
+A guard process waits for the end of a pipe that only the starting process holds open. If that
+process is killed before it could clean up, the guard ends the session in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+MARKER = "MLFLOW_BUCKETFS_TESTING_SESSION"
+"""Environment variable that every process of a session carries."""
+
+_GRACE_S = 8.0  # job runner and huey consumers watch their parent once per second
+_KILL_ROUNDS = 10  # a process that forks while it is being killed needs more than one
+
+
+class ProcessSession:
+    """A running command and all its descendants.
+
+    Args:
+        command: Program and arguments.
+        env: The whole environment of the command.
+        directory: Working directory of the command.
+        log_path: File that standard output and standard error are appended to.
+        abandoned_directory: What the guard removes if this process is killed.
+
+    Raises:
+        OSError: If the command cannot be executed.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        directory: Path,
+        log_path: Path,
+        abandoned_directory: Path | None = None,
+    ) -> None:
+        self._marker = uuid.uuid4().hex
+        # In a session of its own too: what ends our process group must not end the guard
+        self._guard = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", __name__, self._marker, str(abandoned_directory or "")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            with log_path.open("ab") as log:
+                self._root = subprocess.Popen(  # noqa: S603 - the caller's command
+                    command,
+                    cwd=directory,
+                    env={**env, MARKER: self._marker},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except BaseException:
+            _end(self._marker, set(), grace_s=0)
+            self._dismiss_guard()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the command, which is the session id as well."""
+        return self._root.pid
+
+    def poll(self) -> int | None:
+        """Return the exit code of the command, or None while it runs."""
+        return self._root.poll()
+
+    def listens_on(self, port: int) -> bool:
+        """Tell whether a process of this session accepts TCP connections on the port."""
+        for process in _members(self._marker, {self.pid}):
+            with suppress(psutil.Error):
+                for connection in process.net_connections(kind="tcp"):
+                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                        return True
+        return False
+
+    def end(self, *, timeout_s: float) -> bool:
+        """Ask the command to end, then make sure that nothing of the session is left.
+
+        SIGTERM goes to the command first. What is left after it ended gets SIGTERM as well, and
+        SIGKILL a few seconds later. An interruption (Ctrl-C) skips the waiting, not the killing.
+
+        Args:
+            timeout_s: How long the command may take to end after SIGTERM, in seconds.
+
+        Returns:
+            True if everything ended by itself, False if something had to be killed.
+        """
+        grace_s = 0.0
+        try:
+            self._root.terminate()
+            self._root.wait(timeout_s)
+            grace_s = _GRACE_S
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # The root is a child of ours: reaped here, so that psutil does not take its status
+            self._root.kill()
+            self._root.wait()
+            ended = _end(self._marker, {self.pid}, grace_s=grace_s)
+            self._dismiss_guard()
+        return ended and grace_s > 0
+
+    def _dismiss_guard(self) -> None:
+        self._guard.kill()
+        self._guard.communicate()
+
+
+def _members(marker: str, sessions: set[int]) -> list[psutil.Process]:
+    """List the live processes of the sessions; sessions of marked processes are added to them."""
+    candidates = []
+    for process in psutil.process_iter():
+        # Other users' processes do not show their environment, and any may end meanwhile
+        with suppress(psutil.Error, OSError):
+            session_id = os.getsid(process.pid)
+            candidates.append((process, session_id))
+            if process.environ().get(MARKER) == marker:
+                sessions.add(session_id)
+    return [process for process, session_id in candidates if session_id in sessions]
+
+
+def _end(marker: str, sessions: set[int], *, grace_s: float) -> bool:
+    """End all processes of the sessions; return whether none had to be killed."""
+    ended = True
+    for signal_number in (signal.SIGTERM, *[signal.SIGKILL] * _KILL_ROUNDS):
+        alive = [process for process in _members(marker, sessions) if not _is_zombie(process)]
+        if not alive:
+            break
+        for process in alive:
+            with suppress(psutil.Error):
+                process.send_signal(signal_number)
+        ended = signal_number == signal.SIGTERM
+        psutil.wait_procs(alive, timeout=grace_s if ended else 1)
+    return ended
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    """Tell whether the process has ended; an orphan stays a zombie where PID 1 reaps nothing."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _guard(marker: str, abandoned_directory: str) -> None:
+    sys.stdin.buffer.read()  # returns when the process that started us is gone
+    _end(marker, set(), grace_s=_GRACE_S)
+    if abandoned_directory:
+        shutil.rmtree(abandoned_directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _guard(*sys.argv[1:])

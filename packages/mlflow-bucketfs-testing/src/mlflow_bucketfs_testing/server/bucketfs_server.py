@@ -1,0 +1,304 @@
+"""`BucketFSServer`: the whole embedded BucketFS as one object."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from mlflow_bucketfs_testing.server.auth import BucketConfig
+from mlflow_bucketfs_testing.server.faults import Fault, FaultList
+from mlflow_bucketfs_testing.server.instance import Instance, Options
+from mlflow_bucketfs_testing.server.names import check_key
+from mlflow_bucketfs_testing.server.profiles import (
+    Behaviour,
+    FileInTheWay,
+    Profile,
+    resolve_profile,
+)
+from mlflow_bucketfs_testing.server.request_log import RequestLog
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self  # in typing since Python 3.11
+
+    from mlflow_bucketfs_testing.server.tls import Certificate
+
+_DEFAULT_BUCKETS = (BucketConfig("default"),)
+_NO_TLS = "the server has no HTTPS listener: pass tls_port (0 picks a free port)"
+
+
+class BucketFSServer:
+    """A BucketFS that runs in a thread of this process; a context manager.
+
+    It starts listening when entered (or by `start`) and is gone when left (or by `stop`): open
+    connections are cut off. Everything may be used from any thread. No request is written to
+    the console.
+
+    Args:
+        buckets: The buckets. The first is the default wherever a bucket can be left out.
+        service: Name of the BucketFS service: part of URIs and of the mount, never of URLs.
+        host: Address to listen on. The passwords are public knowledge: think twice before
+            choosing another than a loopback address.
+        port: Port for HTTP; 0 picks a free one.
+        tls_port: Port for HTTPS beside it; 0 picks a free one; None: no HTTPS.
+        tls_certificate: Name in the self-signed certificate: ``exacluster.local``, as in
+            Exasol's own, or ``localhost`` (with ``127.0.0.1`` and ``::1``).
+        data_dir: Directory to keep the objects in, created if missing and served again by a
+            later server; None: a temporary one, removed at the end.
+        profile: ``instant``, ``docker-db`` (a PUT takes 1 s plus 1 s per 100 MB; a deleted key
+            is locked for 10 s), or a `Profile`.
+        content_length: Whether a download tells its length; else it is chunked.
+        content_encoding_gzip: Whether downloads of ``.gz`` and ``.tgz`` claim ``Content-Encoding:
+            gzip``, although the stored bytes are sent as they are.
+        listing_content_type: ``Content-Type`` of listings; the bytes are UTF-8 in any case.
+        shuffle_listing: Whether each listing comes in another order; else oldest upload first.
+        unauthorized_status: Answer to a missing ``Authorization`` header: 401 or 403.
+        challenge: Whether a 401 carries ``WWW-Authenticate``.
+        locked_status: Answer to a PUT of a key deleted a moment ago: 423, or 403 as old versions.
+        file_in_the_way: What a PUT of ``d/x`` does while ``d`` is an object: ``lose`` (200, not
+            stored), ``hang`` (no answer), ``error`` (409).
+        archive_visible_on_mount: Whether an archive's own file shows beside its unpacked tree.
+        request_log_size: How many requests `requests` remembers.
+
+    Raises:
+        ValueError: Two buckets of one name, no bucket at all, or a misspelt choice.
+    """
+
+    def __init__(
+        self,
+        buckets: Iterable[BucketConfig] = _DEFAULT_BUCKETS,
+        *,
+        service: str = "bfsdefault",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls_port: int | None = None,
+        tls_certificate: str = "exacluster.local",
+        data_dir: str | os.PathLike[str] | None = None,
+        profile: str | Profile = "instant",
+        content_length: bool = True,
+        content_encoding_gzip: bool = True,
+        listing_content_type: str = "text/plain",
+        shuffle_listing: bool = False,
+        unauthorized_status: int = 401,
+        challenge: bool = True,
+        locked_status: int = 423,
+        file_in_the_way: FileInTheWay = "lose",
+        archive_visible_on_mount: bool = False,
+        request_log_size: int = 50_000,
+    ) -> None:
+        self.buckets = tuple(buckets)
+        if not self.buckets or len({bucket.name for bucket in self.buckets}) < len(self.buckets):
+            raise ValueError("the buckets must be one or more, each with a name of its own")
+        self.service = service
+        self.host = host
+        self.requests = RequestLog(request_log_size)
+        """The requests so far, see `RequestLog`."""
+        self.faults = FaultList()
+        """The injected faults that are still waiting."""
+        self._options = Options(
+            buckets=self.buckets,
+            service=service,
+            host=host,
+            port=port,
+            tls_port=tls_port,
+            tls_certificate=tls_certificate,
+            data_dir=data_dir,
+            profile=resolve_profile(profile),
+            behaviour=Behaviour(
+                content_length=content_length,
+                content_encoding_gzip=content_encoding_gzip,
+                listing_content_type=listing_content_type,
+                shuffle_listing=shuffle_listing,
+                unauthorized_status=unauthorized_status,
+                challenge=challenge,
+                locked_status=locked_status,
+                file_in_the_way=file_in_the_way,
+                archive_visible_on_mount=archive_visible_on_mount,
+            ),
+        )
+        self._cleanup = ExitStack()
+        self._instance: Instance | None = None
+
+    def start(self) -> None:
+        """Start serving; returns when requests are answered.
+
+        Raises:
+            PortInUseError: A port is taken; nothing is left behind.
+            OSError: The host is not this machine's, or the data directory is in use.
+            RuntimeError: It is running already.
+        """
+        if self._instance:
+            raise RuntimeError("the server is running already")
+        with ExitStack() as cleanup:
+            self._instance = Instance(self._options, self.faults, self.requests, cleanup)
+            self._cleanup = cleanup.pop_all()
+
+    def stop(self) -> None:
+        """Stop serving and remove what is temporary; does nothing when stopped."""
+        if self._instance:
+            self._cleanup.close()
+            self._instance = None
+
+    @property
+    def port(self) -> int:
+        """Port of the HTTP listener."""
+        return self._state.port
+
+    @property
+    def tls_port(self) -> int:
+        """Port of the HTTPS listener.
+
+        Raises:
+            RuntimeError: There is none.
+        """
+        if self._state.tls_port is None:
+            raise RuntimeError(_NO_TLS)
+        return self._state.tls_port
+
+    @property
+    def url(self) -> str:
+        """URL of the HTTP listener, without a slash at the end."""
+        return f"http://{self._authority(self.port)}"
+
+    @property
+    def tls_url(self) -> str:
+        """URL of the HTTPS listener, without a slash at the end."""
+        return f"https://{self._authority(self.tls_port)}"
+
+    def uri(self, bucket: str | None = None, path: str = "") -> str:
+        """URI of a bucket, or of a path in it, for access over HTTP."""
+        return f"exa+bfs://{self._authority(self.port)}{self._location(bucket, path)}"
+
+    def tls_uri(self, bucket: str | None = None, path: str = "") -> str:
+        """URI of a bucket, or of a path in it, for access over HTTPS."""
+        return f"exa+bfss://{self._authority(self.tls_port)}{self._location(bucket, path)}"
+
+    @property
+    def certificate_file(self) -> Path:
+        """The certificate of the HTTPS listener, PEM: what a client must trust."""
+        return self._certificate.file
+
+    @property
+    def certificate_fingerprint(self) -> str:
+        """SHA-256 of that certificate, lower-case hexadecimal."""
+        return self._certificate.fingerprint
+
+    @property
+    def mount_root(self) -> Path:
+        """Directory laid out as a UDF sees ``/buckets``: ``<service>/<bucket>/<key>``.
+
+        It is built when first asked for, and followed from then on. The files are the stored
+        ones, by hard link: read them, never write to them.
+        """
+        self._state.mount()
+        return self._state.mount_root
+
+    @property
+    def mount_paused(self) -> bool:
+        """Whether the mount lags behind; False makes all changes show."""
+        return self._state.mount().paused
+
+    @mount_paused.setter
+    def mount_paused(self, paused: bool) -> None:
+        self._state.mount().paused = paused
+
+    def sync_mount(self) -> None:
+        """Let the mount show everything, archives unpacked, even while it is paused."""
+        self._state.mount().sync()
+
+    def put(self, key: str, data: bytes, bucket: str | None = None) -> None:
+        """Store an object without HTTP; it may even hide another (``d/x`` beside ``d``).
+
+        Raises:
+            IllegalNameError: The key is illegal.
+            ValueError: There is no such bucket.
+        """
+        self.put_many([(key, data)], bucket)
+
+    def put_many(self, items: Iterable[tuple[str, bytes]], bucket: str | None = None) -> None:
+        """Store many objects without HTTP, one after the other; see `put`."""
+        name, store = self._bucket(bucket), self._state.store
+        for key, data in items:
+            check_key(key)
+            upload = store.upload()
+            upload.add(data)
+            upload.publish(name, key)
+
+    def read(self, key: str, bucket: str | None = None) -> bytes:
+        """The bytes of an object, without HTTP.
+
+        Raises:
+            FileNotFoundError: There is no such key.
+            ValueError: There is no such bucket.
+        """
+        opened = self._state.store.open(self._bucket(bucket), key)
+        if opened is None:
+            raise FileNotFoundError(f"no key {key!r} in the bucket {self._bucket(bucket)!r}")
+        with opened[0] as file:
+            return file.readall()
+
+    def keys(self, bucket: str | None = None) -> list[str]:
+        """All keys of a bucket, sorted, without HTTP."""
+        return sorted(self._state.store.keys(self._bucket(bucket)))
+
+    def delete(self, key: str, bucket: str | None = None) -> None:
+        """Remove an object without HTTP and without locking its key; fine if there is none."""
+        self._state.store.delete(self._bucket(bucket), key)
+
+    def clear(self) -> None:
+        """Remove all objects of all buckets."""
+        self._state.store.clear()
+
+    def inject(self, *faults: Fault) -> None:
+        """Let the next requests that match run into these faults, in this order."""
+        for fault in faults:
+            self.faults.add(fault)
+
+    def reset(self) -> None:
+        """As if just started, for the next test: no objects, requests, faults or locks."""
+        self.faults.clear()
+        self._state.reset()
+        self.requests.clear()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def _state(self) -> Instance:
+        if self._instance is None:
+            raise RuntimeError("the server is not running: enter it with `with`, or start() it")
+        return self._instance
+
+    @property
+    def _certificate(self) -> Certificate:
+        if self._state.certificate is None:
+            raise RuntimeError(_NO_TLS)
+        return self._state.certificate
+
+    def _authority(self, port: int) -> str:
+        # who listens on all addresses is reached on loopback
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _location(self, bucket: str | None, path: str) -> str:
+        location = f"/{self.service}/{self._bucket(bucket)}"
+        return f"{location}/{path}" if path else location
+
+    def _bucket(self, name: str | None) -> str:
+        names = [bucket.name for bucket in self.buckets]
+        if name is not None and name not in names:
+            raise ValueError(f"no bucket {name!r}: this server has {', '.join(names)}")
+        return name or names[0]

@@ -1,0 +1,208 @@
+"""One request and its answer: counted, logged once, and struck by the fault it met."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from mlflow_bucketfs_testing.server.auth import parse_basic
+from mlflow_bucketfs_testing.server.names import Target
+from mlflow_bucketfs_testing.server.request_log import RequestLog, RequestRecord
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from mlflow_bucketfs_testing.server.connection import Connection
+    from mlflow_bucketfs_testing.server.faults import Fault
+
+_TRICKLES_PER_S = 20
+
+
+class CutOffError(Exception):
+    """The connection is gone: there is nobody left to answer."""
+
+
+class Exchange:
+    """Reads one request's body and writes its answer.
+
+    Attributes:
+        method: HTTP method.
+        raw_path: Path as received, percent-encoded.
+        credentials: Of the Basic ``Authorization`` header, None without one.
+        target: Set by the application once it has parsed the path.
+        fault: Set by the application; it strikes where it says.
+        started: Monotonic time in seconds at which the request's header was complete.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, log: RequestLog) -> None:
+        self._request = Request(scope, receive)
+        self._send = send
+        self._log = log
+        self._logged = False
+        self._started_at = time.time()
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        self._status: int | None = None
+        self._length: int | None = None
+        self._connection: Connection = scope["state"]["connection"]
+        self._raw = False
+        self.started = time.monotonic()
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"]
+        self.credentials = parse_basic(self._request.headers.get("authorization"))
+        self.target = Target("", "")
+        self.fault: Fault | None = None
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The request's body as it comes.
+
+        Raises:
+            CutOffError: A fault reset the connection.
+            starlette.requests.ClientDisconnect: The client left before the end.
+        """
+        if self._stalls("upload"):
+            await asyncio.sleep(self._fault_seconds)
+        limit = None
+        if self.fault and self.fault.action == "reset_on_upload":
+            limit = self.fault.after_bytes or 0
+        if limit == 0:
+            await self._reset()
+        async for data in self._request.stream():
+            self._received_bytes += len(data)
+            if limit is not None and self._received_bytes >= limit:
+                await self._reset()
+            yield data
+        if limit is not None:
+            await self._reset()
+
+    async def reply(
+        self, status: int, text: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """Answer with a short text."""
+        body = text.encode()
+        await self.start(status, {"content-type": "text/plain", **(headers or {})}, len(body))
+        await self.write(body, last=True)
+
+    async def start(self, status: int, headers: dict[str, str], length: int | None) -> None:
+        """Send the header; then call `write` until the last part.
+
+        Args:
+            status: Status code.
+            headers: Header fields without framing.
+            length: Length of the body in bytes; None: not told to the client.
+
+        Raises:
+            CutOffError: A fault reset the connection.
+        """
+        fault = self.fault
+        if fault and fault.action == "reset_before_body":
+            await self._reset()
+        if self._stalls("response"):
+            await asyncio.sleep(self._fault_seconds)
+        if fault and fault.framing == "content-length" and length is None:
+            length = (fault.after_bytes or 0) + 1
+        elif fault and fault.framing:
+            length = length if fault.framing == "content-length" else None
+        self._status = status
+        self._length = length
+        raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        if length is not None:
+            raw_headers.append((b"content-length", b"%d" % length))
+        if length == 0:
+            self.record()
+        self._raw = fault is not None and fault.framing == "close"
+        if self._raw:
+            self._connection.write_head(status, raw_headers)
+        else:
+            await self._send(
+                {"type": "http.response.start", "status": status, "headers": raw_headers}
+            )
+        if self._stalls("body"):
+            await asyncio.sleep(self._fault_seconds)
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send a part of the body.
+
+        Args:
+            data: The part.
+            last: Whether it is the last one; there must be exactly one such call.
+
+        Raises:
+            CutOffError: The client left, or a fault ended the connection.
+        """
+        fault = self.fault
+        if fault and fault.action == "cut_body" and fault.after_bytes is not None:
+            allowed = fault.after_bytes - self._sent_bytes
+            if last or len(data) >= allowed:
+                await self._write(data[:allowed])
+                await self._end(reset=fault.reset)
+        if fault and fault.action == "trickle":
+            step = max(1, fault.bytes_per_second // _TRICKLES_PER_S)
+            while len(data) > step:
+                await self._write(data[:step])
+                data = data[step:]
+                await asyncio.sleep(step / fault.bytes_per_second)
+        await self._write(data, last=last)
+        if last and self._raw:
+            await self._end(reset=False)
+
+    async def hang(self) -> None:
+        """Never answer; ends when the server stops."""
+        await asyncio.Event().wait()
+
+    def record(self) -> None:
+        """Write the request to the log, unless that has been done."""
+        if self._logged:
+            return
+        self._logged = True
+        self._log.add(
+            RequestRecord(
+                method=self.method,
+                bucket=self.target.bucket,
+                key=self.target.key,
+                status=self._status,
+                user=self.credentials.user if self.credentials else None,
+                connection=self._connection.number,
+                bytes_received=self._received_bytes,
+                bytes_sent=self._sent_bytes,
+                path=self.raw_path.decode("ascii", "replace"),
+                started=self._started_at,
+                duration_s=time.monotonic() - self.started,
+            )
+        )
+
+    async def _write(self, data: bytes, *, last: bool = False) -> None:
+        if not self._raw and self._connection.gone:
+            raise CutOffError
+        self._sent_bytes += len(data)
+        # before the client can have the last byte: whoever awaits the answer finds the record
+        if last or self._sent_bytes == self._length:
+            self.record()
+        if self._raw:
+            await self._connection.write(data)
+        else:
+            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def _end(self, *, reset: bool) -> None:
+        if reset:
+            await self._reset()
+        self.record()
+        self._connection.close()
+        raise CutOffError
+
+    async def _reset(self) -> None:
+        self.record()
+        await self._connection.reset()
+        raise CutOffError
+
+    def _stalls(self, at: str) -> bool:
+        return self.fault is not None and self.fault.action == "stall" and self.fault.at == at
+
+    @property
+    def _fault_seconds(self) -> float:
+        return self.fault.seconds if self.fault else 0.0

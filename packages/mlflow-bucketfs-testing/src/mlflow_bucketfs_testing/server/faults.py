@@ -1,0 +1,194 @@
+"""Faults to inject: what a network, a proxy or a busy server does to a request."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Unpack  # in typing since Python 3.11
+
+Action = Literal[
+    "status", "reset_before_body", "reset_on_upload", "cut_body", "stall", "trickle", "lose"
+]
+Framing = Literal["content-length", "chunked", "close"]
+StallPoint = Literal["response", "body", "upload"]
+
+
+class Where(TypedDict, total=False):
+    """Which requests a fault hits; every constructor of `Fault` takes these.
+
+    Attributes:
+        method: HTTP method; None or left out: any.
+        bucket: Bucket name; None or left out: any.
+        key: Glob on the decoded key, ``*`` spans slashes; ``""`` is the listing; None or left
+            out: any.
+        times: How many requests are hit (default 1); None: all, until `FaultList.clear`.
+    """
+
+    method: str | None
+    bucket: str | None
+    key: str | None
+    times: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One kind of trouble and the requests it hits; make it with the constructors below."""
+
+    action: Action
+    method: str | None = None
+    bucket: str | None = None
+    key: str | None = None
+    times: int | None = 1
+    status_code: int = 0
+    retry_after: str | None = None
+    location: str | None = None
+    after_bytes: int | None = None
+    framing: Framing | None = None
+    reset: bool = False
+    seconds: float = 0.0
+    at: StallPoint | None = None
+    bytes_per_second: int = 0
+
+    @classmethod
+    def status(
+        cls,
+        code: int,
+        *,
+        retry_after: str | int | None = None,
+        location: str | None = None,
+        **where: Unpack[Where],
+    ) -> Fault:
+        """Answer with this status at once; the request is not carried out, its body not stored.
+
+        Args:
+            code: Status code.
+            retry_after: Value of a ``Retry-After`` header (seconds or a date).
+            location: Value of a ``Location`` header, for redirects.
+            **where: See `Where`.
+        """
+        return cls(
+            action="status",
+            status_code=code,
+            retry_after=None if retry_after is None else str(retry_after),
+            location=location,
+            **where,
+        )
+
+    @classmethod
+    def reset_before_body(cls, **where: Unpack[Where]) -> Fault:
+        """Reset the connection (RST) when the answer would start: not a byte of it is sent.
+
+        A PUT or DELETE has been carried out by then; `reset_on_upload` resets before that.
+        """
+        return cls(action="reset_before_body", **where)
+
+    @classmethod
+    def reset_in_body(cls, after: int, **where: Unpack[Where]) -> Fault:
+        """Reset the connection (RST) after this many bytes of the answer's body."""
+        return cls(action="cut_body", after_bytes=after, reset=True, **where)
+
+    @classmethod
+    def reset_on_upload(cls, after: int, **where: Unpack[Where]) -> Fault:
+        """Reset the connection (RST) once this many bytes of the request's body have come.
+
+        Nothing is stored. 0 resets before the body is read. A request without a body is reset
+        too.
+        """
+        return cls(action="reset_on_upload", after_bytes=after, **where)
+
+    @classmethod
+    def truncate(
+        cls, after: int, *, framing: Framing = "content-length", **where: Unpack[Where]
+    ) -> Fault:
+        """Close the connection in good order after this many bytes of the answer's body.
+
+        Args:
+            after: Bytes of the body that are sent.
+            framing: What the header promised. ``content-length``: the full length (one byte
+                more than is sent, for a listing, which has none); ``chunked``: a last chunk,
+                which never comes; ``close``: nothing, so that the client cannot tell.
+            **where: See `Where`.
+        """
+        return cls(action="cut_body", after_bytes=after, framing=framing, **where)
+
+    @classmethod
+    def close_delimited(cls, **where: Unpack[Where]) -> Fault:
+        """Send the complete body without any length and end it by closing the connection."""
+        return cls(action="cut_body", framing="close", **where)
+
+    @classmethod
+    def stall(cls, seconds: float, *, at: StallPoint = "response", **where: Unpack[Where]) -> Fault:
+        """Go silent for so long, then carry on.
+
+        Args:
+            seconds: How long. Stopping the server does not wait for it.
+            at: ``response``: before the first byte of the answer (a PUT or DELETE has been
+                carried out); ``body``: after the header of the answer; ``upload``: before
+                reading the request's body.
+            **where: See `Where`.
+        """
+        return cls(action="stall", seconds=seconds, at=at, **where)
+
+    @classmethod
+    def trickle(cls, bytes_per_second: int, **where: Unpack[Where]) -> Fault:
+        """Send the body of the answer this slowly, in 20 small pieces a second."""
+        return cls(action="trickle", bytes_per_second=bytes_per_second, **where)
+
+    @classmethod
+    def lose(cls, **where: Unpack[Where]) -> Fault:
+        """Answer a PUT with 200 without storing anything."""
+        where["method"] = "PUT"
+        return cls(action="lose", **where)
+
+    def hits(self, method: str, bucket: str, key: str) -> bool:
+        """Whether a request is one of those this fault is for."""
+        return (
+            self.method in {None, method}
+            and self.bucket in {None, bucket}
+            and (self.key is None or fnmatchcase(key, self.key))
+        )
+
+
+class FaultList:
+    """The faults waiting for their requests, in the order of injection; thread-safe.
+
+    A request meets the first fault that matches it, and that fault is used up by one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Append a fault."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self) -> None:
+        """Drop all faults that are left; requests already hit by one stay hit."""
+        with self._lock:
+            self._faults.clear()
+
+    def take(self, method: str, bucket: str, key: str) -> Fault | None:
+        """The first fault for this request, counted as used; None if there is none."""
+        with self._lock:
+            for index, fault in enumerate(self._faults):
+                if fault.hits(method, bucket, key):
+                    if fault.times is not None:
+                        left = replace(fault, times=fault.times - 1)
+                        self._faults[index : index + 1] = [left] if left.times else []
+                    return fault
+        return None
+
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def __iter__(self) -> Iterator[Fault]:
+        with self._lock:
+            return iter(list(self._faults))

@@ -1,0 +1,180 @@
+"""The objects: immutable blobs on disk under opaque names, and an index in memory.
+
+Opaque names, because ``d`` and ``d/x`` can both be objects (bucketfs-client, DownloadCommandIT).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from mlflow_bucketfs_testing.server.journal import Blob, Index, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from io import FileIO
+    from pathlib import Path
+
+# Bodies up to this size are written at once; longer ones in portions of at least this size.
+PORTION_BYTES = 1024 * 1024
+
+
+class Store:
+    """All buckets' objects; thread-safe.
+
+    A change is complete or has not happened: an upload is published under its key in one step,
+    and who reads the previous content goes on reading it.
+
+    Args:
+        directory: Existing directory to keep the objects in.
+        persistent: Whether the index is kept on disk too, so that a later store in the same
+            directory has the same objects.
+
+    Raises:
+        OSError: ``persistent``, and another store uses the directory.
+    """
+
+    def __init__(self, directory: Path, *, persistent: bool) -> None:
+        self.lock = threading.RLock()
+        """Held while the index changes and while ``on_change`` runs."""
+        self.on_change: Callable[[str, str], None] = lambda _bucket, _key: None
+        """Called with bucket and key after each change."""
+        self._blobs = directory / "blobs"
+        self._blobs.mkdir(exist_ok=True)
+        self._journal = Journal(directory) if persistent else None
+        self._index: Index = self._journal.load() if self._journal else {}
+        used = {blob.number for keys in self._index.values() for blob in keys.values()}
+        for leftover in self._blobs.iterdir():  # uploads that a crash cut short
+            if int(leftover.name) not in used:
+                leftover.unlink()
+        self._next_number = max(used, default=0) + 1
+
+    def find(self, bucket: str, key: str) -> Blob | None:
+        """The blob that a key has now."""
+        return self._index.get(bucket, {}).get(key)
+
+    def blob_path(self, blob: Blob) -> Path:
+        """The blob's file; it may vanish at any time unless `lock` is held."""
+        return self._blobs / str(blob.number)
+
+    def open(self, bucket: str, key: str) -> tuple[FileIO, int] | None:
+        """An unbuffered file for reading and its size in bytes; None if there is no such key."""
+        with self.lock:
+            blob = self.find(bucket, key)
+            return (self.blob_path(blob).open("rb", buffering=0), blob.size) if blob else None
+
+    def upload(self) -> Upload:
+        """A new content, to be filled and then published or discarded."""
+        with self.lock:
+            number = self._next_number
+            self._next_number += 1
+        return Upload(self, number, str(self._blobs / str(number)))
+
+    def publish(self, bucket: str, key: str, blob: Blob) -> None:
+        """Make a complete blob the content of a key (`Upload.publish` calls it)."""
+        self._set(bucket, key, blob)
+
+    def delete(self, bucket: str, key: str) -> bool:
+        """Remove a key; False if there was none."""
+        with self.lock:
+            known = self.find(bucket, key) is not None
+            if known:
+                self._set(bucket, key, None)
+            return known
+
+    def keys(self, bucket: str) -> list[str]:
+        """All keys of a bucket at one moment, oldest upload first."""
+        with self.lock:
+            return list(self._index.get(bucket, ()))
+
+    def file_in_the_way(self, bucket: str, key: str) -> bool:
+        """Whether a parent "folder" of the key is itself a key."""
+        keys = self._index.get(bucket, {})
+        return any(parent in keys for parent in _parents(key))
+
+    def clear(self) -> None:
+        """Remove all keys of all buckets."""
+        for bucket in list(self._index):
+            for key in self.keys(bucket):
+                self.delete(bucket, key)
+
+    def close(self) -> None:
+        """Stop using the directory."""
+        if self._journal:
+            self._journal.close()
+
+    def _set(self, bucket: str, key: str, blob: Blob | None) -> None:
+        with self.lock:
+            keys = self._index.setdefault(bucket, {})
+            old = keys.pop(key, None)
+            if blob:
+                keys[key] = blob
+            if self._journal:
+                self._journal.record(bucket, key, blob)
+            self.on_change(bucket, key)
+            if old:
+                self.blob_path(old).unlink()
+
+
+class Upload:
+    """One content on its way in; not thread-safe.
+
+    Up to `PORTION_BYTES` are held in memory, so a small object costs one write.
+    """
+
+    def __init__(self, store: Store, number: int, path: str) -> None:
+        self.size = 0
+        """Bytes added so far."""
+        self._store = store
+        self._number = number
+        self._path = path
+        self._parts: list[bytes] = []
+        self._buffered_bytes = 0
+        self._descriptor: int | None = None
+        self._on_disk = False
+        self._published = False
+
+    def add(self, data: bytes) -> bool:
+        """Append data; True asks for a `flush`, which the caller may run in a thread."""
+        self._parts.append(data)
+        self._buffered_bytes += len(data)
+        self.size += len(data)
+        return self._buffered_bytes >= PORTION_BYTES
+
+    def flush(self) -> None:
+        """Write what is held in memory."""
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            self._descriptor = os.open(self._path, flags, 0o644)
+            self._on_disk = True
+        data = memoryview(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+        self._parts = []
+        self._buffered_bytes = 0
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def publish(self, bucket: str, key: str) -> None:
+        """Make this the content of a key, in one step."""
+        self.flush()
+        self._close()
+        self._store.publish(bucket, key, Blob(self._number, self.size))
+        self._published = True
+
+    def discard(self) -> None:
+        """Drop everything, unless it was published; nothing changes for readers."""
+        self._close()
+        if self._on_disk and not self._published:
+            os.unlink(self._path)  # noqa: PTH108  # a str: making paths is felt at 200,000 keys
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _parents(key: str) -> Iterable[str]:
+    position = key.find("/")
+    while position >= 0:
+        yield key[:position]
+        position = key.find("/", position + 1)

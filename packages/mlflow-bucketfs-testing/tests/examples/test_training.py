@@ -1,0 +1,29 @@
+"""Test a training script as users run it: a process of its own, against a real MLflow server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+TRAINING = """
+import mlflow
+
+with mlflow.start_run():
+    mlflow.log_metric("accuracy", 0.9)
+    mlflow.log_text("all well", "report.txt")
+    print(mlflow.get_artifact_uri())
+"""
+
+
+def test_training_stores_its_report_in_bucketfs(mlflow_client_env, bucketfs_uri):
+    """The script gets server and credentials from its environment and stores to BucketFS."""
+    training = subprocess.run(
+        [sys.executable, "-c", TRAINING],
+        env={**os.environ, **mlflow_client_env},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+    assert f"{bucketfs_uri}/mlflow/0/" in training.stdout

@@ -1,0 +1,287 @@
+"""Starting, stopping, and staying up."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from mlflow_bucketfs_testing.server import (
+    BucketConfig,
+    BucketFSServer,
+    Fault,
+    PortInUseError,
+    Profile,
+)
+
+
+def test_addresses():
+    """The server knows its URLs and URIs."""
+    with BucketFSServer((BucketConfig("one"), BucketConfig("two")), service="svc") as server:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        assert server.uri() == f"exa+bfs://127.0.0.1:{server.port}/svc/one"
+        assert server.uri("two", "a/b") == f"exa+bfs://127.0.0.1:{server.port}/svc/two/a/b"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_ipv6(connect):
+    """An IPv6 address is bracketed in URL and URI."""
+    with BucketFSServer(host="::1") as server:
+        assert server.url == f"http://[::1]:{server.port}"
+        assert server.uri() == f"exa+bfs://[::1]:{server.port}/bfsdefault/default"
+        assert connect(server).get("/").status == 200
+
+
+def test_all_addresses():
+    """Who listens on all addresses is reached on loopback."""
+    with BucketFSServer(host="0.0.0.0") as server:  # noqa: S104  # that is what is tested
+        assert server.url == f"http://127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("which", ["port", "tls_port"])
+def test_busy_port(which, tmp_path):
+    """A busy port is named with the remedy, and nothing is left behind."""
+    with BucketFSServer() as first:
+        second = BucketFSServer(**{which: first.port}, data_dir=tmp_path / "data")
+        with pytest.raises(PortInUseError, match=rf"127\.0\.0\.1:{first.port} .*\(0 picks a free"):
+            second.start()
+        second.stop()
+    with BucketFSServer(data_dir=tmp_path / "data") as server:
+        assert server.keys() == []
+
+
+def test_port_is_free_again():
+    """The port of a stopped server can be taken at once, with old connections around."""
+    with BucketFSServer() as first:
+        connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=5)
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        port = first.port
+    with BucketFSServer(port=port) as second:
+        assert second.port == port
+    connection.close()
+
+
+def test_wrong_use():
+    """Wrong arguments and wrong order are refused with a reason."""
+    server = BucketFSServer()
+    with pytest.raises(RuntimeError, match="not running"):
+        server.put("k", b"")
+    server.stop()
+    with server, pytest.raises(RuntimeError, match="running already"):
+        server.start()
+    with pytest.raises(ValueError, match="one or more"):
+        BucketFSServer(())
+    with pytest.raises(ValueError, match="one or more"):
+        BucketFSServer((BucketConfig("a"), BucketConfig("a")))
+    with pytest.raises(ValueError, match="not a bucket name"):
+        BucketConfig("a/b")
+    with pytest.raises(ValueError, match="choose one of instant, docker-db"):
+        BucketFSServer(profile="fast")
+
+
+def test_restart():
+    """A stopped server can be started again, empty and with its log cleared by a reset."""
+    server = BucketFSServer()
+    for _ in range(2):
+        with server:
+            assert server.keys() == []
+            server.put("k", b"1")
+
+
+def test_passwords_are_not_shown(server, client):
+    """No password is in what is printed or logged."""
+    client.get("/private", user="secret-user", password="secret-password")
+    assert "secret-password" not in repr(list(server.requests)) + repr(server.requests)
+    assert server.requests[-1].user == "secret-user"
+    assert "write" not in repr(BucketConfig("default"))
+
+
+def test_stop_cuts_off_whatever_goes_on(capfd):
+    """Idle, stalled, hanging and half-sent requests do not keep the server."""
+    threads = threading.active_count()
+    with BucketFSServer(file_in_the_way="hang", profile=Profile(put_floor_s=60)) as server:
+        server.put_many([("k", bytes(20_000_000)), ("d", b"")])
+        server.inject(Fault.stall(3600, key="k"), Fault.stall(3600, at="body", key="k"))
+        put = b"PUT /default/%b HTTP/1.1\r\nAuthorization: Basic dzp3cml0ZQ==\r\n"
+        requests = [
+            b"",
+            b"GET / HT",
+            b"GET /default/k HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /default/k HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /default/k HTTP/1.1\r\nHost: x\r\n\r\n",
+            (put % b"d/x") + b"Host: x\r\nContent-Length: 0\r\n\r\n",
+            (put % b"e") + b"Host: x\r\nContent-Length: 9000000\r\n\r\n" + bytes(3_000_000),
+        ]
+        connections = []
+        for request in requests:
+            connections.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            connections[-1].sendall(request)
+        time.sleep(0.3)
+        directory = server.mount_root.parent
+    for connection in connections:
+        connection.close()
+    assert threading.active_count() == threads
+    assert not directory.exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_printed(tmp_path):
+    """Neither requests nor errors nor the end write to the console, whatever logging does."""
+    script = """
+import socket
+from mlflow_bucketfs_testing.server import BucketFSServer, Fault
+with BucketFSServer(tls_port=0) as server:
+    server.put("k", bytes(100000))
+    server.inject(Fault.reset_in_body(10), Fault.truncate(10), Fault.truncate(10, framing="close"))
+    for request in [b"GET /default/k HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"] * 3 + [b"?\\r\\n\\r\\n"]:
+        for port in (server.port, server.tls_port):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(request)
+                try:
+                    while connection.recv(100000):
+                        pass
+                except ConnectionResetError:
+                    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_client_packages_are_not_imported():
+    """The server shares no code with the client it tests."""
+    script = """
+import sys, mlflow_bucketfs_testing.server
+print([name for name in sys.modules
+       if name.split(".")[0] in {"mlflow", "mlflow_bucketfs_core", "mlflow_bucketfs_plugin"}])
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_request_log(server, client):
+    """The log has what was asked, by whom, over which connection; it is bounded."""
+    client.put("/default/a%20b", b"12345")
+    client.get("/default/a%20b")
+    client.get("/default/")
+    put, get, listing = server.requests
+    assert (put.method, put.bucket, put.key, put.user) == ("PUT", "default", "a b", "w")
+    assert (put.path, put.status, put.bytes_received, put.bytes_sent) == (
+        "/default/a%20b",
+        200,
+        5,
+        0,
+    )
+    assert (get.bytes_received, get.bytes_sent, get.user) == (0, 5, None)
+    assert (listing.key, listing.bytes_sent) == ("", 4)
+    assert put.connection == get.connection
+    assert put.duration_s >= 0
+    assert abs(put.started - time.time()) < 60
+    requests = server.requests
+    assert (len(requests), requests.count(), requests.connections, requests.listings) == (
+        3,
+        3,
+        1,
+        1,
+    )
+    assert requests.count(method="GET") == requests.count(key="a*", status=200) == 2
+    assert [record.method for record in requests[1:]] == ["GET", "GET"]
+    requests.clear()
+    assert (len(requests), requests.connections) == (0, 0)
+    client.get("/")
+    assert (requests.connections, requests.listings) == (1, 0)
+
+
+def test_request_log_is_bounded(connect):
+    """Only the latest requests are kept."""
+    with BucketFSServer(request_log_size=3) as server:
+        client = connect(server)
+        for number in range(5):
+            client.get(f"/default/{number}")
+        assert [record.key for record in server.requests] == ["2", "3", "4"]
+
+
+def test_many_clients_at_once(server):
+    """64 clients and 10,000 requests: no error, and no memory or files left behind."""
+    process = psutil.Process()
+    failures = []
+
+    def work(number):
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+        authorization = {"Authorization": "Basic dzp3cml0ZQ=="}
+        for round_ in range(39):
+            path, data = f"/default/{number}/{round_ % 3}", bytes([number]) * (round_ * 500)
+            for method, body, expected in (("PUT", data, b""), ("GET", None, data)):
+                connection.request(method, path, body, authorization)
+                response = connection.getresponse()
+                if (response.status, response.read()) != (200, expected):
+                    failures.append((method, path, response.status))
+            if round_ % 5 == 0:
+                connection.close()  # the next request opens another
+                connection.request("GET", "/")
+                connection.getresponse().read()
+            connection.request("DELETE" if round_ % 2 else "GET", path, headers=authorization)
+            connection.getresponse().read()
+        for _ in range(32):
+            connection.request("GET", path)
+            connection.getresponse().read()
+        connection.close()
+
+    def run():
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    run()
+    assert len(server.requests) >= 10_000
+    server.requests.clear()
+    memory, files = process.memory_info().rss, process.num_fds()
+    run()
+    assert not failures
+    assert process.memory_info().rss < memory + 30_000_000
+    assert process.num_fds() <= files + 5
+
+
+def test_large_objects_need_no_memory(client):
+    """A body of 256 MiB passes in both directions without being held."""
+    size = 256 * 1024 * 1024
+    block = bytes(1024 * 1024)
+    process = psutil.Process()
+    peak = [0]
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    client.put("/default/warm", block)
+    before = process.memory_info().rss
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    body = (block for _ in range(size // len(block)))
+    answer = client.put("/default/big", body, headers={"Content-Length": str(size)})
+    assert answer.status == 200
+    client.connection.request("GET", "/default/big")
+    response = client.connection.getresponse()
+    received = 0
+    while data := response.read(len(block)):
+        received += len(data)
+    done.set()
+    watcher.join()
+    assert received == size
+    assert peak[0] < before + 40_000_000

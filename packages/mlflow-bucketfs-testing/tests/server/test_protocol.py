@@ -1,0 +1,342 @@
+"""Every verb and status code."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Profile
+
+
+def raw(server, request, *, timeout_s=5.0):
+    """Send bytes, return all bytes that come until the server closes or is silent."""
+    received = b""
+    with socket.create_connection((server.host, server.port), timeout=timeout_s) as connection:
+        connection.sendall(request)
+        try:
+            while data := connection.recv(65536):
+                received += data
+        except TimeoutError:
+            pass
+    return received
+
+
+def test_put_get_delete_answer_200(client):
+    """All successes are exactly 200; the bytes come back as they went."""
+    data = bytes(range(256)) * 5
+    assert client.put("/default/a/b.bin", data).status == 200
+    answer = client.get("/default/a/b.bin")
+    assert (answer.status, answer.body) == (200, data)
+    assert answer.headers["Content-Length"] == str(len(data))
+    assert client.delete("/default/a/b.bin").status == 200
+    assert client.get("/default/a/b.bin").status == 404
+
+
+def test_buckets_are_listed_without_password(client):
+    """GET / names all buckets, private ones too, one per line."""
+    answer = client.get("/")
+    assert (answer.status, answer.body) == (200, b"default\nprivate\n")
+
+
+@pytest.mark.parametrize("path", ["/default", "/default/", "/default?x=1"])
+def test_listing_is_flat(server, client, path):
+    """A bucket's listing has all keys, one per line, and no directories."""
+    server.put_many([("b/c/d", b""), ("a", b""), ("ü", b"")])
+    answer = client.get(path)
+    assert answer.status == 200
+    assert answer.body.decode() == "b/c/d\na\nü\n"
+    assert answer.headers["Content-Type"] == "text/plain"
+
+
+def test_empty_bucket_lists_nothing(client):
+    """An empty bucket is 200 with an empty body."""
+    answer = client.get("/default/")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_long_listing_is_complete(server, client):
+    """A listing longer than one write has every key once."""
+    keys = [f"folder{i % 7}/file{i}" for i in range(12_345)]
+    server.put_many((key, b"") for key in keys)
+    assert client.get("/default").body.decode().splitlines() == keys
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "OPTIONS", "MOVE"])
+def test_other_methods_are_405(client, method):
+    """Only GET, PUT and DELETE exist."""
+    assert client.ask(method, "/default/a", user="w", password="write").status == 405
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("path", ["/", "/default", "/default/"])
+def test_buckets_themselves_are_read_only(client, method, path):
+    """A bucket cannot be written or deleted."""
+    assert client.ask(method, path, user="w", password="write").status == 405
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_missing_bucket_is_404(client, method):
+    """An unknown bucket is 404 for every verb; an escaped slash does not end its name."""
+    assert client.ask(method, "/none/a", user="w", password="write").status == 404
+    assert client.get("/default%2Fa").status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "password", "read_status", "write_status"),
+    [
+        ("/default/k", None, "", 200, 401),
+        ("/default/k", "r", "read", 200, 403),
+        ("/default/k", "r", "wrong", 200, 403),
+        ("/default/k", "w", "write", 200, 200),
+        ("/default/k", "w", "wrong", 200, 403),
+        ("/default/k", "x", "write", 200, 403),
+        ("/private/k", None, "", 401, 401),
+        ("/private/k", "r", "r1", 200, 403),
+        ("/private/k", "r", "read", 403, 403),
+        ("/private/k", "w", "w1", 200, 200),
+        ("/private/k", "r", "w1", 403, 403),
+        ("/private/k", "w", "r1", 403, 403),
+        ("/private/k", "w", "", 403, 403),
+    ],
+)
+def test_who_may_do_what(  # noqa: PLR0917  # the columns of a table
+    server, client, path, user, password, read_status, write_status
+):
+    """The matrix of bucket, user and password, for each verb."""
+    server.put("k", b"0", "default")
+    server.put("k", b"0", "private")
+    who = {"user": user, "password": password}
+    assert client.get(path, **who).status == read_status
+    assert client.get(path.removesuffix("/k"), **who).status == read_status
+    assert client.ask("PUT", path, b"1", **who).status == write_status
+    assert client.ask("DELETE", path, **who).status == write_status
+
+
+@pytest.mark.parametrize("header", ["Bearer abc", "Basic", "Basic ???", "Basic YWJj"])
+def test_odd_authorization_headers_count_as_none(client, header):
+    """What is not Basic, or no pair of user and password, counts as no password at all."""
+    assert client.get("/private/k", headers={"Authorization": header}).status == 401
+
+
+def test_challenge(client):
+    """A 401 says that Basic is wanted."""
+    answer = client.get("/private")
+    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+def test_unauthorized_knobs(connect):
+    """Without a password the answer can be 403, and a 401 can come without challenge."""
+    with BucketFSServer((BucketConfig("p", public=False),), unauthorized_status=403) as server:
+        assert connect(server).get("/p").status == 403
+    with BucketFSServer((BucketConfig("p", public=False),), challenge=False) as server:
+        assert connect(server).get("/p").headers["WWW-Authenticate"] is None
+
+
+def test_delete_is_idempotent(server, client):
+    """Deleting what is not there, or a directory's name, is 200 and removes nothing."""
+    server.put("d/x", b"")
+    for path in ("/default/none", "/default/d", "/default/d/"):
+        assert client.delete(path).status == 200
+    assert server.keys() == ["d/x"]
+
+
+def test_directory_names_are_404(server, client):
+    """There is no listing of a folder."""
+    server.put("d/x", b"")
+    assert client.get("/default/d").status == 404
+    assert client.get("/default/d/").status == 404
+    assert client.put("/default/d/", b"").status == 400
+
+
+def test_overwrite_at_once(client):
+    """An object can be replaced again and again."""
+    for round_ in (b"1", b"22", b""):
+        assert client.put("/default/k", round_).status == 200
+        assert client.get("/default/k").body == round_
+
+
+def test_lock_after_delete(connect):
+    """A deleted key cannot be written for a while; other keys and reading are not affected."""
+    with BucketFSServer(profile=Profile(lock_after_delete_s=0.5)) as server:
+        client = connect(server)
+        client.delete("/default/none")
+        assert client.put("/default/none", b"").status == 200
+        client.put("/default/k", b"1")
+        client.delete("/default/k")
+        assert client.put("/default/k", b"2").status == 423
+        assert client.put("/default/other", b"2").status == 200
+        assert client.get("/default/k").status == 404
+        time.sleep(0.6)
+        assert client.put("/default/k", b"3").status == 200
+        client.delete("/default/k")
+        server.reset()
+        assert client.put("/default/k", b"4").status == 200
+    with BucketFSServer(profile="docker-db", locked_status=403) as server:
+        server.put("k", b"1")
+        client = connect(server)
+        client.delete("/default/k")
+        assert client.put("/default/k", b"2").status == 403
+
+
+def test_put_takes_its_time(connect):
+    """The profile sets a least duration, and the object is published at its end."""
+    with BucketFSServer(profile=Profile(put_floor_s=0.3, put_bytes_per_s=1e6)) as server:
+        started = time.monotonic()
+        assert connect(server).put("/default/k", bytes(100_000)).status == 200
+        assert time.monotonic() - started >= 0.4
+
+
+def test_object_beside_a_folder(server, client):
+    """``d`` can be written although ``d/x`` exists; both are listed and readable."""
+    client.put("/default/d/x", b"inner")
+    assert client.put("/default/d", b"outer").status == 200
+    assert server.keys() == ["d", "d/x"]
+    assert (client.get("/default/d").body, client.get("/default/d/x").body) == (b"outer", b"inner")
+
+
+def test_file_in_the_way_loses(server, client):
+    """``d/x`` is answered with 200 and lost while ``d`` is a file."""
+    client.put("/default/d", b"")
+    assert client.put("/default/d/x/y", b"lost").status == 200
+    assert server.keys() == ["d"]
+    client.delete("/default/d")
+    assert client.put("/default/d/x/y", b"kept").status == 200
+    assert server.keys() == ["d/x/y"]
+
+
+def test_file_in_the_way_knobs(connect):
+    """It can be an error, or never be answered."""
+    with BucketFSServer(file_in_the_way="error") as server:
+        server.put("d", b"")
+        assert connect(server).put("/default/d/x", b"").status == 409
+    with BucketFSServer(file_in_the_way="hang") as server:
+        server.put("d", b"")
+        client = connect(server)
+        client.connection.timeout = 0.5
+        with pytest.raises(TimeoutError):
+            client.put("/default/d/x", b"")
+        assert server.keys() == ["d"]
+    with pytest.raises(ValueError, match="choose one of"):
+        BucketFSServer(file_in_the_way="explode")
+
+
+def test_bodies_without_length(server, client):
+    """A chunked PUT is accepted, and so is one without any body (a zero-size file)."""
+    parts = [b"one", b"two" * 50_000, b"three"]
+    assert client.put("/default/c", iter(parts), encode_chunked=True).status == 200
+    assert server.read("c") == b"".join(parts)
+    assert client.put("/default/empty", None).status == 200
+    assert server.read("empty") == b""
+
+
+def test_gzip_is_only_claimed(server, client, connect):
+    """``.gz`` and ``.tgz`` are called gzip-encoded, the stored bytes are sent nevertheless."""
+    for key in ("m.tar.gz", "m.tgz", "x.gz"):
+        server.put(key, b"not even gzip")
+        answer = client.get(f"/default/{key}")
+        assert (answer.headers["Content-Encoding"], answer.body) == ("gzip", b"not even gzip")
+    server.put("plain.txt", b"")
+    assert client.get("/default/plain.txt").headers["Content-Encoding"] is None
+    with BucketFSServer(content_encoding_gzip=False) as other:
+        other.put("m.tar.gz", b"x")
+        answer = connect(other).get("/default/m.tar.gz")
+        assert answer.headers["Content-Encoding"] is None
+        assert answer.headers["Content-Type"] == "application/x-tar"
+
+
+def test_download_without_length(connect):
+    """Without Content-Length, a download is chunked."""
+    with BucketFSServer(content_length=False) as server:
+        server.put("k", b"abc" * 1_000_000)
+        answer = connect(server).get("/default/k")
+        assert answer.headers["Transfer-Encoding"] == "chunked"
+        assert answer.body == b"abc" * 1_000_000
+
+
+def test_listing_knobs(connect):
+    """The listing can be shuffled and have another content type."""
+    with BucketFSServer(shuffle_listing=True, listing_content_type="text/html") as server:
+        keys = [str(i) for i in range(100)]
+        server.put_many((key, b"") for key in keys)
+        answer = connect(server).get("/default")
+        assert answer.headers["Content-Type"] == "text/html"
+        assert answer.body.decode().split() != keys
+        assert sorted(answer.body.decode().split()) == sorted(keys)
+
+
+def test_one_connection_serves_many_requests(server, client):
+    """Connections are kept, also after errors."""
+    for path in ("/default/none", "/default", "/none", "/default/a//b"):
+        client.get(path)
+    client.ask("PUT", "/default/k", bytes(3_000_000), user="w", password="wrong")
+    client.put("/default/k", b"1")
+    assert len(server.requests) == 6
+    assert server.requests.connections == 1
+
+
+def test_continue_is_sent_before_the_body(server):
+    """``Expect: 100-continue`` is answered, then the body is taken."""
+    head = (
+        b"PUT /default/k HTTP/1.1\r\nHost: x\r\nAuthorization: Basic dzp3cml0ZQ==\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+    )
+    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"abc")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert server.read("k") == b"abc"
+
+
+def test_refused_without_continue(server):
+    """Who may not write is told so instead of being asked to send the body."""
+    head = (
+        b"PUT /default/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        b"Content-Length: 3000000\r\n\r\n"
+    )
+    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+
+def test_h2c_offer_is_ignored(server, caplog):
+    """An offer to upgrade, as Java's client makes, is ignored without a word."""
+    offer = (
+        b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+    )
+    put = (
+        b"PUT /default/k HTTP/1.1\r\nAuthorization: Basic dzp3cml0ZQ==\r\n"
+        b"Content-Length: 3\r\n" + offer + b"\r\nabc"
+    )
+    get = b"GET /default/k HTTP/1.1\r\n" + offer + b"\r\n"
+    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+        connection.sendall(put)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(get)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\nabc"):
+            answer += connection.recv(1000)
+    assert not caplog.records
+
+
+def test_absolute_form_is_accepted(server):
+    """A request as sent to a proxy means the same."""
+    server.put("k", b"abc")
+    request = b"GET http://x:1/default/k HTTP/1.1\r\nHost: x:1\r\nConnection: close\r\n\r\n"
+    assert raw(server, request).endswith(b"\r\n\r\nabc")
+
+
+def test_old_protocol_version(server):
+    """HTTP/1.0 clients get a body that ends with the connection."""
+    server.put("k", b"abc")
+    assert raw(server, b"GET /default/k HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nabc")
+    answer = raw(server, b"GET /default HTTP/1.0\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\nk\n")
+    assert b"chunked" not in answer
+
+
+def test_garbage_is_400(server):
+    """What is not HTTP is refused, and the server stays up."""
+    assert raw(server, b"\x00\x01\x02 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")

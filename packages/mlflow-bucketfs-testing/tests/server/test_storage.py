@@ -1,0 +1,200 @@
+"""The store: against a plain dict, under aborts, and across restarts."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from mlflow_bucketfs_testing.server import BucketFSServer
+
+AUTHORIZATION = {"Authorization": "Basic dzp3cml0ZQ=="}
+# names that collide as file and folder, and names that look like archives
+KEYS = st.lists(st.sampled_from(["d", "x", "ü ", "a.zip"]), min_size=1, max_size=3).map("/".join)
+
+
+def wait_until(condition, timeout_s=10.0):
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any sequence of direct changes, seen through a dict, through HTTP and on the mount."""
+
+    server: BucketFSServer
+
+    @initialize()
+    def start(self):
+        """Begin with an empty bucket and an empty dict."""
+        self.server.reset()
+        self.model = {}
+
+    @rule(key=KEYS, data=st.binary(max_size=20))
+    def put(self, key, data):
+        """Write a key."""
+        self.server.put(key, data)
+        self.model[key] = data
+
+    @rule(key=KEYS)
+    def delete(self, key):
+        """Delete a key, there or not."""
+        self.server.delete(key)
+        self.model.pop(key, None)
+
+    @rule()
+    def pause(self):
+        """Let the mount lag behind."""
+        self.server.mount_paused = not self.server.mount_paused
+
+    @rule()
+    def clear(self):
+        """Remove all."""
+        self.server.clear()
+        self.model.clear()
+
+    @invariant()
+    def same_objects(self):
+        """Keys and bytes are those of the dict."""
+        assert self.server.keys() == sorted(self.model)
+        assert {key: self.server.read(key) for key in self.model} == self.model
+
+    @invariant()
+    def same_mount(self):
+        """The mount has each object that is neither an archive nor hidden by a folder."""
+        self.server.sync_mount()
+        root = self.server.mount_root / "bfsdefault" / "default"
+        shown = {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file()
+        }
+        folders = {key[:i] for key in self.model for i in range(len(key)) if key[i] == "/"}
+        # a hidden archive leaves no folder behind, and none of these unpacks
+        plain = {key: data for key, data in self.model.items() if not key.endswith(".zip")}
+        folders = {key[:i] for key in plain for i in range(len(key)) if key[i] == "/"}
+        assert shown == {key: data for key, data in plain.items() if key not in folders}
+        assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir()} == folders
+
+
+def test_store_behaves_like_a_dict():
+    """No sequence of changes makes store, mount and dict differ."""
+    with BucketFSServer() as server:
+        machine = type("Machine", (StoreMachine,), {"server": server})
+        case = machine.TestCase()
+        case.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+        case.runTest()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_aborted_upload_publishes_nothing(server, chunked):
+    """A client that leaves in the middle of a body leaves no object, and no old one is touched."""
+    server.put("k", b"old")
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 5000000"
+    head = (
+        b"PUT /default/k HTTP/1.1\r\nAuthorization: Basic dzp3cml0ZQ==\r\nHost: x\r\n"
+        + framing
+        + b"\r\n\r\n"
+    )
+    part = bytes(4_000_000)
+    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+        connection.sendall(head + (b"%x\r\n%b\r\n" % (len(part), part) if chunked else part))
+    wait_until(lambda: len(server.requests) == 1)
+    assert server.requests[0].status is None
+    assert server.requests[0].user == "w"
+    assert server.read("k") == b"old"
+    assert len(list((server.mount_root.parent / "blobs").iterdir())) == 1
+
+
+def test_reader_finishes_with_the_old_bytes(server, connect):
+    """Whoever reads while an object is replaced or deleted gets the old bytes to the end."""
+    old = b"old" * 10_000_000
+    server.put("k", old)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+    connection.request("GET", "/default/k")
+    response = connection.getresponse()
+    begin = response.read(1000)
+    assert connect(server).put("/default/k", b"new").status == 200
+    assert connect(server).delete("/default/k").status == 200
+    assert begin + response.read() == old
+    connection.close()
+
+
+def test_concurrent_writers_leave_one_whole_object(server):
+    """Of many PUTs of one key at once, one wins and none is torn."""
+
+    def write(number):
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+        for _ in range(5):
+            connection.request("PUT", "/default/k", bytes([number]) * 300_000, AUTHORIZATION)
+            assert connection.getresponse().read() == b""
+        connection.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    data = server.read("k")
+    assert len(data) == 300_000
+    assert len(set(data)) == 1
+    assert server.requests.count(method="PUT", status=200, key="k") == 40
+
+
+def test_data_dir_is_served_again(tmp_path, connect):
+    """With a data directory, a later server has the same objects, and no leftovers."""
+    directory = tmp_path / "new" / "data"
+    with BucketFSServer(data_dir=directory) as server:
+        client = connect(server)
+        client.put("/default/d/x", b"1")
+        client.put("/default/d/x", b"22")
+        client.put("/default/%C3%BC%20gone", b"3")
+        client.delete("/default/%C3%BC%20gone")
+        client.put("/default/d", b"outer")
+    (directory / "blobs" / "999").write_bytes(b"of a crash")
+    with (directory / "index.jsonl").open("a") as journal:
+        journal.write('["default", "torn", 9')
+    for _ in range(2):
+        with BucketFSServer(data_dir=directory) as server:
+            assert server.keys() == ["d", "d/x"]
+            assert (server.read("d"), server.read("d/x")) == (b"outer", b"22")
+            assert (server.mount_root / "bfsdefault/default/d/x").read_bytes() == b"22"
+            assert len(list((directory / "blobs").iterdir())) == 2
+            server.put("d/x", b"22")
+
+
+def test_data_dir_is_used_by_one(tmp_path):
+    """A second server on the same data directory is refused, and leaves the first alone."""
+    with BucketFSServer(data_dir=tmp_path) as server:
+        server.put("k", b"1")
+        with pytest.raises(OSError, match="in use by another"):
+            BucketFSServer(data_dir=tmp_path).start()
+        server.put("k", b"2")
+        assert server.read("k") == b"2"
+
+
+def test_temporary_directory_is_removed():
+    """Without a data directory nothing is left."""
+    with BucketFSServer(tls_port=0) as server:
+        server.put("a/b", b"1")
+        directory = server.mount_root.parent
+        assert directory.is_dir()
+    assert not directory.exists()
+
+
+def test_direct_access(server):
+    """Missing keys and buckets are named."""
+    server.put("k", b"1", "private")
+    assert (server.keys(), server.keys("private")) == ([], ["k"])
+    server.delete("none")
+    with pytest.raises(FileNotFoundError, match="'k' in the bucket 'default'"):
+        server.read("k")
+    with pytest.raises(ValueError, match="no bucket 'other'"):
+        server.keys("other")

@@ -1,0 +1,321 @@
+"""`MlflowServerProcess` with the real ``mlflow server``, when all goes well and when not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow_bucketfs_testing import (
+    ExternalMlflowServer,
+    MlflowServerDiedError,
+    MlflowServerError,
+    MlflowServerPortInUseError,
+    MlflowServerProcess,
+    MlflowServerTimeoutError,
+    MlflowServerUnreachableError,
+)
+from mlflow_bucketfs_testing.process_session import MARKER
+
+# Ends only with the process that the test ends
+OWNER = """
+import time
+from mlflow_bucketfs_testing import MlflowServerProcess
+server = MlflowServerProcess({options})
+with server:
+    print(server.directory, flush=True)
+    time.sleep(600)
+"""
+
+
+def marked_processes() -> set[int]:
+    """Return the ids of all processes that belong to any MLflow server of these tests."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if MARKER in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """Check after each test that no process was left behind."""
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server")
+    before = marked_processes()
+    yield
+    deadline = time.monotonic() + 20
+    while (left := marked_processes() - before) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+@pytest.fixture(scope="module")
+def taken_ports():
+    """Ports that were taken from the shared server between the look and its bind."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def server(taken_ports):
+    """One running server for all tests that do not harm it; it lost its first port."""
+    thieves = []
+
+    def steal_port(_elapsed_s):
+        if not thieves:
+            port = int(starting.uri.rpartition(":")[2])
+            thieves.append(socket.create_server(("127.0.0.1", port)))
+            taken_ports.append(port)
+
+    starting = MlflowServerProcess(on_wait=steal_port, env={"EXTRA": "1", "HOME": None})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere.invalid")
+        patch.setenv("MLFLOW_WORKSPACE", "elsewhere")
+        patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "s3://elsewhere")
+        starting.start()
+    for thief in thieves:
+        thief.close()
+    yield starting
+    starting.stop()
+
+
+def call(uri, method, data=None):
+    """Send a request to the server, with JSON or bytes, and return the body."""
+    body = json.dumps(data).encode() if isinstance(data, dict) else data
+    request = urllib.request.Request(uri, data=body, method=method)  # noqa: S310 - our server
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return response.read()
+
+
+def test_serves_experiments_and_artifacts(server):
+    """A server without options keeps experiments and proxied artifacts in its directory."""
+    api = f"{server.uri}/api/2.0"
+    created = json.loads(call(f"{api}/mlflow/experiments/create", "POST", {"name": "first"}))
+    call(f"{api}/mlflow-artifacts/artifacts/1/report.txt", "PUT", b"all well")
+
+    assert created["experiment_id"] == "1"
+    assert call(f"{api}/mlflow-artifacts/artifacts/1/report.txt", "GET") == b"all well"
+    assert (server.directory / "mlflow.db").is_file()
+    assert server.backend_store_uri == f"sqlite:///{server.directory}/mlflow.db"
+
+
+def test_environment_is_its_own(server):
+    """MLflow's variables of the calling process do not reach the server; given ones do."""
+    environment = psutil.Process(server.pid).environ()
+
+    assert not {"MLFLOW_TRACKING_URI", "MLFLOW_WORKSPACE", "HOME"} & environment.keys()
+    assert "_MLFLOW_SERVER_ARTIFACT_ROOT" not in environment
+    assert environment["EXTRA"] == "1"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_lost_port_is_replaced(server, taken_ports):
+    """A free port that somebody else takes before the server binds it is replaced by another."""
+    assert len(taken_ports) == 1
+    assert server.uri.startswith("http://127.0.0.1:")
+    assert not server.uri.endswith(f":{taken_ports[0]}")
+
+
+def test_log_tail_is_the_end_of_the_log(server):
+    """The log's tail has as many lines as asked for."""
+    assert server.log_tail(lines=3).count("\n") == 2
+    assert server.log_tail(lines=3) in server.log_path.read_text(encoding="utf-8")
+
+
+def test_cannot_be_started_twice(server):
+    """A running server cannot be started again by the same object."""
+    with pytest.raises(MlflowServerError, match="running already"):
+        server.start()
+
+
+def test_port_in_use_is_named_with_its_remedy(server):
+    """A busy port that was asked for is an error at once, which names it and what to do."""
+    port = int(server.uri.rpartition(":")[2])
+
+    with pytest.raises(MlflowServerPortInUseError, match=f"Port {port} .* port=0"):
+        MlflowServerProcess(port=port).start()
+
+
+def test_foreign_address_is_refused():
+    """An address that is not this machine's is an error which names it."""
+    with pytest.raises(MlflowServerError, match=r"192\.0\.2\.1"):
+        MlflowServerProcess(host="192.0.2.1").start()
+
+
+def test_external_twin_is_used_alike(server):
+    """A server that runs already has the same interface, and leaving it does not stop it."""
+    with ExternalMlflowServer(f"{server.uri}/") as external:
+        assert external.uri == server.uri
+        assert external.log_tail() == ""
+        assert external.pid is None
+
+    assert call(f"{server.uri}/health", "GET") == b"OK"
+
+
+def test_external_twin_without_a_server_is_an_error():
+    """An URL where nothing answers is an error which names it and the reason."""
+    with pytest.raises(MlflowServerUnreachableError, match=r"127\.0\.0\.1:1/health: .*refused"):
+        ExternalMlflowServer("http://127.0.0.1:1").start()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5000", "sqlite:///x.db", "http://u:secret@host:5000"])
+def test_external_twin_wants_a_plain_http_url(url):
+    """Anything but http(s)://host[:port] is refused, without showing a password."""
+    with pytest.raises(MlflowServerUnreachableError, match="not the URL") as caught:
+        ExternalMlflowServer(url)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_death_at_start_shows_command_and_log_without_secrets(tmp_path):
+    """The error of a server that dies shows exit code, command and log, but no password."""
+    dying = MlflowServerProcess(
+        backend_store_uri="postgresql://me:secr%40et@db.invalid/mlflow",
+        extra_args=["--no-such-option"],
+        env={"EXA_BUCKETFS_PASSWORD": "bucket-secret"},
+        directory=tmp_path / "kept",
+    )
+
+    with pytest.raises(MlflowServerDiedError) as caught:
+        dying.start()
+
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "-m mlflow server --host 127.0.0.1 --port" in message
+    assert "No such option '--no-such-option'" in message
+    assert "postgresql://me:***@db.invalid/mlflow" in message
+    assert "secr" not in message.replace("--app-name", "") + repr(dying)
+    assert str(tmp_path / "kept" / "mlflow-server.log") in message
+    assert (tmp_path / "kept" / "mlflow-server.log").is_file()
+
+
+def test_slow_start_is_a_timeout():
+    """A server that takes too long is ended, its directory removed, and the error says so."""
+    waited = []
+    slow = MlflowServerProcess(timeout_s=1, on_wait=waited.append)
+
+    with pytest.raises(MlflowServerTimeoutError, match=r"within 1 s .*refused.*\n.*Command: "):
+        slow.start()
+
+    assert waited == sorted(waited)
+    assert waited
+    assert not slow.directory.exists()
+
+
+def test_interrupt_while_starting_leaves_nothing():
+    """Ctrl-C during the start ends what was started and goes on."""
+
+    def interrupt(elapsed_s):
+        if elapsed_s > 1:
+            raise KeyboardInterrupt
+
+    interrupted = MlflowServerProcess(on_wait=interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.start()
+
+    assert not interrupted.directory.exists()
+
+
+def test_job_runners_end_with_the_server(caplog):
+    """Job runner and queues, which outlive the server for seconds, are gone after the block."""
+    with caplog.at_level(logging.WARNING), MlflowServerProcess(jobs=True) as serving:
+        deadline = time.monotonic() + 60
+        while "_periodic_tasks_consumer" not in command_lines(serving.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+    assert not caplog.messages
+    assert not serving.directory.exists()
+
+
+def command_lines(pid):
+    """Return the command lines of all descendants of the process."""
+    return str([child.cmdline() for child in psutil.Process(pid).children(recursive=True)])
+
+
+def test_hanging_shutdown_is_ended_by_force(caplog):
+    """An upload that never ends keeps uvicorn from ending; it is killed, workers and all."""
+    with MlflowServerProcess(workers=2, stop_timeout_s=2) as hanging:
+        port = int(hanging.uri.rpartition(":")[2])
+        upload = socket.create_connection(("127.0.0.1", port))
+        upload.sendall(
+            b"PUT /api/2.0/mlflow-artifacts/artifacts/x HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: 1000\r\n\r\nunfinished"
+        )
+        time.sleep(1)
+    upload.close()
+
+    assert "had to be killed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "options"),
+    [
+        pytest.param(signal.SIGKILL, "", id="killed-while-serving"),
+        pytest.param(
+            signal.SIGTERM,
+            "on_wait=lambda s: print(server.directory, flush=True)",
+            id="terminated-while-starting",
+        ),
+    ],
+)
+def test_guard_ends_the_server_of_a_killed_process(signal_number, options):
+    """If the owning process is killed, the guard ends the server and removes its directory."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER.format(options=options)], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        directory = Path(owner.stdout.readline().strip())
+        assert directory.is_dir()
+        started = marked_processes()
+        owner.send_signal(signal_number)
+
+    deadline = time.monotonic() + 20
+    while directory.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert started
+    assert not directory.exists()
+
+
+def test_properties_need_a_started_server():
+    """Before the start there is no URI, no process and no directory, and the error says so."""
+    unstarted = MlflowServerProcess()
+
+    assert "not started" in repr(unstarted)
+    for name in ("uri", "directory", "log_path", "backend_store_uri"):
+        with pytest.raises(MlflowServerError, match="was not started"):
+            getattr(unstarted, name)
+    with pytest.raises(MlflowServerError, match="not running"):
+        unstarted.pid  # noqa: B018 - it is the access that raises
+    unstarted.stop()
+
+
+def test_server_for_other_hosts_allows_its_names(tmp_path):
+    """A server that listens elsewhere lets in its address, the given names, and loopback."""
+    recorder = tmp_path / "print_arguments.py"
+    recorder.write_text("import sys; print(sys.argv[1:]); raise SystemExit(3)", encoding="utf-8")
+    serving = MlflowServerProcess(
+        host="127.0.0.2",
+        allowed_hosts=["host.docker.internal:*"],
+        command=[sys.executable, os.fspath(recorder)],
+    )
+
+    with pytest.raises(MlflowServerDiedError, match="exit code 3") as caught:
+        serving.start()
+
+    names = (
+        "host.docker.internal:*,127.0.0.2,127.0.0.2:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*"
+    )
+    assert f"'--allowed-hosts', '{names}'" in str(caught.value)

@@ -1,0 +1,247 @@
+"""The pytest plugin, by running pytest on the examples that the documentation shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from importlib import import_module
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow_bucketfs_testing.process_session import MARKER
+
+pytest_plugins = ["pytester"]
+
+EXAMPLES = Path(__file__).parent / "examples"
+FIXTURES = [
+    "bucketfs_server",
+    "bucketfs_target",
+    "bucketfs_uri",
+    "mlflow_client_env",
+    "mlflow_environment",
+    "mlflow_server",
+    "mlflow_server_host",
+    "mlflow_tracking_uri",
+    "mlflow_udf_tracking_uri",
+]
+
+
+@pytest.fixture
+def example(pytester, monkeypatch):
+    """Copy an example into an empty project, whose environment knows no MLflow or BucketFS."""
+    for name in os.environ:
+        if name.startswith(("MLFLOW_", "EXA_")):
+            monkeypatch.delenv(name)
+
+    def copy(name, to=None):
+        return shutil.copy(EXAMPLES / name, pytester.path / (to or name))
+
+    return copy
+
+
+def marked_processes(directory):
+    """Return the processes of MLflow servers that were started by tests in the directory."""
+    found = []
+    for process in psutil.process_iter(["environ"]):
+        environment = process.info["environ"] or {}
+        if MARKER in environment and environment.get("STARTED_IN") == str(directory):
+            found.append(process)
+    return found
+
+
+def test_loading_imports_nothing_heavy():
+    """After loading the plugin, nothing is imported that an empty test run would pay for."""
+    heavy = ["mlflow", "mlflow_bucketfs_core", "psutil", "requests", "starlette", "uvicorn"]
+    script = f"""
+import sys, pytest, mlflow_bucketfs_testing.plugin
+print([name for name in {heavy} if name in sys.modules])
+"""
+    run = [sys.executable, "-c", script]
+
+    assert subprocess.check_output(run, text=True).strip() == "[]"
+
+
+def test_package_names_are_lazy_and_complete():
+    """All public names can be imported, a misspelt one is an error, and the version is known."""
+    package = import_module("mlflow_bucketfs_testing")
+
+    assert all(getattr(package, name) for name in package.__all__)
+    assert package.__version__
+    assert {"__version__", *package.__all__} <= {*dir(package)}
+    with pytest.raises(AttributeError, match="no attribute 'Bucket'"):
+        package.Bucket  # noqa: B018 - it is the access that raises
+
+
+def test_empty_run_uses_no_fixture(pytester):
+    """A test that asks for nothing gets nothing."""
+    pytester.makepyfile("def test(): pass")
+
+    result = pytester.runpytest_subprocess("--setup-show")
+
+    result.assert_outcomes(passed=1)
+    assert not any(name in result.stdout.str() for name in FIXTURES)
+
+
+def test_fixtures_are_documented(pytester):
+    """``pytest --fixtures`` tells scope, type and an example of each fixture."""
+    output = pytester.runpytest_subprocess("--fixtures").stdout.str()
+
+    for name in FIXTURES:
+        text = output.split(f"\n{name} ")[1].split("\n\n")[0]
+        assert "Scope: " in text, name
+        assert "Type: " in text, name
+        assert "Example: " in text, name
+
+
+def test_plugin_can_be_switched_off(pytester):
+    """Without the plugin its fixtures do not exist."""
+    pytester.makepyfile("def test(bucketfs_uri): pass")
+
+    result = pytester.runpytest_subprocess("-p", "no:mlflow_bucketfs")
+
+    result.stdout.fnmatch_lines(["*fixture 'bucketfs_uri' not found*"])
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1"])
+def test_bad_timeout_is_a_usage_error(pytester, value):
+    """A timeout that is no positive number ends pytest before any test."""
+    result = pytester.runpytest_subprocess(f"--mlflow-server-timeout={value}")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--mlflow-server-timeout*not '{value}'*"])
+
+
+def test_command_line_wins_over_ini(pytester):
+    """Both options exist as ini values, which the command line overrides."""
+    pytester.makeini("[pytest]\nmlflow_server = http://127.0.0.1:1\nmlflow_server_timeout = 7")
+    pytester.makepyfile("""
+        from mlflow_bucketfs_testing.config import server_timeout_s, server_url
+
+        def test(pytestconfig):
+            assert server_url(pytestconfig) == "http://127.0.0.1:2"
+            assert server_timeout_s(pytestconfig) == 7
+    """)
+
+    pytester.runpytest_subprocess("--mlflow-server=http://127.0.0.1:2").assert_outcomes(passed=1)
+
+
+def test_absent_server_fails_with_its_url(pytester):
+    """A server that should run at the URL but does not is named, without a traceback."""
+    pytester.makepyfile("def test(mlflow_server): pass")
+
+    result = pytester.runpytest_subprocess("--mlflow-server=http://127.0.0.1:1")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["No MLflow server answers at http://127.0.0.1:1/health*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_missing_extra_names_the_pip_command(pytester):
+    """In an environment without MLflow, the fixture fails at once and says what to install."""
+    site = pytester.mkdir("site")
+    ours = Path(import_module("mlflow_bucketfs_testing").__file__).parent
+    for installed in (ours, *Path(sysconfig.get_path("purelib")).iterdir()):
+        if installed == ours or not installed.name.startswith("mlflow"):
+            (site / installed.name).symlink_to(installed)
+    pytester.makeconftest("""
+        from mlflow_bucketfs_testing import factories
+        mlflow_server = factories.mlflow_server(default_artifact_root="artifacts")
+    """)
+    test = pytester.makepyfile("def test(mlflow_server): pass")
+    # -S: no site-packages, so there is only what the directory holds
+    bare = f"""
+import sys
+sys.path.append({str(site)!r})
+import pytest
+sys.exit(pytest.main(["-p", "mlflow_bucketfs_testing.plugin", {str(test)!r}]))
+"""
+
+    result = pytester.run(sys.executable, "-S", "-c", bare)
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(['*pip install "mlflow-bucketfs-testing[[]mlflow]"'])
+
+
+def test_uploader_example(pytester, example):
+    """The example of an uploader passes as the documentation shows it."""
+    example("test_uploader.py")
+
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_factories_example(pytester, example):
+    """The example's conftest makes servers beside the default one, with options of their own."""
+    example("conftest_factories.py", to="conftest.py")
+    pytester.makepyfile("""
+        def test(bucketfs_server, slow_bucketfs, private_bucketfs):
+            assert len({bucketfs_server.url, slow_bucketfs.url, private_bucketfs.url}) == 3
+            assert private_bucketfs.buckets[0].name == "models"
+    """)
+
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_sessions_do_not_share_a_folder(pytester):
+    """Two sessions on one BucketFS, such as pytest-xdist's workers, store to different folders."""
+    pytester.makeconftest("""
+        import pytest
+        from mlflow_bucketfs_testing.config import BucketFSTarget
+
+        @pytest.fixture(scope="session")
+        def bucketfs_target():
+            return BucketFSTarget(uri="exa+bfs://h:1/s/b/", user="w", password="p")
+    """)
+    pytester.makepyfile("def test(bucketfs_uri): print('uri', bucketfs_uri)")
+    uris = {
+        line
+        for _ in range(2)
+        for line in pytester.runpytest_subprocess("-s").outlines
+        if "exa+bfs://h:1/s/b/pytest-" in line
+    }
+
+    assert len(uris) == 2
+
+
+def test_mlflow_example_on_a_running_server(pytester, example, mlflow_server):
+    """The example with MLflow in the test itself passes against a server that runs already."""
+    example("test_in_process.py")
+
+    result = pytester.runpytest_subprocess(f"--mlflow-server={mlflow_server.uri}")
+
+    result.assert_outcomes(passed=2)
+
+
+def test_training_example_interrupted_afterwards(pytester, example, monkeypatch):
+    """The example of a training passes; Ctrl-C in the next test leaves nothing of its server."""
+    example("test_training.py", to="test_1_training.py")
+    pytester.makepyfile(
+        test_2_endless="""
+        import time
+
+        def test(mlflow_server):
+            print("directory", mlflow_server.directory, flush=True)
+            time.sleep(600)
+        """
+    )
+    monkeypatch.setenv("STARTED_IN", str(pytester.path))
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-s"],
+        cwd=pytester.path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as run:
+        line = next(line for line in run.stdout if "directory" in line)
+        assert marked_processes(pytester.path)
+        run.send_signal(signal.SIGINT)
+        output = run.stdout.read()
+
+    assert "1 passed" in output
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert not marked_processes(pytester.path)
+    assert not Path(line.split()[-1]).exists()
