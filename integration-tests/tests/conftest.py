@@ -21,23 +21,22 @@ proxying_mlflow_server = factories.mlflow_server(
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch, mlflow_client_env: dict[str, str]) -> MlflowClient:
+def client(
+    mlflow_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MlflowClient]:
     """A client of `mlflow_server` in this process, configured by its environment alone."""
-    for name, value in mlflow_client_env.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     previous = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(mlflow_client_env["MLFLOW_TRACKING_URI"])
+    mlflow.set_tracking_uri(mlflow_environment["MLFLOW_TRACKING_URI"])
     yield MlflowClient()
     mlflow.set_tracking_uri(previous)
 
 
 @pytest.fixture
-def run_id(client: MlflowClient) -> Iterator[str]:
-    """A run of the default experiment."""
-    run = client.create_run("0")
-    yield run.info.run_id
-    client.set_terminated(run.info.run_id)
+def run_id(client: MlflowClient) -> str:
+    """A new run of the default experiment."""
+    run_id: str = client.create_run("0").info.run_id
+    return run_id
 
 
 @pytest.fixture(scope="session")

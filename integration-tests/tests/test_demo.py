@@ -14,16 +14,6 @@ import pytest
 _DEMO = [sys.executable, "-m", "mlflow_bucketfs_testing", "demo"]
 
 
-def _others(session_of: int) -> list[str]:
-    """Return the command lines of what is still running of a demo's process tree."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if f"demo-marker-{session_of}" in command:
-            found.append(command)
-    return found
-
-
 def test_the_demo_shows_that_the_model_predicts_the_same():
     """It ends with a table and exit status 0."""
     completed = subprocess.run(_DEMO, capture_output=True, text=True, check=False)
@@ -38,9 +28,7 @@ def test_the_demo_leaves_no_process_behind(number, tmp_path):
     """Ctrl-C, or a polite kill, ends both servers with everything that they started."""
     with (tmp_path / "output").open("w") as output:
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        demo = subprocess.Popen(
-            [*_DEMO, "--keep"], stdout=output, start_new_session=True, env=env
-        )
+        demo = subprocess.Popen([*_DEMO, "--keep"], stdout=output, start_new_session=True, env=env)
     try:
         _wait_until(lambda: "Ctrl-C stops both" in (tmp_path / "output").read_text(), demo)
         family = [*psutil.Process(demo.pid).children(recursive=True)]

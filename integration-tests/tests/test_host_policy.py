@@ -1,0 +1,137 @@
+"""A client cannot make the server, or ``mlflow gc``, send the password elsewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+
+class Listener:
+    """A stranger's server on this host: it notes what is sent to it."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                with connection:
+                    connection.settimeout(5)
+                    self.received.append(connection.recv(4096))
+
+    def close(self) -> None:
+        """Stop listening."""
+        # shutdown wakes the thread in accept; close alone would not
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Listener]:
+    """A listener on the host of BucketFS, on another port."""
+    listener = Listener()
+    yield listener
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "exa+bfs://127.0.0.1:{port}/bfsdefault/default/x",
+        "exabfs://127.0.0.1:{port}/bfsdefault/default/x",
+        "exa+bfss://127.0.0.1:{port}/bfsdefault/default/x",
+        "exa+bfs://LOCALHOST:{port}/bfsdefault/default/x",
+        "exa+bfs://127.0.0.1:{own}@127.0.0.1:{port}/bfsdefault/default/x",
+        "exa+bfs://127.0.0.1:{own}\\@127.0.0.1:{port}/bfsdefault/default/x",
+    ],
+    ids=["other port", "alias", "https", "upper case", "userinfo", "backslash"],
+)
+def test_the_server_does_not_connect_where_a_client_says(
+    location, stranger, mlflow_tracking_uri, bucketfs_server
+):
+    """Listing and reading artifacts of a foreign location is refused without a connection."""
+    client = MlflowClient(mlflow_tracking_uri)
+    artifact_location = location.format(port=stranger.port, own=bucketfs_server.port)
+    try:
+        name = f"foreign {artifact_location}"
+        experiment = client.create_experiment(name, artifact_location=artifact_location)
+        run_id = client.create_run(experiment).info.run_id
+    except MlflowException:
+        # some of these MLflow refuses itself; then there is nothing to read
+        run_id = None
+    if run_id is not None:
+        for path in ("ajax-api/2.0/mlflow/artifacts/list", "get-artifact"):
+            answer = requests.get(
+                f"{mlflow_tracking_uri}/{path}",
+                params={"run_id": run_id, "path": "x"},
+                timeout=60,
+            )
+            assert answer.status_code == requests.codes.bad_request
+            assert "write" not in answer.text.split()
+    assert stranger.received == []
+
+
+@pytest.fixture
+def foreign_database(tmp_path, stranger):
+    """A tracking database with a deleted run whose artifacts are at the stranger's."""
+    uri = f"sqlite:///{tmp_path / 'foreign.db'}"
+    client = MlflowClient(uri)
+    location = f"exa+bfs://127.0.0.1:{stranger.port}/bfsdefault/default/x"
+    run_id = client.create_run(client.create_experiment("x", location)).info.run_id
+    client.delete_run(run_id)
+    return uri
+
+
+def test_gc_does_not_connect_to_hosts_that_are_not_allowed(
+    foreign_database, stranger, tmp_path, bucketfs_server
+):
+    """With EXA_BUCKETFS_ALLOWED_HOSTS set, ``mlflow gc`` refuses a foreign location."""
+    completed = _gc(
+        foreign_database,
+        tmp_path,
+        {
+            "EXA_BUCKETFS_PASSWORD": "write",
+            "EXA_BUCKETFS_ALLOWED_HOSTS": f"127.0.0.1:{bucketfs_server.port}",
+        },
+    )
+    assert completed.returncode != 0
+    assert "EXA_BUCKETFS_ALLOWED_HOSTS" in completed.stderr
+    assert stranger.received == []
+
+
+def _gc(database, directory, env):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("EXA_", "MLFLOW_"))}
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database]
+    return subprocess.run(
+        command,
+        env={**clean, "MLFLOW_TRACKING_URI": database, **env},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_password_is_in_no_database(mlflow_server, client, run_id):
+    """Neither the tracking database nor the server's log knows the password."""
+    client.log_text(run_id, "text", "file.txt")
+    database = mlflow_server.backend_store_uri.removeprefix("sqlite:///")
+    with sqlite3.connect(database) as connection:
+        dump = "\n".join(connection.iterdump())
+    assert "'write'" not in dump
+    assert "dzp3cml0ZQ" not in dump + mlflow_server.log_path.read_text()  # w:write in base64
