@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +77,8 @@ def run_demo(*, keep: bool) -> bool:
     Raises:
         click.ClickException: MLflow or scikit-learn are not installed.
     """
+    # as Ctrl-C: the servers' clean-up must run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     missing = [name for name in ("mlflow", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
         raise click.ClickException(f"{' and '.join(missing)} not installed: {_PIP_COMMAND}")

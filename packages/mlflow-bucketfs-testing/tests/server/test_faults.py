@@ -108,6 +108,7 @@ def test_reset_in_body(server, after):
 def test_reset_on_upload(server, client, after):
     """The connection is reset while the body is sent, or at its end; nothing is stored."""
     server.inject(Fault.reset_on_upload(after))
+    assert client.get("/default").status == 200
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         client.put("/default/k", BODY)
     assert server.keys() == []

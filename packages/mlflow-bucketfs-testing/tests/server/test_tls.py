@@ -7,7 +7,6 @@ import http.client
 import socket
 import ssl
 import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
@@ -107,10 +106,3 @@ def test_no_listener():
                 getattr(server, attribute)
     with pytest.raises(ValueError, match="choose one of exacluster"):
         BucketFSServer(tls_port=0, tls_certificate="example.org").start()
-
-
-def test_python_is_recent_enough_to_be_strict():
-    """Python 3.13 verifies strictly by default: the strict cases above are not exotic."""
-    context = ssl.create_default_context()
-    strict = bool(context.verify_flags & ssl.VERIFY_X509_STRICT)
-    assert strict == (sys.version_info >= (3, 13))

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
     from pathlib import Path
-    from types import TracebackType
 
     from typing_extensions import Self  # in typing since Python 3.11
 
@@ -268,12 +267,7 @@ class BucketFSServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

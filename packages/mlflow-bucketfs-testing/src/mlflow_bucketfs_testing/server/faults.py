@@ -97,9 +97,10 @@ class Fault:
     def reset_on_upload(cls, after: int, **where: Unpack[Where]) -> Fault:
         """Reset the connection (RST) once this many bytes of the request's body have come.
 
-        Nothing is stored. 0 resets before the body is read. A request without a body is reset
-        too.
+        Nothing is stored. 0 resets before the body is read; a body that is shorter is reset at
+        its end. Hits PUTs unless another method is given.
         """
+        where.setdefault("method", "PUT")
         return cls(action="reset_on_upload", after_bytes=after, **where)
 
     @classmethod
@@ -130,9 +131,11 @@ class Fault:
             seconds: How long. Stopping the server does not wait for it.
             at: ``response``: before the first byte of the answer (a PUT or DELETE has been
                 carried out); ``body``: after the header of the answer; ``upload``: before
-                reading the request's body.
+                reading the request's body (hits PUTs unless another method is given).
             **where: See `Where`.
         """
+        if at == "upload":
+            where.setdefault("method", "PUT")
         return cls(action="stall", seconds=seconds, at=at, **where)
 
     @classmethod

@@ -7,6 +7,7 @@ import errno
 import socket
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from uvicorn.config import Config
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Long: a server that closes idle connections races with clients that reuse them.
 _KEEP_ALIVE_S = 3600
 _BACKLOG = 1024
+_MAX_PORT = 65535
 _LOST_ROUNDS = 100
 
 
@@ -64,7 +66,10 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         PortInUseError: The port is taken.
         OSError: The host cannot be resolved or is not this machine's.
+        ValueError: No port has this number.
     """
+    if not 0 <= port <= _MAX_PORT:  # getaddrinfo would take 70000 for 4464
+        raise ValueError(f"port {port} is not between 0 and {_MAX_PORT}")
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -122,7 +127,8 @@ class ServerThread:
     def stop(self) -> None:
         """Stop serving: whatever connections exist are cut off, so this takes no time."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+            with suppress(RuntimeError):  # the loop is closed already: it could not start
+                self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 
     def _run(self) -> None:

@@ -1,0 +1,85 @@
+"""The command behind ``uv run nox -s bench``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import contenders, report
+from benchmarks.bench import QUICK, Bench, Sizes
+from benchmarks.cases import CASES
+from benchmarks.chart import chart
+from benchmarks.server import running_server
+from benchmarks.workspace import temporary_space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from benchmarks.contenders import Contender
+    from benchmarks.results import Row
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CACHE = _ROOT / ".bench"
+_TABLE = _ROOT / "docs" / "_generated" / "bench.md"
+_CHART = _ROOT / "docs" / "_static" / "bench.svg"
+
+
+def main() -> int:
+    """Measure and print the table; after a complete run, write it for the documentation."""
+    options = _options()
+    sizes = QUICK if options.quick else Sizes()
+    _say("Preparing the environment of the counterpart")
+    ours, peer = contenders.ours(), contenders.peer(_CACHE)
+    rows = _measure(options.only or list(CASES), sizes, ours, peer)
+    arguments = ["--", *sys.argv[1:]] if sys.argv[1:] else []
+    command = " ".join(["uv run nox -s bench", *arguments])
+    text = f"{report.table(rows)}\n{report.surroundings(ours, peer, command)}"
+    sys.stdout.write(text)
+    if not options.quick and not options.only:
+        _write(_TABLE, text)
+        _write(_CHART, chart(rows))
+    missed = [row for row in rows if row.shortfalls()]
+    for row in missed:
+        _say(f"NOT REACHED: {row.title}: {', '.join(row.shortfalls())} (target: {row.target})")
+    return 1 if missed and options.check else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="uv run nox -s bench --", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, to try it")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", choices=CASES, help=", ".join(CASES)
+    )
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
+    return parser.parse_args()
+
+
+def _measure(names: Iterable[str], sizes: Sizes, ours: Contender, peer: Contender) -> list[Row]:
+    rows: list[Row] = []
+    with temporary_space(max(CASES[name].disk_bytes(sizes) for name in names)) as space:
+        for name in names:
+            _say(f"Measuring: {name}")
+            bench = Bench(ours, peer, sizes, space / name)
+            bench.directory.mkdir()
+            with running_server(CASES[name].profile, bench.env()) as server:
+                rows += CASES[name].run(bench, server)
+            shutil.rmtree(bench.directory)
+    return rows
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    _say(f"Written: {path.relative_to(_ROOT)}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

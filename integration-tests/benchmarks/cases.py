@@ -1,0 +1,49 @@
+"""The cases by the names that ``--only`` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks import crowded_bucket, imports, large_file, mounted_model, small_files
+from benchmarks.results import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.bench import Bench, Sizes
+    from benchmarks.results import Row
+    from benchmarks.server import Server
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    Attributes:
+        run: measures it on an empty server.
+        profile: the server's.
+        disk_bytes: temporary disk space that it needs.
+    """
+
+    run: Callable[[Bench, Server], list[Row]]
+    profile: str = "instant"
+    disk_bytes: Callable[[Sizes], int] = lambda _sizes: 100 * MIB
+
+
+CASES = {
+    "list": Case(small_files.list_folder),
+    "upload": Case(small_files.upload),
+    "download": Case(small_files.download),
+    "slow-upload": Case(small_files.slow_upload, profile="docker-db"),
+    # the file, the server's copy, and a second upload or a download
+    "large-file": Case(
+        large_file.transfer, disk_bytes=lambda sizes: (3 * sizes.large_mib + 100) * MIB
+    ),
+    # the server keeps a file per key, which are empty
+    "crowded": Case(crowded_bucket.list_few_among_many),
+    "import": Case(imports.import_modules),
+    "model": Case(
+        mounted_model.load, disk_bytes=lambda sizes: 3 * sizes.model_mb * 10**6 + 100 * MIB
+    ),
+}

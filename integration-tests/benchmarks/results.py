@@ -1,0 +1,153 @@
+"""What was measured, and whether it is good enough."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the server saw of one client process.
+
+    Attributes:
+        requests: all requests, the listings included.
+        listings: listings of the whole bucket.
+        connections: TCP connections.
+    """
+
+    requests: int
+    listings: int
+    connections: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of one client.
+
+    Attributes:
+        seconds: what the operation took.
+        memory_bytes: growth of the resident set during the operation, at its peak; ``None``
+            where the system cannot tell.
+        traffic: what the server saw; ``None`` where that says nothing.
+    """
+
+    seconds: float
+    memory_bytes: int | None = None
+    traffic: Traffic | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Several runs of one client.
+
+    Attributes:
+        samples: at least one.
+    """
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return statistics.median(sample.seconds for sample in self.samples)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The worst run."""
+        known = [s.memory_bytes for s in self.samples if s.memory_bytes is not None]
+        return max(known, default=None)
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """The worst of each kind."""
+        seen = [sample.traffic for sample in self.samples if sample.traffic is not None]
+        if not seen:
+            return None
+        return Traffic(
+            max(traffic.requests for traffic in seen),
+            max(traffic.listings for traffic in seen),
+            max(traffic.connections for traffic in seen),
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What has to be reached; ``None`` demands nothing.
+
+    Attributes:
+        least_ratio: the counterpart's time divided by ours.
+        most_seconds: our time.
+        most_requests: requests, listings among them.
+        most_listings: listings.
+        most_connections: connections.
+        memory_below_bytes: growth of memory.
+    """
+
+    least_ratio: float | None = None
+    most_seconds: float | None = None
+    most_requests: int | None = None
+    most_listings: int | None = None
+    most_connections: int | None = None
+    memory_below_bytes: int | None = None
+
+    def __str__(self) -> str:
+        """Say what is demanded."""
+        demands = (
+            (self.least_ratio, "≥ {:g}x"),
+            (self.most_seconds and self.most_seconds * 1000, "< {:g} ms"),
+            (self.most_requests, "≤ {} requests"),
+            (self.most_listings, "≤ {} listings"),
+            (self.most_connections, "≤ {} connections"),
+            (self.memory_below_bytes and self.memory_below_bytes // MIB, "< {} MiB"),
+        )
+        return ", ".join(text.format(limit) for limit, text in demands if limit is not None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        title: what is done.
+        counterpart: what ours is compared with.
+        ours: our runs.
+        theirs: the counterpart's runs.
+        target: what ours has to reach.
+        charted: whether the ratio belongs into the chart.
+    """
+
+    title: str
+    counterpart: str
+    ours: Measurement
+    theirs: Measurement
+    target: Target
+    charted: bool = True
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the counterpart ours is."""
+        return self.theirs.seconds / self.ours.seconds
+
+    def shortfalls(self) -> list[str]:
+        """Say what was not reached; nothing if everything was."""
+        target, traffic = self.target, self.ours.traffic
+        checks: Sequence[tuple[str, float | None, float | None]] = (
+            ("ratio", target.least_ratio, self.ratio),
+            ("seconds", self.ours.seconds, target.most_seconds),
+            ("requests", traffic and traffic.requests, target.most_requests),
+            ("listings", traffic and traffic.listings, target.most_listings),
+            ("connections", traffic and traffic.connections, target.most_connections),
+            ("memory", self.ours.memory_bytes, target.memory_below_bytes),
+        )
+        return [
+            name
+            for name, lower, upper in checks
+            if lower is not None and upper is not None and lower > upper
+        ]

@@ -1,0 +1,77 @@
+"""The command ``mlflow-bucketfs-testing``; what a subcommand needs is imported when it runs."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlflow-bucketfs-testing")
+def main() -> None:
+    """Try MLflow on Exasol BucketFS without Exasol."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=2580, show_default=True, help="Port for HTTP; 0 picks a free one.")
+@click.option("--tls-port", type=int, help="Port for HTTPS too (usually 2581); 0 picks a free one.")
+@click.option(
+    "--bucket",
+    "buckets",
+    multiple=True,
+    default=["default"],
+    show_default=True,
+    help="Bucket to offer; may be repeated.",
+)
+@click.option("--service", default="bfsdefault", show_default=True, help="Name of the service.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    help="Directory to keep the objects in, for the next start too.  [default: a temporary one]",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["instant", "docker-db"]),
+    default="instant",
+    show_default=True,
+    help="docker-db: as slow as a database in Docker.",
+)
+@click.option("--allow-remote", is_flag=True, help="Permit a --host that others can reach.")
+def serve(
+    *,
+    host: str,
+    port: int,
+    tls_port: int | None,
+    buckets: tuple[str, ...],
+    service: str,
+    data_dir: str | None,
+    profile: str,
+    allow_remote: bool,
+) -> None:
+    """Run an embedded BucketFS until Ctrl-C.
+
+    It prints what to set in another terminal to use it. Its passwords are public: user r with
+    password read, user w with password write.
+    """
+    from mlflow_bucketfs_testing.serve import run_server  # noqa: PLC0415  # not for --help
+
+    run_server(
+        host=host,
+        port=port,
+        tls_port=tls_port,
+        buckets=buckets,
+        service=service,
+        data_dir=data_dir,
+        profile=profile,
+        allow_remote=allow_remote,
+    )
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Leave both servers running until Ctrl-C.")
+@click.pass_context
+def demo(context: click.Context, *, keep: bool) -> None:
+    """Log a model into an embedded BucketFS with a real MLflow server, and load it back."""
+    from mlflow_bucketfs_testing.demo import run_demo  # noqa: PLC0415  # not for --help
+
+    context.exit(0 if run_demo(keep=keep) else 1)

@@ -1,0 +1,192 @@
+"""``mlflow-bucketfs-testing serve``, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from exasol.bucketfs import Service, as_bytes
+
+COMMAND = [sys.executable, "-m", "mlflow_bucketfs_testing", "serve"]
+
+
+@contextmanager
+def serving(*options, tmp_path):
+    """Run ``serve``; gives the process and what it printed at the start."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir(exist_ok=True)
+    process = subprocess.Popen(
+        [*COMMAND, *options],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines = []
+        while not lines or "MOUNT_ROOT" not in lines[-1]:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            lines.append(line)
+        yield process, "".join(lines)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def end(process, signal_number):
+    """Send a signal; returns exit status, the rest of the output, and the errors."""
+    process.send_signal(signal_number)
+    output, errors = process.communicate(timeout=20)
+    return process.returncode, output, errors
+
+
+def exported(output):
+    """The variables that a shell has after the output was pasted into it."""
+    script = output + "\nenv"
+    shell = subprocess.run(
+        ["sh", "-e"], input=script, env={}, capture_output=True, text=True, check=True
+    )
+    assert not shell.stderr
+    variables = dict(line.split("=", 1) for line in shell.stdout.splitlines())
+    return {name: value for name, value in variables.items() if name.startswith("EXA_")}
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_until_signal(tmp_path, signal_number):
+    """It prints how to use it, serves, ends with status 0 and leaves nothing behind."""
+    with serving("--port", "0", tmp_path=tmp_path) as (process, output):
+        port = re.search(
+            r"exa\+bfs://127\.0\.0\.1:(\d+)/bfsdefault/default$", output, re.MULTILINE
+        )[1]
+        variables = exported(output)
+        assert variables == {"EXA_BUCKETFS_USER": "w", "EXA_BUCKETFS_PASSWORD": "write"}
+        user, password = variables["EXA_BUCKETFS_USER"], variables["EXA_BUCKETFS_PASSWORD"]
+        url = f"http://127.0.0.1:{port}/default/k"
+        curl = ["curl", "--silent", "--fail", "--user", f"{user}:{password}"]
+        subprocess.run([*curl, "--upload-file", __file__, url], check=True)
+        downloaded = subprocess.run([*curl, url], check=True, capture_output=True).stdout
+        assert downloaded == Path(__file__).read_bytes()
+        credentials = {"default": {"username": user, "password": password}}
+        bucket = Service(f"http://127.0.0.1:{port}", credentials)["default"]
+        assert as_bytes(bucket.download("k")) == downloaded
+        mount_root = re.search(r"EXA_BUCKETFS_MOUNT_ROOT=(.*)", output)[1]
+        assert (Path(mount_root) / "bfsdefault/default/k").read_bytes() == downloaded
+        assert end(process, signal_number) == (0, "", "")
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_serve_tls(tmp_path):
+    """With HTTPS, the printed certificate and name are what a client needs."""
+    with serving("--port", "0", "--tls-port", "0", tmp_path=tmp_path) as (process, output):
+        port = re.search(
+            r"exa\+bfss://127\.0\.0\.1:(\d+)/bfsdefault/default$", output, re.MULTILINE
+        )[1]
+        variables = exported(output)
+        name = variables["EXA_BUCKETFS_TLS_HOSTNAME"]
+        assert re.search(r"fingerprint [0-9a-f]{64}$", output, re.MULTILINE)
+        command = ["curl", "--silent", "--fail", "--cacert", variables["EXA_BUCKETFS_CA_BUNDLE"]]
+        command += ["--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/"]
+        listed = subprocess.run(command, check=True, capture_output=True)
+        assert listed.stdout == b"default\n"
+        assert end(process, signal.SIGINT) == (0, "", "")
+
+
+def test_serve_data_dir(tmp_path):
+    """Objects are there again after a restart; buckets and service have the names asked for."""
+    options = ["--port", "0", "--data-dir", str(tmp_path / "da ta"), "--service", "svc"]
+    options += ["--bucket", "one", "--bucket", "two"]
+    for restarted in (False, True):
+        with serving(*options, tmp_path=tmp_path) as (process, output):
+            port = re.search(r"exa\+bfs://127\.0\.0\.1:(\d+)/svc/two$", output, re.MULTILINE)[1]
+            service = Service(
+                f"http://127.0.0.1:{port}", {"two": {"username": "w", "password": "write"}}
+            )
+            assert set(service.buckets) == {"one", "two"}
+            assert list(service["two"].files) == (["k"] if restarted else [])
+            service["two"].upload("k", b"x")
+            assert end(process, signal.SIGTERM) == (0, "", "")
+
+
+def refused(*options):
+    """Run ``serve`` where it must not start; returns what it says."""
+    with tempfile.TemporaryDirectory() as temporary:
+        done = subprocess.run(
+            [*COMMAND, *options],
+            env={**os.environ, "TMPDIR": temporary},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert list(Path(temporary).iterdir()) == []
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_serve_on_a_busy_port():
+    """One line names the port and the option to change."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        expected = f"Error: 127.0.0.1:{port} is in use: "
+        message = refused("--port", port)
+        assert message.startswith(expected)
+        assert "(--port 0 picks a free one)" in message
+        message = refused("--port", "0", "--tls-port", port)
+        assert message.startswith(expected)
+        assert "(--tls-port 0 picks a free one)" in message
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104
+def test_serve_stays_on_loopback(host):
+    """An address that others can reach needs a word of consent."""
+    assert "--allow-remote" in refused("--host", host, "--port", "0")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--host", "no.such.host.invalid"],
+        ["--host", "192.0.2.1", "--allow-remote"],
+        ["--bucket", "a/b"],
+        ["--bucket", "a", "--bucket", "a"],
+        ["--port", "70000"],
+        ["--data-dir", "/dev/null/x"],
+    ],
+)
+def test_serve_refuses_nonsense(options):
+    """What cannot work is refused in one line without a traceback."""
+    assert refused("--port", "0", *options).startswith("Error: cannot serve on ")
+
+
+def test_serve_with_consent(tmp_path):
+    """With consent it listens on all addresses."""
+    options = ["--host", "0.0.0.0", "--allow-remote", "--port", "0"]  # noqa: S104
+    with serving(*options, tmp_path=tmp_path) as (_, output):
+        assert "exa+bfs://127.0.0.1:" in output
+
+
+def test_help_is_cheap():
+    """The command's help imports no server."""
+    script = """
+import sys
+from mlflow_bucketfs_testing.cli import main
+try:
+    main(["serve", "--help"])
+except SystemExit:
+    print(sorted({"uvicorn", "starlette", "cryptography", "mlflow"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "--tls-port" in done.stdout
+    assert done.stdout.endswith("[]\n")
