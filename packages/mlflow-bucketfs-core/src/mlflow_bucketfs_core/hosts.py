@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow_bucketfs_core.errors import ConfigurationError, HostNotAllowedError, InvalidUriError
-from mlflow_bucketfs_core.uri import BucketFSUri
+from mlflow_bucketfs_core.uri import BucketFSUri, redacted
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def _parse_rule(entry: str, variable: str) -> HostRule:
         uri = BucketFSUri.parse(f"exa+bfs://{entry}")
     except InvalidUriError as error:
         raise ConfigurationError(
-            f"{variable} contains {entry!r}, which is not host[:port]. "
+            f"{variable} contains {redacted(entry)!r}, which is not host[:port]. "
             "Separate entries by commas, for example: db.example.com:2581,10.0.0.11:2580"
         ) from error
     if uri.service:
         raise ConfigurationError(
-            f"{variable} contains {entry!r}; it takes host[:port] only, without a path."
+            f"{variable} contains {redacted(entry)!r}; it takes host[:port] only, without a path."
         )
     has_port = entry.rpartition("]")[2].rpartition(":")[1] == ":"
     return HostRule(uri.host, uri.port if has_port else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_bucketfs_core.hosts import any_rule_matches
@@ -62,7 +62,8 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
     if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, parsed):
         return None
     path = _path_below(settings.mount_root, parsed)
-    return path if Path(path).exists() else None
+    # Path.exists raises for a name that is too long, which no file on the mount has
+    return path if os.path.exists(path) else None  # noqa: PTH110
 
 
 def local_path_or_uri(uri: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mlflow_bucketfs_core.errors import ConfigurationError
 from mlflow_bucketfs_core.hosts import HostRule, parse_host_list
+from mlflow_bucketfs_core.uri import is_host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,7 +92,7 @@ class ConnectionSettings:
             password=env.get("EXA_BUCKETFS_PASSWORD") or None,
             verify_tls=read("EXA_SSL_CERT_VALIDATION", _boolean, default=True),
             ca_bundle=read("EXA_BUCKETFS_CA_BUNDLE", _text, None),
-            tls_hostname=read("EXA_BUCKETFS_TLS_HOSTNAME", _text, None),
+            tls_hostname=read("EXA_BUCKETFS_TLS_HOSTNAME", _host_name, None),
             cert_fingerprint=read("EXA_BUCKETFS_CERT_FINGERPRINT", _fingerprint, None),
             allowed_hosts=hosts("EXA_BUCKETFS_ALLOWED_HOSTS"),
             max_workers=read("EXA_BUCKETFS_MAX_WORKERS", _count_from_one, 16),
@@ -115,10 +116,22 @@ def _text(text: str, name: str) -> str | None:
     return text.strip()
 
 
+def _host_name(text: str, name: str) -> str | None:
+    host = text.strip()
+    if not is_host_name(host):
+        raise _refuse(name, text, "the name in the certificate, for example exacluster.local")
+    return host
+
+
 def _user(text: str, name: str) -> str:
-    if ":" in text or not text.isprintable():
-        raise _refuse(name, text, "a user name without ':', usually w or r")
-    return text.strip()
+    user = text.strip()
+    if ":" in user or not user.isprintable():
+        # not repeated: "w:secret" is what people write who look for a place for the password
+        raise ConfigurationError(
+            f"{name} cannot be used: it takes a user name without ':', usually w or r. "
+            "The password belongs into EXA_BUCKETFS_PASSWORD."
+        )
+    return user
 
 
 def _boolean(text: str, name: str) -> bool:

@@ -22,8 +22,10 @@ _TLS_BY_SCHEME = MappingProxyType(
 SCHEMES = frozenset(_TLS_BY_SCHEME)
 
 _EXPECTED = "Expected exa+bfs://host[:port]/service/bucket[/path], or exa+bfss:// for HTTPS."
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _MAX_PORT = 65535
+_SUFFIX = re.compile("[?#]")
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,25 @@ class BucketFSUri:
         Raises:
             InvalidUriError: another scheme, a user or password, a query or fragment, a bad host
                 or port, ``.`` or ``..`` or control characters. The message never repeats what
-                stands before an ``@``.
+                may be a password; see :func:`redacted`.
         """
         scheme, separator, rest = text.partition("://")
         scheme = scheme.lower()
         if not separator or scheme not in _TLS_BY_SCHEME:
-            raise InvalidUriError(f"{_redacted(text)!r} is not a BucketFS URI. {_EXPECTED}")
+            raise InvalidUriError(f"{redacted(text)!r} is not a BucketFS URI. {_EXPECTED}")
         authority, _, path = rest.partition("/")
         _refuse_secrets_and_suffixes(text, authority, path)
         host, port = _split_authority(text, authority)
         root = cls(scheme, host, port or default_port(tls=_TLS_BY_SCHEME[scheme]))
         try:
-            return root.joinpath(path)
+            uri = root.joinpath(path)
         except InvalidKeyError as error:
-            raise InvalidUriError(f"{_redacted(text)!r} is not a BucketFS URI. {error}") from error
+            # the error repeats the path, which may be the second half of a password with a "/"
+            reason = error if redacted(text) == text else "Its path cannot be one of BucketFS."
+            raise InvalidUriError(f"{redacted(text)!r} is not a BucketFS URI. {reason}") from None
+        if "@" in uri.service or "@" in uri.bucket:  # "w:1/2@host": a password with a "/" in it
+            raise InvalidUriError(_has_user(text))
+        return uri
 
     def __str__(self) -> str:
         """Format the URI, always with its port."""
@@ -133,27 +140,46 @@ def default_port(*, tls: bool) -> int:
 
 def is_bucketfs_uri(text: str) -> bool:
     """Tell whether a text has one of the schemes of BucketFS, valid or not."""
-    return text.partition("://")[0].lower() in _TLS_BY_SCHEME
+    scheme, colon, _ = text.partition(":")
+    return bool(colon) and scheme.lower() in _TLS_BY_SCHEME
 
 
-def _redacted(text: str) -> str:
-    """Return a URI without what stands before an ``@``, which may be a password."""
-    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
-    _, at, after = rest.rpartition("@")
-    return f"{scheme}{separator}***@{after}" if at else text
+def is_host_name(text: str) -> bool:
+    """Tell whether a text can be the name of a host, or an IPv4 address."""
+    return _HOST_NAME.fullmatch(text) is not None
+
+
+def redacted(text: str) -> str:
+    """Return what was meant to be a URI without the parts that may hold a password.
+
+    That is whatever stands before an ``@``, which may itself be part of a password, and after
+    ``?`` or ``#``.
+    """
+    scheme, separator, rest = text.partition("://")
+    if scheme.lower() not in _TLS_BY_SCHEME:
+        scheme, separator, rest = "", "", text
+    before, at, after = rest.rpartition("@")
+    if _SUFFIX.search(before):  # "w:p?x@host" or "host?password=x@y", who knows
+        return f"{scheme}{separator}***"
+    shown, *suffix = _SUFFIX.split(after, maxsplit=1)
+    return f"{scheme}{separator}{'***@' * bool(at)}{shown}{'?***' * len(suffix)}"
+
+
+def _has_user(text: str) -> str:
+    return (
+        f"The URI '{redacted(text)}' contains a user or password. MLflow would store it in its "
+        "database and in model files. Set EXA_BUCKETFS_USER and EXA_BUCKETFS_PASSWORD instead and "
+        "remove everything up to the '@'."
+    )
 
 
 def _refuse_secrets_and_suffixes(text: str, authority: str, path: str) -> None:
     if "@" in authority:
-        raise InvalidUriError(
-            f"The URI '{_redacted(text)}' contains a user or password. MLflow would store it in "
-            "its database and in model files. Set EXA_BUCKETFS_USER and EXA_BUCKETFS_PASSWORD "
-            "instead and remove everything up to the '@'."
-        )
+        raise InvalidUriError(_has_user(text))
     for mark, name in (("?", "query"), ("#", "fragment")):
         if mark in authority or mark in path:
             raise InvalidUriError(
-                f"The URI '{_redacted(text)}' contains a {name} ('{mark}'), which BucketFS URIs do "
+                f"The URI '{redacted(text)}' contains a {name} ('{mark}'), which BucketFS URIs do "
                 f"not have. To reach a file with '{mark}' in its name, pass the name as artifact "
                 "path, not as part of the URI."
             )
@@ -168,8 +194,8 @@ def _split_authority(text: str, authority: str) -> tuple[str, int | None]:
         port_text = tail[1:] if tail else None
         try:
             host = str(ipaddress.IPv6Address(host))
-        except ValueError as error:
-            raise InvalidUriError(_bad_ipv6(text)) from error
+        except ValueError:
+            raise InvalidUriError(_bad_ipv6(text)) from None
         if "%" in host:
             raise InvalidUriError(f"{_bad_ipv6(text)} Zones ('%…') are not supported.")
     else:
@@ -177,16 +203,16 @@ def _split_authority(text: str, authority: str) -> tuple[str, int | None]:
         port_text = tail if colon else None
         # Strict, because clients and parsers disagree about backslashes, spaces and the like:
         # the host that a policy approves must be the host that is connected to.
-        if not _HOST_NAME.fullmatch(host):
+        if not is_host_name(host):
             raise InvalidUriError(
-                f"The URI {_redacted(text)!r} has no valid host. {_EXPECTED} "
+                f"The URI {redacted(text)!r} has no valid host. {_EXPECTED} "
                 "Put IPv6 addresses in brackets; write international names in punycode."
             )
     return host.lower(), _parse_port(text, port_text)
 
 
 def _bad_ipv6(text: str) -> str:
-    return f"The address in {_redacted(text)!r} is not a valid IPv6 one. {_EXPECTED}"
+    return f"The address in {redacted(text)!r} is not a valid IPv6 one. {_EXPECTED}"
 
 
 def _parse_port(text: str, port_text: str | None) -> int | None:
@@ -195,4 +221,4 @@ def _parse_port(text: str, port_text: str | None) -> int | None:
     # isdecimal alone would let other scripts' digits and int()'s "+1", " 1", "1_0" pass
     if port_text.isascii() and port_text.isdecimal() and 0 < int(port_text[:6]) <= _MAX_PORT:
         return int(port_text)
-    raise InvalidUriError(f"The port in {_redacted(text)!r} is not a number from 1 to {_MAX_PORT}.")
+    raise InvalidUriError(f"The port in {redacted(text)!r} is not a number from 1 to {_MAX_PORT}.")

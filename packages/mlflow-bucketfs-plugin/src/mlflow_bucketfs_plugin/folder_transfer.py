@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.utils.file_utils import ArtifactProgressBar
-from mlflow_bucketfs_core.keys import join_key, split_key
+from mlflow_bucketfs_core.keys import join_key, split_key, strip_archive_suffix
 
 from mlflow_bucketfs_plugin.artifact_tree import (
     belongs_to_model,
@@ -41,6 +41,7 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
         MlflowException: all failures; the other files were uploaded.
     """
     keys = {name: join_key(folder.path, name) for name in files}
+    _warn_of_archives_in_models(files, folder)
     bucket.prepare_uploads(keys.values())
     workers = bucket.settings.max_workers
 
@@ -125,6 +126,8 @@ def download_files(
 def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
     """Delete a file or a folder, ``MLmodel`` first, so that no rest looks like a whole model.
 
+    For the same reason a model whose ``MLmodel`` cannot be deleted stays as it is.
+
     Raises:
         BucketFSError: the bucket cannot be listed.
         MlflowException: all failures; the other files were deleted.
@@ -135,12 +138,30 @@ def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
         models = [key for key in keys if is_mlmodel(key)]
         others = [key for key in keys if not is_mlmodel(key)]
         failures = run_all(bucket.delete, models, max_workers=workers, progress=progress)
+        others = [key for key in others if not _in_any_model(key, failures)]
         failures |= run_all(bucket.delete, others, max_workers=workers, progress=progress)
     _raise_for(failures, "deleting", place)
 
 
+def _warn_of_archives_in_models(names: Iterable[str], folder: BucketFSUri) -> None:
+    names = list(names)
+    models = [name for name in names if is_mlmodel(name)]
+    archives = [n for n in names if strip_archive_suffix(n) != n and _in_any_model(n, models)]
+    if archives:
+        _logger.warning(
+            "The model for %s contains archives, which BucketFS unpacks: UDFs will see folders "
+            "without the suffix in their place, and find these files over HTTP only: %s",
+            folder,
+            ", ".join(archives),
+        )
+
+
 def _any_of_model(failures: Iterable[str], mlmodel: str) -> bool:
     return any(belongs_to_model(name, mlmodel) for name in failures)
+
+
+def _in_any_model(name: str, mlmodels: Iterable[str]) -> bool:
+    return any(belongs_to_model(name, mlmodel) for mlmodel in mlmodels)
 
 
 def _raise_for(failures: Mapping[str, Exception], action: str, place: BucketFSUri) -> None:

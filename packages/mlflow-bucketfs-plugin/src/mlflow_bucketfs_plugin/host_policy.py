@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -85,19 +84,17 @@ def _allowed_schemes(env: Mapping[str, str]) -> set[str]:
 
 
 class _HostsSeen:
-    """Hosts that a client process without a list has sent its password to."""
+    """Hosts that a client process without a list has sent its password to.
+
+    Without a lock, which a fork could leave locked for ever.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._authorities: set[str] = set()
+        self._seen: dict[str, object] = {}
 
     def note(self, uri: BucketFSUri) -> None:
-        with self._lock:
-            if uri.authority in self._authorities:
-                return
-            self._authorities.add(uri.authority)
-            is_first = len(self._authorities) == 1
-        if not is_first:
+        mine = object()
+        if self._seen.setdefault(uri.authority, mine) is mine and len(self._seen) > 1:
             _logger.warning(
                 "The password for BucketFS goes to a further host, %s, because an artifact "
                 "location names it. Set EXA_BUCKETFS_ALLOWED_HOSTS to the hosts that may have it.",

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from mlflow_bucketfs_core.errors import ObjectNotFoundError
 from mlflow_bucketfs_core.hosts import any_rule_matches
 from mlflow_bucketfs_core.keys import strip_archive_suffix
 from mlflow_bucketfs_core.mounted import bucket_udf_path
+from mlflow_bucketfs_core.transport.atomic_file import atomic_file
 
 from mlflow_bucketfs_plugin.artifact_tree import MLMODEL, files_below, is_mlmodel
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
 
 _logger = logging.getLogger(__name__)
+_COPY_BLOCK_BYTES = 1 << 20
 
 # Where MLflow 3 puts a logged model: <experiment>/models/m-<32 hex digits>/artifacts
 _LOGGED_MODEL = re.compile(r"(^|/)models/m-[0-9a-f]{32}/artifacts$")
@@ -61,12 +62,14 @@ def note_write(place: BucketFSUri) -> None:
 
 
 class _ProcessMemory:
-    """What a process remembers about buckets. A forked child rightly inherits it."""
+    """What a process remembers about buckets. A forked child rightly inherits it.
+
+    Without a lock, which a fork could leave locked for ever: each method is one atomic operation.
+    """
 
     def __init__(self) -> None:
         self._written: set[tuple[str, str, str]] = set()
-        self._told: set[tuple[str, str, str]] = set()
-        self._lock = threading.Lock()
+        self._told: dict[tuple[str, str, str], object] = {}
 
     def has_written(self, place: BucketFSUri) -> bool:
         return self._key(place) in self._written
@@ -75,10 +78,8 @@ class _ProcessMemory:
         self._written.add(self._key(place))
 
     def tell_once(self, place: BucketFSUri, directory: Path) -> None:
-        with self._lock:
-            is_new = self._key(place) not in self._told
-            self._told.add(self._key(place))
-        if is_new:
+        mine = object()
+        if self._told.setdefault(self._key(place), mine) is mine:
             _logger.info(
                 "Artifacts in %s are read from %s. If that is another cluster's bucket, set "
                 "EXA_BUCKETFS_MOUNT_HOSTS to the hosts whose buckets are mounted here.",
@@ -106,39 +107,35 @@ class MountedBucket:
     directory: Path
     may_use_http: bool = False
 
-    def path_of(self, place: BucketFSUri) -> Path:
-        """Return where a place is mounted; archives appear unpacked."""
-        return self.directory / strip_archive_suffix(place.path) if place.path else self.directory
-
     def serves(self, place: BucketFSUri) -> bool:
         """Tell whether reads of a place come from here, if only to fail.
 
         What is missing comes over HTTP if that is allowed, and if it is an archive in any case:
         BucketFS shows UDFs its content, not the archive.
         """
-        literal = self.directory / place.path
-        if literal.exists():
+        if self._has(place):
             return True
         if strip_archive_suffix(place.path) != place.path:
             _logger.info("%s is an archive, which is not mounted: reading over HTTP", place)
             return False
         return not self.may_use_http
 
-    def children(self, place: BucketFSUri) -> list[tuple[str, int | None]]:
+    def children(self, place: BucketFSUri) -> list[tuple[str, bool, int | None]]:
         """List a folder, one level deep.
 
         Returns:
-            Names in sorted order, each with the size of the file in bytes, or ``None`` for a
-            folder; nothing for a file and for what does not exist.
+            Names in sorted order, each with whether it is a folder and the size of the file in
+            bytes, ``None`` for a folder and for a link that leads nowhere (unpacked archives
+            have such); nothing at all for a file and for what does not exist.
 
         Raises:
             OSError: the directory cannot be read.
         """
-        try:
-            with os.scandir(self.directory / place.path) as entries:
-                return sorted((e.name, None if e.is_dir() else e.stat().st_size) for e in entries)
-        except (FileNotFoundError, NotADirectoryError):
+        path = self.directory / place.path
+        if not path.is_dir():
             return []
+        with os.scandir(path) as entries:
+            return sorted((e.name, e.is_dir(), _size_of_file(e)) for e in entries)
 
     def existing_path(self, place: BucketFSUri) -> Path:
         """Return the mounted path of a file or folder.
@@ -147,15 +144,30 @@ class MountedBucket:
             ObjectNotFoundError: it is not mounted (yet), or is a model without ``MLmodel``.
         """
         path = self.directory / place.path
-        incomplete = bool(_LOGGED_MODEL.search(place.path)) and not (path / MLMODEL).exists()
-        if not incomplete and path.exists():
+        if self._has(place):
             return path
-        missing = f"{path}/{MLMODEL}" if incomplete and path.exists() else str(path)
+        missing = path / MLMODEL if path.exists() else path
         raise ObjectNotFoundError(
             f"There is no artifact at '{place}': {missing} does not exist. A fresh upload may not "
             "have reached this node yet. To ask BucketFS over HTTP for what is missing here, set "
             "EXA_BUCKETFS_MOUNT_FALLBACK=http."
         )
+
+    def _has(self, place: BucketFSUri) -> bool:
+        path = self.directory / place.path
+        return (path / MLMODEL if _LOGGED_MODEL.search(place.path) else path).exists()
+
+    def copy_file(self, place: BucketFSUri, target: Path) -> None:
+        """Copy one file; it appears complete or not at all.
+
+        Raises:
+            ObjectNotFoundError: it is not mounted (yet), or is a folder.
+            OSError: it cannot be read, or the target cannot be written.
+        """
+        source = self.existing_path(place)
+        if source.is_dir():
+            raise ObjectNotFoundError(f"'{place}' is a folder, not a file: {source}")
+        _put(source, target, link=False)
 
     def provide(self, place: BucketFSUri, relative: str, dst_path: str | None) -> str:
         """Make a file or folder available, without copying it where possible.
@@ -194,12 +206,21 @@ class MountedBucket:
         return str(target)
 
 
+def _size_of_file(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return None if entry.is_dir() else entry.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def _put(source: Path, target: Path, *, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if link and not is_mlmodel(target.name):
-        target.unlink(missing_ok=True)
-        target.symlink_to(source)
-    else:
-        # a link left by an earlier call must not be written through
-        target.unlink(missing_ok=True)
-        shutil.copyfile(source, target)
+    # opened in any case: what cannot be read shall be named by its mounted path, not by the link's
+    with source.open("rb") as file:
+        if link and not is_mlmodel(target.name):
+            target.unlink(missing_ok=True)
+            target.symlink_to(source)
+        else:
+            # replaces a link left by an earlier call, instead of writing through it
+            with atomic_file(target) as copy:
+                shutil.copyfileobj(file, copy, _COPY_BLOCK_BYTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,8 +131,13 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         self, blocks: Iterator[bytes], file_name: str, artifact_path: str | None
     ) -> None:
         verify_artifact_path(artifact_path)
+        name = file_name.rpartition("/")[2]
+        if not name:
+            raise MlflowException(
+                f"{file_name!r} is not the name of a file.", error_code=INVALID_PARAMETER_VALUE
+            )
         with mlflow_errors():
-            place = self._place(join_key(artifact_path or "", file_name.rpartition("/")[2]))
+            place = self._place(join_key(artifact_path or "", name))
             self._bucket_to_write(place).upload_stream(place.path, blocks)
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
@@ -150,8 +156,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             prefix = normalize_key(path or "")
             if mounted := self._mounted(folder):
                 return [
-                    FileInfo(join_key(prefix, name), size is None, size)
-                    for name, size in mounted.children(folder)
+                    FileInfo(join_key(prefix, name), is_folder, size)
+                    for name, is_folder, size in mounted.children(folder)
                 ]
             keys = self._bucket(folder).keys(folder.path)
         return [
@@ -172,18 +178,21 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         Returns:
             Path of the downloaded file or directory.
         """
-        if dst_path:
-            _require_directory(dst_path)
+        directory = _existing_directory(dst_path) if dst_path else None
         with mlflow_errors():
             place = self._place(artifact_path)
             relative = normalize_key(artifact_path or "")
             if mounted := self._mounted(place):
-                return mounted.provide(place, relative, dst_path)
+                return mounted.provide(place, relative, directory)
             bucket = self._bucket(place)
             keys = find_files(bucket, place, relative)
-            destination = os.path.abspath(dst_path) if dst_path else create_tmp_dir()  # noqa: PTH100
-            download_files(bucket, place, keys, destination)
-        return str(Path(destination, relative))
+            with ExitStack() as on_failure:
+                if directory is None:
+                    directory = create_tmp_dir()
+                    on_failure.callback(shutil.rmtree, directory, ignore_errors=True)
+                download_files(bucket, place, keys, directory)
+                on_failure.pop_all()
+        return str(Path(directory, relative))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         """Delete a file, or a folder with all below it; nothing there is no error.
@@ -204,15 +213,13 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                     "Name a folder within the bucket.",
                     error_code=INVALID_PARAMETER_VALUE,
                 )
-            bucket = self._bucket_to_write(place)
-            bucket.require_password()
-            delete_folder(bucket, place)
+            delete_folder(self._bucket_to_write(place), place)
 
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
         with mlflow_errors():
             place = self._place(remote_file_path)
             if mounted := self._mounted(place):
-                shutil.copyfile(mounted.existing_path(place), local_path)
+                mounted.copy_file(place, Path(local_path))
             else:
                 self._bucket(place).download_file(place.path, local_path)
 
@@ -244,15 +251,18 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         return Bucket(place, self._settings)
 
     def _bucket_to_write(self, place: BucketFSUri) -> Bucket:
+        bucket = self._bucket(place)
+        # nothing will be written without one, so reads may stay on the mount
+        bucket.require_password()
         note_write(place)
-        return self._bucket(place)
+        return bucket
 
     def _mounted(self, place: BucketFSUri) -> MountedBucket | None:
         mounted = mounted_bucket(place, self._settings)
         return mounted if mounted is not None and mounted.serves(place) else None
 
 
-def _require_directory(path: str) -> None:
+def _existing_directory(path: str) -> str:
     if not Path(path).exists():
         raise MlflowException(
             f"The destination path for downloaded artifacts does not exist: {path}",
@@ -263,3 +273,4 @@ def _require_directory(path: str) -> None:
             f"The destination path for downloaded artifacts must be a directory: {path}",
             error_code=INVALID_PARAMETER_VALUE,
         )
+    return os.path.abspath(path)  # noqa: PTH100 -- Path.absolute keeps ".."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
@@ -47,15 +48,18 @@ class _Feed:
         self._source = source
         self._loop = loop
         self._pending: Future[bytes | None] | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self._closed:
+        if self._closed.is_set():
             raise CancelledError
         self._pending = asyncio.run_coroutine_threadsafe(self._next_piece(), self._loop)
+        if self._closed.is_set():
+            # meanwhile, and close() may have seen the piece before this one
+            self._pending.cancel()
         piece = self._pending.result()
         if piece is None:
             raise StopIteration
@@ -66,6 +70,6 @@ class _Feed:
 
     def close(self) -> None:
         """Make the thread's next, or present, wait for a piece end with an error."""
-        self._closed = True
+        self._closed.set()
         if self._pending is not None:
             self._pending.cancel()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,16 +72,13 @@ def _hidden_name(target: Path) -> Path:
 
 @contextmanager
 def _named_file(target: Path) -> Iterator[BinaryIO]:
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            # mkstemp makes files for the owner only; a download has the mode of any new file
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(descriptor, 0o666 & ~umask)
+    # mkstemp makes files for the owner only; a download has the mode of any new file
+    name = _hidden_name(target)
+    with name.open("xb") as file:
+        try:
             yield file
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+            file.flush()
+            name.replace(target)
+        except BaseException:
+            name.unlink()
+            raise

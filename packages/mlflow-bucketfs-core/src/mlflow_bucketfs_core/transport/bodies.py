@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import IncompleteTransferError
@@ -53,6 +54,20 @@ class FixedLengthBody:
         """Yield the rest in pieces; requests recognises a stream by this method."""
         while data := self.read(1 << 20):
             yield data
+
+
+def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody | bytes, int]:
+    """Return what a seekable file holds from ``start`` on, and how many bytes that are.
+
+    Args:
+        file: may be read before; is rewound to ``start``.
+        start: position of the first byte to send.
+        name: what to call the file in an error.
+    """
+    size = file.seek(0, os.SEEK_END) - start
+    file.seek(start)
+    # requests takes a stream of length 0 for one of unknown length
+    return (FixedLengthBody(file, size, name), size) if size > 0 else (b"", 0)
 
 
 def first_bytes(chunks: Iterator[bytes], limit: int) -> tuple[bytes, bool]:

@@ -16,7 +16,7 @@ from mlflow_bucketfs_core.keys import normalize_key
 from mlflow_bucketfs_core.listing import keys_under
 from mlflow_bucketfs_core.settings import ConnectionSettings
 from mlflow_bucketfs_core.transport.atomic_file import atomic_file
-from mlflow_bucketfs_core.transport.bodies import FixedLengthBody, chunked_body, first_bytes
+from mlflow_bucketfs_core.transport.bodies import chunked_body, file_body, first_bytes
 from mlflow_bucketfs_core.transport.channel import Channel
 from mlflow_bucketfs_core.transport.exchange import read_body
 from mlflow_bucketfs_core.transport.failures import Operation, TransientFailure
@@ -152,7 +152,7 @@ class Bucket:
         try:
             with ExitStack() as stack:
                 response = self._channel.retry(
-                    lambda: stack.enter_context(self._channel.get(operation))
+                    lambda: stack.enter_context(self._channel.get(operation, streams=True))
                 )
                 yield from read_body(response, operation)
         except TransientFailure as failure:
@@ -261,25 +261,23 @@ class Bucket:
 
     def _upload_seekable(self, key: str, file: BinaryIO, name: str) -> None:
         start = file.tell()
-
-        def body() -> tuple[Any, int]:
-            size = file.seek(0, os.SEEK_END) - start
-            file.seek(start)
-            # requests takes a stream of length 0 for one of unknown length
-            return (FixedLengthBody(file, size, name) if size else b""), size
-
-        self._upload(key, body)
+        self._upload(key, lambda: file_body(file, start, name))
 
     def _upload(
         self, key: str, body: Callable[[], tuple[Any, int | None]], *, repeatable: bool = True
     ) -> None:
         self.prepare_uploads([key])
         operation = self._channel.operation("upload", key)
-        folder_guard(self.uri).forget(operation.uri.path)
-        self._channel.retry(
-            lambda: self._channel.put(operation, *body()),
-            repeatable=repeatable,
-        )
+        guard = folder_guard(self.uri)
+        guard.forget(operation.uri.path)
+        try:
+            self._channel.retry(
+                lambda: self._channel.put(operation, *body()),
+                repeatable=repeatable,
+            )
+        finally:
+            # again: a listing of another thread may have shown a folder of this name meanwhile
+            guard.forget(operation.uri.path)
 
     def _files_among(self, names: set[str]) -> set[str]:
         return self._scan(lambda chunks: names.intersection(keys_under(chunks)))

@@ -36,9 +36,9 @@ class Channel:
         self.settings = settings
         self._root_url = f"{uri.endpoint}/{quote_key(uri.bucket)}"
 
-    def session(self) -> PooledSession:
+    def session(self, *, streams: bool = False) -> PooledSession:
         """Return this process's session; ask anew for every operation, because of forks."""
-        return shared_session(self.uri.endpoint, self.settings)
+        return shared_session(self.uri.endpoint, self.settings, streams=streams)
 
     def operation(self, verb: str, key: str) -> Operation:
         """Say what is about to be done to an object.
@@ -74,9 +74,11 @@ class Channel:
                 "EXA_BUCKETFS_PASSWORD to the bucket's write password."
             )
 
-    def get(self, operation: Operation) -> AbstractContextManager[requests.Response]:
+    def get(
+        self, operation: Operation, *, streams: bool = False
+    ) -> AbstractContextManager[requests.Response]:
         """Send one GET; see :func:`~mlflow_bucketfs_core.transport.exchange.exchange`."""
-        session = self.session()
+        session = self.session(streams=streams)
         url = self._url(operation)
         return exchange(session, "GET", url, operation, timeout_s=session.timeouts.idle_s)
 
@@ -95,7 +97,7 @@ class Channel:
             body: see :meth:`PooledSession.request`.
             size: bytes in the body, ``None`` if not known.
         """
-        session = self.session()
+        session = self.session(streams=size is None)
         with session.upload_in_flight() as in_flight:
             timeout_s = session.timeouts.upload_answer_s(size, in_flight)
             url = self._url(operation)

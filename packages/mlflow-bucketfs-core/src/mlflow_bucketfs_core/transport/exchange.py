@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 import requests
 from urllib3.exceptions import HTTPError
 
-from mlflow_bucketfs_core.transport.failures import TransientFailure, check_status, translate
-from mlflow_bucketfs_core.transport.sessions import BLOCK_BYTES
+from mlflow_bucketfs_core.errors import ConfigurationError
+from mlflow_bucketfs_core.transport.adapter import BLOCK_BYTES
+from mlflow_bucketfs_core.transport.failures import (
+    TransientFailure,
+    check_status,
+    own_error,
+    translate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,19 +57,21 @@ def exchange(
     """
     started = time.monotonic()
     try:
-        response = session.request(method, url, body=body, timeout_s=timeout_s)
-        with closing(response):
+        with closing(session.request(method, url, body=body, timeout_s=timeout_s)) as response:
             try:
                 check_status(response, operation)
                 yield response
             finally:
                 _drain(response)
     except (requests.RequestException, HTTPError) as error:
+        if ours := own_error(error):
+            raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
         failure = translate(error, operation)
         if isinstance(failure, TransientFailure) and isinstance(failure.error, TimeoutError):
             elapsed_s = time.monotonic() - started
             failure.stalled_s = elapsed_s if timeout_s is None else min(elapsed_s, timeout_s)
-        raise failure from error
+        # requests' own complaint about a proxy's URL would show the proxy's password
+        raise failure from (None if isinstance(failure, ConfigurationError) else error)
 
 
 def read_body(response: requests.Response, operation: Operation) -> Iterator[bytes]:

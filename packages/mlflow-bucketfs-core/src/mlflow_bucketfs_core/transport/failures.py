@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mlflow_bucketfs_core.errors import (
     AuthenticationError,
     BucketFSError,
     BucketNotFoundError,
+    ConfigurationError,
     IncompleteTransferError,
     LockedError,
     ObjectNotFoundError,
@@ -167,8 +169,13 @@ def _retry_after_s(response: requests.Response) -> float:
         return 0.0
     try:
         return Retry().parse_retry_after(value)
-    except u3.InvalidHeader:
+    except (u3.InvalidHeader, ValueError, OverflowError):  # the latter two for impossible dates
         return 0.0
+
+
+def own_error(error: Exception) -> BucketFSError | None:
+    """Return the error of ours that the source of an upload raised and libraries wrapped."""
+    return _first(list(_causes(error)), BucketFSError)
 
 
 def translate(error: Exception, operation: Operation) -> Exception:
@@ -178,10 +185,14 @@ def translate(error: Exception, operation: Operation) -> Exception:
         a ``TransientFailure`` where another try may help, else a ``BucketFSError``.
     """
     chain = list(_causes(error))
-    if ours := _first(chain, BucketFSError):
-        return ours  # raised by the source of an upload, wrapped on its way through urllib3
-    if tls := _first(chain, ssl.SSLError, u3.SSLError):
+    # an SSLEOFError is how a connection that is lost while it sends looks under TLS
+    lost = _first(chain, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+    if not lost and (tls := _first(chain, ssl.SSLError, u3.SSLError)):
         return TlsError(operation.message(_tls_advice(operation.uri, tls)))
+    if not lost and isinstance(error, ValueError) and not _first(chain, u3.InvalidHeader):
+        # requests and urllib3 refused the URL or the proxy; their message may hold its password
+        reason = f"{type(error).__name__}. Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
+        return ConfigurationError(operation.message(reason))
     if _first(chain, u3.ConnectTimeoutError, u3.NewConnectionError, u3.ProxyError):
         reason = _connect_advice(operation.uri, chain)
         return TransientFailure(ServerUnavailableError(operation.message(reason)), connected=False)
@@ -189,10 +200,15 @@ def translate(error: Exception, operation: Operation) -> Exception:
 
 
 def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
+    if _first(chain, u3.ProxyError):
+        return (
+            "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names gives no connection to it. "
+            f"To go there directly, add {uri.host} to NO_PROXY."
+        )
     if _first(chain, u3.NameResolutionError, socket.gaierror):
         return f"the host {uri.host!r} is not known."
     # NewConnectionError is derived from ConnectTimeoutError, although nothing timed out
-    if not _first(chain, u3.NewConnectionError, u3.ProxyError):
+    if not _first(chain, u3.NewConnectionError):
         return f"{uri.authority} does not answer. Is the host up, does a firewall drop packets?"
     return (
         f"no connection to {uri.authority}. Is BucketFS running there, and is the port right "
@@ -209,16 +225,21 @@ def _broken_transfer(chain: list[BaseException], operation: Operation) -> Transf
                 "many seconds to wait."
             )
         )
-    if _first(chain, u3.IncompleteRead):
+    if _first(chain, http.client.IncompleteRead):  # urllib3's is derived from it
         return IncompleteTransferError(
             operation.message("the connection ended before all announced bytes had arrived.")
         )
     return ServerUnavailableError(
         operation.message(
-            f"the connection was lost ({type(chain[-1]).__name__}). If it is lost every time: "
-            "plain HTTP spoken to the HTTPS port looks like this; use exa+bfss:// there."
+            f"the connection was lost ({type(chain[-1]).__name__}). {_other_scheme(operation.uri)}"
         )
     )
+
+
+def _other_scheme(uri: BucketFSUri) -> str:
+    if uri.tls:
+        return "If it is lost every time, the port may be one for plain HTTP: use exa+bfs:// there."
+    return "If it is lost every time, the port may be one for HTTPS: use exa+bfss:// there."
 
 
 _Error = TypeVar("_Error", bound=BaseException)

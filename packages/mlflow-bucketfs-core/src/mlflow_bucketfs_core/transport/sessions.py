@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import threading
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from mlflow_bucketfs_core.errors import ConfigurationError
+from mlflow_bucketfs_core.transport.adapter import Adapter
 from mlflow_bucketfs_core.transport.timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_core.settings import ConnectionSettings
 
-# Read and written per system call; 16 KiB, urllib3's default, costs a third of the throughput.
-BLOCK_BYTES = 1 << 20
+_logger = logging.getLogger(__name__)
+
 # Sessions kept per process: endpoints in use at the same time, not requests.
 _MAX_SESSIONS = 32
 
@@ -39,20 +38,22 @@ class PooledSession:
     Args:
         endpoint: root URL of the BucketFS service.
         settings: credentials, TLS and pool size.
+        streams: see :func:`shared_session`.
 
     Raises:
         ConfigurationError: the CA bundle does not exist.
     """
 
-    def __init__(self, endpoint: str, settings: ConnectionSettings) -> None:
+    def __init__(
+        self, endpoint: str, settings: ConnectionSettings, *, streams: bool = False
+    ) -> None:
         self.timeouts = Timeouts(settings.transfer_timeout_s)
         self._auth = _PreemptiveAuth(settings)
         self._verify = _verify(settings)
         self._uploads_in_flight = 0
         self._lock = threading.Lock()
-        self._session = requests.Session()
+        self._session = _Session()
         # Neither redirects nor cookies are part of BucketFS's protocol.
-        self._session.max_redirects = 0
         self._session.cookies.set_policy(_NO_COOKIES)
         self._session.headers.clear()
         self._session.headers["User-Agent"] = "mlflow-bucketfs"
@@ -60,7 +61,11 @@ class PooledSession:
         # as they are, and nothing on the way is invited to compress them.
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.headers["Accept"] = "*/*"
-        self._session.mount(endpoint + "/", _Adapter(settings, self.timeouts.idle_s))
+        # no other adapter: what this one does not serve must fail, not go without its TLS options
+        self._session.adapters.clear()
+        self._session.mount(endpoint + "/", Adapter(settings, self.timeouts.idle_s, streams))
+        if endpoint.startswith("https:") and not self._verify and not settings.cert_fingerprint:
+            _warn_about_unverified_certificates()
 
     def request(
         self,
@@ -82,18 +87,29 @@ class PooledSession:
             body: bytes, or an object with ``read``, ``__iter__`` and ``len``.
             headers: additional headers.
             timeout_s: seconds to wait for the answer's next bytes; ``None`` for no limit.
+
+        Raises:
+            ConfigurationError: ``REQUESTS_CA_BUNDLE`` names no file.
+            requests.RequestException: anything else.
         """
-        return self._session.request(
-            method,
-            url,
-            data=body,
-            headers=headers,
-            auth=self._auth,
-            verify=self._verify,
-            timeout=(self.timeouts.connect_s, timeout_s),
-            allow_redirects=False,
-            stream=True,
-        )
+        try:
+            return self._session.request(
+                method,
+                url,
+                data=body,
+                headers=headers,
+                auth=self._auth,
+                verify=self._verify,
+                timeout=(self.timeouts.connect_s, timeout_s),
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.RequestException:
+            raise
+        except OSError as error:  # those of connections come wrapped; this is requests' own
+            raise ConfigurationError(
+                f"{error}. Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE."
+            ) from error
 
     @contextmanager
     def upload_in_flight(self) -> Iterator[int]:
@@ -108,14 +124,32 @@ class PooledSession:
                 self._uploads_in_flight -= 1
 
 
-def shared_session(endpoint: str, settings: ConnectionSettings) -> PooledSession:
+def shared_session(
+    endpoint: str, settings: ConnectionSettings, *, streams: bool = False
+) -> PooledSession:
     """Return this process's session for an endpoint.
 
     Ask for it before every operation instead of keeping it: a forked child must not use its
     parent's connections, and gets sessions of its own here.
+
+    Args:
+        endpoint: root URL of the BucketFS service.
+        settings: credentials, TLS and pool size.
+        streams: whether the caller's code runs while a request is under way. It may need another
+            connection meanwhile, so these requests never wait for a free one.
     """
     with _state.lock:
-        return _state.session_of(endpoint, settings)
+        return _state.session_of(endpoint, settings, streams=streams)
+
+
+@cache
+def _warn_about_unverified_certificates() -> None:
+    # once per process, in place of urllib3's warning per request
+    _logger.warning(
+        "EXA_SSL_CERT_VALIDATION=no: certificates are not verified, and whoever can redirect the "
+        "network traffic reads password and models. EXA_BUCKETFS_CA_BUNDLE and "
+        "EXA_BUCKETFS_CERT_FINGERPRINT make self-signed certificates safe."
+    )
 
 
 class _State:
@@ -133,6 +167,11 @@ def _forget_sessions() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_sessions)
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Say that there is none: even unfollowed, requests would read the answer's body."""
 
 
 class _NoCookies(DefaultCookiePolicy):
@@ -156,7 +195,9 @@ class _PreemptiveAuth(AuthBase):
     def __init__(self, settings: ConnectionSettings) -> None:
         self._header: str | None = None
         if settings.password is not None:
-            token = base64.b64encode(f"{settings.user}:{settings.password}".encode())
+            # surrogates stand for bytes of the environment that are not UTF-8
+            text = f"{settings.user}:{settings.password}"
+            token = base64.b64encode(text.encode("utf-8", "surrogateescape"))
             self._header = f"Basic {token.decode('ascii')}"
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -175,53 +216,3 @@ def _verify(settings: ConnectionSettings) -> bool | str:
         return settings.ca_bundle
     # A pinned certificate needs no authority to vouch for it.
     return settings.verify_tls and settings.cert_fingerprint is None
-
-
-class _Adapter(HTTPAdapter):
-    """Pools of the right size, with the TLS settings and the timeout for sending."""
-
-    def __init__(self, settings: ConnectionSettings, send_timeout_s: float | None) -> None:
-        self._pool_options: dict[str, Any] = {"blocksize": BLOCK_BYTES}
-        if settings.tls_hostname is not None:
-            self._pool_options["assert_hostname"] = settings.tls_hostname
-            self._pool_options["server_hostname"] = settings.tls_hostname
-        if settings.cert_fingerprint is not None:
-            self._pool_options["assert_fingerprint"] = settings.cert_fingerprint
-        self._pool_classes = _pool_classes(send_timeout_s)
-        # pool_block: a process never has more connections than workers, whoever is asking
-        super().__init__(pool_maxsize=settings.max_workers, pool_block=True, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **{**options, **self._pool_options})
-        self.poolmanager.pool_classes_by_scheme = self._pool_classes
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options, **self._pool_options)
-        manager.pool_classes_by_scheme = self._pool_classes
-        return manager
-
-
-def _pool_classes(send_timeout_s: float | None) -> dict[str, type[HTTPConnectionPool]]:
-    """Make pools whose connections send with a timeout of their own.
-
-    urllib3 sends a body with the timeout for connecting, which is far too short for a server
-    that stops reading while it writes to disk.
-    """
-
-    class Connection(HTTPConnection):
-        def request(self, *args: Any, **options: Any) -> None:
-            self.timeout = send_timeout_s
-            super().request(*args, **options)
-
-    class TlsConnection(HTTPSConnection):
-        def request(self, *args: Any, **options: Any) -> None:
-            self.timeout = send_timeout_s
-            super().request(*args, **options)
-
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = TlsConnection
-
-    return {"http": Pool, "https": TlsPool}

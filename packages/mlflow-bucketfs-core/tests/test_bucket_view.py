@@ -1,0 +1,144 @@
+"""``bucket.as_path``: exasol-bucketfs on our transport sees what it sees on its own."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from exasol.bucketfs import path as exasol_path
+from mlflow_bucketfs_core.errors import ObjectNotFoundError, PathBlockedError
+
+# exasol-bucketfs 2.3.1 uses what Python 3.12 deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:'collections.abc.ByteString':DeprecationWarning")
+
+KEYS = ["top", "d/a.txt", "d/e/b", "d/e/c.tar.gz", "dd/x", "both", "both/x"]
+
+
+@pytest.fixture
+def theirs(server):
+    """A path of exasol-bucketfs on its own transport."""
+
+    def go(key=""):
+        path = exasol_path.build_path(
+            backend="onprem",
+            url=server.url,
+            bucket_name="default",
+            service_name="bfsdefault",
+            username="w",
+            password="write",
+            path=key,
+        )
+        assert type(path) is exasol_path.BucketPath
+        return path
+
+    return go
+
+
+@pytest.fixture
+def filled(server):
+    """The server with some keys, each holding its own name."""
+    server.put_many((key, key.encode()) for key in KEYS)
+    return server
+
+
+def walked(path):
+    """Everything that walking shows, in an order of its own."""
+    return sorted((str(folder), sorted(dirs), sorted(files)) for folder, dirs, files in path.walk())
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("key", ["", *KEYS, "d", "d/e", "dd", "missing", "d/a", "/d"])
+def test_both_transports_see_the_same(bucket, theirs, key):
+    """Every question about a path has the same answer as on exasol-bucketfs's own transport."""
+    ours = bucket.as_path(key)
+    other = theirs() / key if key else theirs()
+    assert str(ours) == str(other)
+    for question in ("exists", "is_file", "is_dir", "as_udf_path"):
+        assert getattr(ours, question)() == getattr(other, question)()
+    if ours.is_dir():
+        assert sorted(map(str, ours.iterdir())) == sorted(map(str, other.iterdir()))
+        assert walked(ours) == walked(other)
+    if ours.is_file():
+        assert b"".join(ours.read()) == b"".join(other.read()) == key.encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"bytes", id="bytes"),
+        pytest.param(bytearray(b"bytes"), id="bytearray"),
+        pytest.param([b"by", b"tes"], id="list"),
+        pytest.param(io.BytesIO(b"bytes"), id="file"),
+        pytest.param(b"", id="empty"),
+    ],
+)
+def test_what_we_write_they_read(server, bucket, theirs, data):
+    """Everything that exasol-bucketfs can write is written."""
+    (bucket.as_path("view") / "file").write(data)
+    assert b"".join((theirs() / "view" / "file").read()) == server.read("view/file")
+    assert server.read("view/file") in {b"bytes", b""}
+    assert bool(server.read("view/file")) is (data != b"")
+
+
+def test_what_they_write_we_read(bucket, theirs):
+    """Nothing about the stored bytes is ours."""
+    (theirs() / "d" / "m.tar.gz").write(b"not gzip")
+    assert b"".join(bucket.as_path("d/m.tar.gz").read(chunk_size=3)) == b"not gzip"
+
+
+@pytest.mark.parametrize("size", [1, 8192, 100_000])
+def test_pieces_have_at_most_the_size_asked_for(server, bucket, size):
+    """A reader gets no more at a time than it wants."""
+    server.put("large", bytes(range(256)) * 1000)
+    pieces = list(bucket.as_path("large").read(chunk_size=size))
+    assert max(map(len, pieces)) == size
+    assert b"".join(pieces) == server.read("large")
+
+
+def test_removing(filled, bucket):
+    """Files are removed by ``rm``, folders with ``rmdir(recursive=True)``, siblings stay."""
+    bucket.as_path("d/a.txt").rm()
+    with pytest.raises(OSError, match="not empty"):
+        bucket.as_path("d").rmdir()
+    bucket.as_path("d").rmdir(recursive=True)
+    with pytest.raises(FileNotFoundError):
+        bucket.as_path("missing").rm()
+    assert filled.keys() == ["both", "both/x", "dd/x", "top"]
+
+
+def test_errors_are_ours_and_built_in(filled, bucket):
+    """What the view adds to exasol-bucketfs: errors by name, and the guard of lost uploads."""
+    with pytest.raises(ObjectNotFoundError):
+        b"".join(bucket.as_path("missing").read())
+    with pytest.raises(PathBlockedError, match="top'"):
+        (bucket.as_path("top") / "x").write(b"lost")
+    assert filled.keys() == sorted(KEYS)
+
+
+def test_odd_names_work_on_our_transport(server, bucket):
+    """Names that exasol-bucketfs does not quote are quoted here."""
+    for name in ("a#b", "q?x", "p%41", "with space"):
+        (bucket.as_path("odd") / name).write(name.encode())
+        assert server.read(f"odd/{name}") == name.encode()
+    assert {path.name for path in bucket.as_path("odd").iterdir()} == {
+        "a#b",
+        "q?x",
+        "p%41",
+        "with space",
+    }
+
+
+def test_all_operations_share_one_connection(server, bucket):
+    """The view makes no connections of its own."""
+    path = bucket.as_path("shared")
+    for number in range(5):
+        (path / f"{number}").write(b"1")
+    assert len(list(path.iterdir())) == 5
+    path.rmdir(recursive=True)
+    assert server.requests.connections == 1
+
+
+def test_paths_of_one_bucket_are_equal(bucket):
+    """Paths compare by bucket and key."""
+    assert bucket.as_path("d/x") == bucket.as_path("d") / "x"
+    assert str(bucket.as_path("d/x").relative_to(bucket.as_path("d"))) == "x"

@@ -1,0 +1,312 @@
+"""Local files in bad conditions: growing, shrinking, unreadable, in the way, left by the dead."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from mlflow_bucketfs_core import Bucket
+from mlflow_bucketfs_core.errors import IncompleteTransferError
+from mlflow_bucketfs_core.transport.atomic_file import _named_file, atomic_file
+from mlflow_bucketfs_testing.server import Fault
+
+LARGE_BYTES = 48 << 20  # more than the sockets of both sides can hold
+
+CONNECT = """
+import os, sys
+from mlflow_bucketfs_core import Bucket, ConnectionSettings
+uri, folder = sys.argv[1:3]
+bucket = Bucket(uri, ConnectionSettings(password="write", backoff_factor=0.0, backoff_jitter=0.0))
+"""
+
+
+@pytest.fixture
+def large_file(tmp_path):
+    """A sparse file of zeros."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(LARGE_BYTES)
+    return path
+
+
+@pytest.fixture
+def changed_while_uploaded(own_server, settings, large_file, wait_until):
+    """Upload the large file, and change it once the server has the beginning."""
+
+    def upload(change):
+        own_server.inject(Fault.stall(1, at="upload", method="PUT"))
+        bucket = Bucket(own_server.uri(), settings)
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(bucket.upload_file, "large", large_file)
+            wait_until(lambda: not len(own_server.faults))
+            change(large_file)
+            future.result(60)
+
+    return upload
+
+
+def test_a_growing_file_is_stored_as_it_was(own_server, changed_while_uploaded):
+    """The length at the beginning counts, and the connection stays usable."""
+
+    def grow(path):
+        with path.open("ab") as file:
+            file.write(b"more" * 1000)
+
+    changed_while_uploaded(grow)
+    assert own_server.read("large") == bytes(LARGE_BYTES)
+
+
+def test_a_shrinking_file_is_not_stored(own_server, changed_while_uploaded, wait_until):
+    """Nothing is stored of a file that became shorter, and the error says so."""
+    with pytest.raises(IncompleteTransferError, match="large became shorter"):
+        changed_while_uploaded(lambda path: os.truncate(path, 1000))
+    assert own_server.keys() == []
+    wait_until(lambda: own_server.requests.count(method="PUT"))
+    assert own_server.keys() == []
+    assert own_server.requests.count(method="PUT") == 1
+
+
+def test_a_source_that_fails_stores_nothing(own_server, settings, wait_until):
+    """An upload whose source breaks off ends with the source's error, after one request."""
+    bucket = Bucket(own_server.uri(), settings)
+
+    class BadDisk(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > 2_000_000:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(IncompleteTransferError, match="Input/output error") as caught:
+        bucket.upload_fileobj("bad/disk", BadDisk(bytes(5_000_000)))
+    error, depth = caught.value, 0
+    while error := error.__cause__ or error.__context__:
+        depth += 1
+        assert depth < 20
+
+    def source():
+        yield bytes(9_000_000)
+        raise KeyError("source")
+
+    with pytest.raises(KeyError, match="source"):
+        bucket.upload_stream("bad/source", source())
+    bucket.upload_bytes("bad/fine", b"1")
+    wait_until(lambda: own_server.requests.count(method="PUT") == 3)
+    assert own_server.keys() == ["bad/fine"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "missing"])
+def test_what_is_no_file_is_refused(server, bucket, tmp_path, kind):
+    """Nothing is requested, and nobody waits for the other end of a pipe."""
+    path = tmp_path / "it"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    with pytest.raises(OSError, match=str(path)):
+        bucket.upload_file("x", path)
+    assert len(server.requests) == 0
+
+
+def test_links_to_files_are_followed(server, bucket, tmp_path):
+    """A symbolic link stands for its file."""
+    (tmp_path / "file").write_bytes(b"1")
+    (tmp_path / "link").symlink_to("file")
+    bucket.upload_file("links/x", tmp_path / "link")
+    assert server.read("links/x") == b"1"
+
+
+def test_permissions_are_told(server, run_python):
+    """An unreadable file and a read-only directory end in ``PermissionError``, leaving nothing."""
+    server.put("there", b"1")
+    code = """
+bucket.download_file("there", f"{folder}/readable")  # imports all that other users may not read
+os.mkdir(f"{folder}/locked")
+os.chmod(f"{folder}/locked", 0o555)
+os.chmod(f"{folder}/readable", 0)
+if os.geteuid() == 0:  # whom no permissions stop
+    os.chmod(folder, 0o755)
+    os.setuid(65534)
+for attempt in (
+    lambda: bucket.upload_file("x", f"{folder}/readable"),
+    lambda: bucket.download_file("there", f"{folder}/locked/x"),
+):
+    try:
+        attempt()
+    except PermissionError as error:
+        print(error.filename.removeprefix(folder))
+"""
+    with TemporaryDirectory() as folder:
+        out, _ = run_python(CONNECT + code, server.uri(), folder)
+        assert list(Path(folder, "locked").iterdir()) == []
+    refused, in_directory = out.split()
+    assert refused == "/readable"
+    assert in_directory.startswith("/locked")
+    assert server.keys() == ["there"]
+
+
+@pytest.mark.parametrize(
+    "target", ["missing/x", "", "file/x"], ids=["missing", "directory", "file"]
+)
+def test_impossible_targets_leave_nothing(server, bucket, tmp_path, target):
+    """A target without directory, or that is one, is an error of the file system."""
+    server.put("there", b"1")
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    (directory / "file").write_bytes(b"old")
+    with pytest.raises(OSError, match="Errno"):
+        bucket.download_file("there", directory / target)
+    assert list(tmp_path.iterdir()) == [directory]
+    assert [path.name for path in directory.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("old", [None, b"old and longer"], ids=["new", "existing"])
+def test_downloads_take_the_place_of_older_files(server, bucket, tmp_path, old):
+    """The file is the object afterwards and nothing else is there; the mode follows the umask."""
+    server.put("there", b"new")
+    target = tmp_path / ("x" * 255)
+    if old:
+        target.write_bytes(old)
+        target.chmod(0o400)
+    umask = os.umask(0o027)
+    try:
+        bucket.download_file("there", target)
+    finally:
+        os.umask(umask)
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_is_replaced_not_followed(server, bucket, tmp_path):
+    """Downloading onto a symbolic link leaves alone what it leads to."""
+    server.put("there", b"new")
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "link").symlink_to("other")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("link", "dangling"):
+        bucket.download_file("there", tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"new"
+        assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / "other").read_bytes() == b"other"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("method", [atomic_file, _named_file], ids=["unnamed", "named"])
+@pytest.mark.parametrize("old", [None, b"old"], ids=["new", "existing"])
+def test_both_kinds_of_temporary_files(tmp_path, method, old):
+    """On every file system, a failure changes nothing, and success shows the whole file."""
+    target = tmp_path / "x"
+    if old:
+        target.write_bytes(old)
+    before = set(tmp_path.iterdir())
+
+    def write_and_fail():
+        with method(target) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail()
+    assert set(tmp_path.iterdir()) == before
+    assert old is None or target.read_bytes() == old
+    umask = os.umask(0o077)
+    try:
+        with method(target) as file:
+            file.write(b"whole")
+    finally:
+        os.umask(umask)
+    assert target.read_bytes() == b"whole"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("old", [None, b"old"], ids=["new", "existing"])
+def test_a_killed_download_leaves_nothing(own_server, start_python, wait_until, tmp_path, old):
+    """SIGKILL in the middle leaves no new file and does not touch an older one."""
+    own_server.put("there", bytes(4_000_000))
+    own_server.inject(Fault.trickle(1_000_000, method="GET", key="there"))
+    target = tmp_path / "x"
+    if old:
+        target.write_bytes(old)
+    before = set(tmp_path.iterdir())
+    code = CONNECT + 'bucket.download_file("there", f"{folder}/x")'
+    process = start_python(code, own_server.uri(), tmp_path)
+    wait_until(lambda: not len(own_server.faults))
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert set(tmp_path.iterdir()) == before
+    assert old is None or target.read_bytes() == old
+
+
+def test_memory_stays_flat(server, run_python, tmp_path):
+    """Transferring 64 MiB, by file and by stream, takes no more memory than 1 MiB does."""
+    for name, size in (("small", 1 << 20), ("large", 64 << 20)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    code = """
+import resource
+def transfer(name):
+    path = f"{folder}/{name}"
+    bucket.upload_file(f"memory/{name}", path)
+    bucket.download_file(f"memory/{name}", f"{path}.down")
+    with open(path, "rb") as file:
+        bucket.upload_stream(f"memory/{name}.stream", iter(lambda: file.read(1 << 20), b""))
+    assert sum(map(len, bucket.iter_content(f"memory/{name}"))) == os.path.getsize(path)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+small, large = transfer("small"), transfer("large")
+print(large - small)
+"""
+    out, _ = run_python(CONNECT + code, server.uri(), tmp_path)
+    assert (tmp_path / "large.down").stat().st_size == 64 << 20
+    assert int(out) < 32 * 1024  # KiB; of which 10 MiB are the buffered beginning of the stream
+
+
+def test_a_forked_child_has_connections_of_its_own(server, run_python, tmp_path):
+    """Children forked amid the transfers of other threads work, and disturb nobody's."""
+    code = """
+import threading
+stop = threading.Event()
+failures = []
+def transfer(number):
+    round = 0
+    while not stop.is_set():
+        key, content = f"fork/parent{number}", os.urandom(50_000)
+        try:
+            bucket.upload_bytes(key, content)
+            assert b"".join(bucket.iter_content(key)) == content
+            bucket.download_file(key, f"{folder}/parent{number}")
+        except BaseException as error:
+            failures.append(repr(error))
+threads = [threading.Thread(target=transfer, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+for number in range(20):
+    pid = os.fork()
+    if pid == 0:
+        key = f"fork/child{number}"
+        try:
+            bucket.upload_bytes(key, b"child")
+            good = b"".join(bucket.iter_content(key)) == b"child" and bucket.exists(key)
+            bucket.keys()
+            bucket.download_file(key, f"{folder}/child")
+        except BaseException:
+            good = False
+        os._exit(0 if good else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+assert not failures, failures
+"""
+    run_python(CONNECT + code, server.uri(), tmp_path)
+    children = {r.connection for r in server.requests if r.key.startswith("fork/child")}
+    parents = {r.connection for r in server.requests if r.key.startswith("fork/parent")}
+    assert len(children) >= 20
+    assert not children & parents
+    assert {record.status for record in server.requests} == {200}

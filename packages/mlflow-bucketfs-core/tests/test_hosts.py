@@ -1,0 +1,81 @@
+"""Lists of hosts: which URIs they name, and what they refuse."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings
+from mlflow_bucketfs_core.errors import ConfigurationError, HostNotAllowedError
+from mlflow_bucketfs_core.hosts import check_host_allowed, parse_host_list
+
+
+@pytest.mark.parametrize(
+    ("rules", "uri", "expected"),
+    [
+        pytest.param("db", "exa+bfs://db:2580/s/b", True, id="default-http"),
+        pytest.param("db", "exa+bfss://db:2581/s/b", True, id="default-https"),
+        pytest.param("db", "exa+bfs://db:2581/s/b", False, id="https-port-by-http"),
+        pytest.param("db", "exa+bfs://db:80/s/b", False, id="other-port"),
+        pytest.param("db:80", "exa+bfs://db:80/s/b", True, id="port"),
+        pytest.param("db:2580", "exa+bfs://db/s/b", True, id="explicit-default"),
+        pytest.param("db:2580", "exa+bfss://db/s/b", False, id="explicit-http-for-https"),
+        pytest.param("DB.Example", "exa+bfs://db.EXAMPLE/s/b", True, id="case"),
+        pytest.param("db", "exa+bfs://db.example/s/b", False, id="longer-name"),
+        pytest.param("b.example", "exa+bfs://db.example/s/b", False, id="suffix"),
+        pytest.param("a, db ,c", "exa+bfs://db/s/b", True, id="list"),
+        pytest.param("[::1]", "exa+bfs://[0:0::1]/s/b", True, id="v6"),
+        pytest.param("[::1]:7", "exa+bfs://[::1]:7/s/b", True, id="v6-port"),
+        pytest.param("[::1]", "exa+bfs://[::1]:7/s/b", False, id="v6-other-port"),
+        pytest.param("127.0.0.1", "exa+bfs://localhost/s/b", False, id="no-lookup"),
+        pytest.param(",", "exa+bfs://db/s/b", False, id="empty-list"),
+    ],
+)
+def test_host_and_effective_port_decide(rules, uri, expected):
+    """Both host and port must be those of an entry, whose missing port is BucketFS's own."""
+    parsed = parse_host_list(rules, variable="V")
+    assert any(rule.matches(BucketFSUri.parse(uri)) for rule in parsed) is expected
+
+
+@pytest.mark.parametrize("text", ["db", "db:80", "[::1]", "[2001:db8::1]:80"])
+def test_rules_are_formatted_as_written(text):
+    """A rule looks in messages as it does in the list."""
+    assert [str(rule) for rule in parse_host_list(text, variable="V")] == [text]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["http://db", "db/s", "db:x", "db:0", "*", "*.example", "[::1", "::1", "d b", "db?x", "db#x"],
+)
+def test_bad_entries_name_the_variable(entry):
+    """A misspelt entry is an error that shows entry, variable and what belongs there."""
+    with pytest.raises(ConfigurationError, match=r"EXA_X contains .*host\[:port\]"):
+        parse_host_list(f"good,{entry}", variable="EXA_X")
+
+
+@pytest.mark.parametrize(
+    "entry", ["w:Geheim@db", "exa+bfs://w:Geheim@db:2580", "db/s?p=Geheim", "w:1/Geheim@db"]
+)
+def test_a_password_in_an_entry_is_not_repeated(entry):
+    """Neither the error nor its causes show a password that somebody put into the list."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_host_list(entry, variable="EXA_X")
+    assert "Geheim" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_no_list_allows_all_and_an_empty_list_none():
+    """The list restricts once it is there."""
+    uri = BucketFSUri.parse("exa+bfs://db/s/b")
+    check_host_allowed(None, uri)
+    with pytest.raises(HostNotAllowedError):
+        check_host_allowed((), uri)
+
+
+def test_a_bucket_on_another_host_is_refused_before_any_connection(own_server):
+    """With a list, a bucket elsewhere cannot even be made; the remedy is in the message."""
+    settings = ConnectionSettings.from_env(
+        {"EXA_BUCKETFS_ALLOWED_HOSTS": "127.0.0.1:1", "EXA_BUCKETFS_PASSWORD": "write"}
+    )
+    with pytest.raises(HostNotAllowedError, match=f"add 127.0.0.1:{own_server.port} to EXA_BUCK"):
+        Bucket(own_server.uri(), settings)
+    assert own_server.requests.connections == 0

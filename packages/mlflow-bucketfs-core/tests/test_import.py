@@ -1,0 +1,75 @@
+"""Importing the package: cheap, complete, and typed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+
+import mlflow_bucketfs_core
+import pytest
+
+HEAVY = ("requests", "urllib3", "exasol", "mlflow", "ssl", "http.client")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import mlflow_bucketfs_core",
+        "import mlflow_bucketfs_core; dir(mlflow_bucketfs_core)",
+        "from mlflow_bucketfs_core import BucketFSUri, BucketFSError, ConnectionSettings",
+        "from mlflow_bucketfs_core import udf_path, mounted_path, local_path_or_uri",
+        "from mlflow_bucketfs_core import load_model_with_fallback",
+        "import mlflow_bucketfs_core.errors, mlflow_bucketfs_core.listing",
+    ],
+)
+def test_imports_load_no_http(run_python, statement):
+    """What a UDF needs to read a mounted model costs none of the libraries for HTTP."""
+    code = f"""
+    {statement}
+    import sys
+    print(*(name for name in {HEAVY} if name in sys.modules))
+    """
+    assert run_python(code)[0].split() == []
+
+
+def test_the_transport_loads_no_exasol(run_python):
+    """Transfers do not wait for the import of exasol-bucketfs."""
+    code = """
+    from mlflow_bucketfs_core import Bucket
+    import sys
+    print(*(name for name in ("exasol.bucketfs", "mlflow") if name in sys.modules))
+    assert "requests" in sys.modules
+    """
+    assert run_python(code)[0].split() == []
+
+
+def test_lazy_names_are_all_there(run_python):
+    """All public names can be had, by attribute, ``dir`` and star."""
+    assert set(mlflow_bucketfs_core.__all__) == set(mlflow_bucketfs_core._MODULES)
+    for name in mlflow_bucketfs_core.__all__:
+        assert getattr(mlflow_bucketfs_core, name).__name__ == name
+        assert name in dir(mlflow_bucketfs_core)
+    code = """
+    from mlflow_bucketfs_core import *
+    print(*sorted(name for name in globals() if not name.startswith("__")))
+    """
+    assert run_python(code)[0].split() == sorted(mlflow_bucketfs_core.__all__)
+
+
+def test_the_version_is_that_of_the_distribution():
+    """The version has one source."""
+    expected = importlib.metadata.version("mlflow-bucketfs-core")
+    assert mlflow_bucketfs_core.__version__ == expected
+    assert "__version__" in dir(mlflow_bucketfs_core)
+
+
+def test_unknown_names_are_attribute_errors():
+    """A misspelt name is told as for any other module."""
+    with pytest.raises(AttributeError, match="'mlflow_bucketfs_core' has no attribute 'Bukket'"):
+        mlflow_bucketfs_core.Bukket  # noqa: B018
+
+
+def test_the_package_is_typed():
+    """Type checkers find the marker."""
+    files = importlib.resources.files("mlflow_bucketfs_core")
+    assert files.joinpath("py.typed").is_file()

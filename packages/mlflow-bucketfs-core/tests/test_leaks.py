@@ -1,0 +1,256 @@
+"""What must not get out: passwords, and requests to places that nobody asked for."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import socket
+import threading
+import traceback
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+from mlflow_bucketfs_core import Bucket, ConnectionSettings
+from mlflow_bucketfs_core.errors import (
+    AuthenticationError,
+    BucketFSError,
+    ConfigurationError,
+    ServerUnavailableError,
+)
+from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
+
+SECRET = "Geheim%41:ß/@x"
+FORMS = [
+    SECRET,
+    "Geheim",
+    *(
+        base64.b64encode(f"{user}:{SECRET}".encode(code)).decode()
+        for user in "rw"
+        for code in ("utf-8", "latin-1")
+    ),
+    base64.b64encode(SECRET.encode()).decode().rstrip("="),
+]
+
+
+def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
+    """Whatever is done and goes wrong, logs at DEBUG and chains of exceptions lack the password."""
+    caplog.set_level(logging.DEBUG)
+    config = BucketConfig("default", public=False, write_password=SECRET)
+    seen = []
+    with BucketFSServer([config], tls_port=0) as server:
+        for uri, options in (
+            (server.uri(), {}),
+            (server.uri(), {"user": "r"}),
+            (server.tls_uri(), {"cert_fingerprint": server.certificate_fingerprint}),
+            (server.tls_uri(), {}),
+            (server.tls_uri(), {"verify_tls": False}),
+            (f"exa+bfs://127.0.0.1:{server.tls_port}/s/default", {}),
+            (f"exa+bfss://127.0.0.1:{server.port}/s/default", {}),
+            ("exa+bfs://127.0.0.1:1/s/default", {}),
+            (server.uri().replace("/default", "/nowhere"), {}),
+        ):
+            settings = ConnectionSettings(
+                password=SECRET, backoff_factor=0.0, backoff_jitter=0.0, max_retries=1, **options
+            )
+            bucket = Bucket(uri, settings)
+            view = bucket.as_path("d/x")
+            seen += [repr(settings), repr(bucket), repr(view), str(view), repr(view.bucket_api)]
+            for fault in (
+                None,
+                Fault.reset_before_body(times=2),
+                Fault.status(403),
+                Fault.status(302, location="http://127.0.0.1:1/"),
+                Fault.status(503, times=2),
+                Fault.truncate(1, method="GET", times=2),
+            ):
+                for operation in (
+                    bucket.keys,
+                    lambda bucket=bucket: bucket.upload_bytes("d/x", b"1"),
+                    lambda bucket=bucket: bucket.download_file("d/x", tmp_path / "x"),
+                    lambda bucket=bucket: bucket.delete("d/x"),
+                    lambda bucket=bucket: list(bucket.iter_content("d/x")),
+                ):
+                    if fault:
+                        server.inject(fault)
+                    try:
+                        operation()
+                    except BucketFSError as error:
+                        seen += ["".join(traceback.format_exception(error)), repr(error)]
+                    server.faults.clear()
+    assert len(seen) > 150
+    assert len(caplog.records) > 100
+    everything = "\n".join([*seen, caplog.text, *(repr(vars(record)) for record in caplog.records)])
+    assert [form for form in FORMS if form in everything] == []
+
+
+def test_without_a_password_nothing_is_sent(server):
+    """No header means no header, also for the user name."""
+    Bucket(server.uri(), ConnectionSettings(user="r")).keys()
+    assert server.requests[-1].user is None
+
+
+def test_netrc_is_never_read(server, monkeypatch, tmp_path):
+    """Passwords that other programs keep for the host stay there."""
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login w password write\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    assert requests.get(f"{server.url}/private", timeout=10).status_code == 200
+    server.inject(Fault.status(302, location=f"{server.url}/default", bucket="default"))
+    bucket = Bucket(server.uri("private"), ConnectionSettings())
+    with pytest.raises(AuthenticationError):
+        bucket.keys()
+    with pytest.raises(BucketFSError, match="redirects"):
+        Bucket(server.uri("default"), ConnectionSettings()).keys()
+    assert [record.user for record in server.requests] == ["w", None, None]
+
+
+@pytest.fixture
+def recorder():
+    """A server that sets cookies and remembers the headers of all requests."""
+    headers = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            headers.append(dict(self.headers))
+            self.send_response(200)
+            self.send_header("Set-Cookie", "session=1; Path=/")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"a\n")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.daemon_threads = True
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield http.server_port, headers
+        http.shutdown()
+        thread.join()
+
+
+def test_cookies_are_not_sent_back(recorder):
+    """A server, or a proxy, cannot mark this client."""
+    port, headers = recorder
+    bucket = Bucket(f"exa+bfs://127.0.0.1:{port}/s/b", ConnectionSettings())
+    for _ in range(2):
+        assert bucket.keys() == ["a"]
+    with requests.Session() as session:
+        for _ in range(2):
+            session.get(f"http://127.0.0.1:{port}/b", timeout=10)
+    assert [header.get("Cookie") for header in headers] == [None, None, None, "session=1"]
+
+
+def test_requests_ask_for_bodies_as_they_are(recorder):
+    """Nothing on the way is invited to compress, and nothing tells who is asking from where."""
+    port, headers = recorder
+    Bucket(f"exa+bfs://127.0.0.1:{port}/s/b", ConnectionSettings()).keys()
+    assert {name.lower(): value for name, value in headers[0].items()} == {
+        "host": f"127.0.0.1:{port}",
+        "user-agent": "mlflow-bucketfs",
+        "accept-encoding": "identity",
+        "accept": "*/*",
+    }
+
+
+# Proxies
+
+
+def test_an_http_proxy_is_used(server, settings, monkeypatch):
+    """A host that only the proxy knows is reached through it."""
+    server.put("there", b"1")
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    bucket = Bucket("exa+bfs://bucketfs.invalid/bfsdefault/default", settings)
+    assert bucket.keys() == ["there"]
+    bucket.upload_bytes("a b#c", b"2")
+    assert server.read("a b#c") == b"2"
+
+
+def test_no_proxy_is_honoured(server, settings, monkeypatch):
+    """Hosts that need no proxy are connected to directly."""
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.setenv("NO_PROXY", "bucketfs.invalid,127.0.0.1")
+    with pytest.raises(ServerUnavailableError, match="is not known"):
+        Bucket("exa+bfs://bucketfs.invalid/bfsdefault/default", settings).keys()
+    assert server.requests.connections == 0
+
+
+@pytest.fixture
+def tunnel(server):
+    """A proxy for HTTPS that connects everything to the server, and remembers what was asked."""
+    asked = []
+
+    def pump(source, target):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def serve(client):
+        with client, socket.create_connection(("127.0.0.1", server.tls_port)) as target:
+            asked.append(client.recv(65536).decode())
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(target, client))
+            back.start()
+            pump(client, target)
+            back.join()
+
+    def accept():
+        with suppress(OSError):
+            while True:
+                threads.append(
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True)
+                )
+                threads[-1].start()
+
+    threads = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+        listener.shutdown(socket.SHUT_RDWR)
+    accepting.join()
+
+
+def test_an_https_proxy_is_a_tunnel(server, settings, monkeypatch, tunnel):
+    """The proxy learns host and port, and neither password nor key; TLS options still count."""
+    proxy, asked = tunnel
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    variables = {
+        "EXA_BUCKETFS_PASSWORD": "write",
+        "EXA_BUCKETFS_CERT_FINGERPRINT": server.certificate_fingerprint,
+    }
+    uri = "exa+bfss://bucketfs.invalid/bfsdefault/default"
+    bucket = Bucket(uri, ConnectionSettings.from_env(variables))
+    bucket.upload_bytes("tunnelled", b"1")
+    assert server.keys() == ["tunnelled"]
+    assert asked[0].startswith("CONNECT bucketfs.invalid:2581 HTTP/1.")
+    assert "authorization" not in asked[0].lower()
+    with pytest.raises(BucketFSError, match="not the one in EXA_BUCKETFS_CERT_FINGERPRINT"):
+        Bucket(uri, ConnectionSettings(cert_fingerprint="0" * 64)).keys()
+    with pytest.raises(BucketFSError, match="self-signed"):
+        Bucket(uri, settings).keys()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "error"),
+    [
+        pytest.param("http://user:Geheim@127.0.0.1:1", ServerUnavailableError, id="nobody"),
+        pytest.param("http://user:Geheim@127.0.0.1:99999", ConfigurationError, id="bad-port"),
+        pytest.param("http://user:Geheim@[x", ConfigurationError, id="bad-host"),
+        pytest.param("http://", ConfigurationError, id="no-host"),
+    ],
+)
+def test_a_bad_proxy_is_told_without_its_password(server, settings, monkeypatch, proxy, error):
+    """The error names the variables to look at, after a few tries at most."""
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(error, match="HTTP_PROXY") as caught:
+        Bucket(server.uri(), settings).keys()
+    assert "Geheim" not in "".join(traceback.format_exception(caught.value))

@@ -1,0 +1,167 @@
+"""Buckets on the mount: which path a URI has there, and when it counts."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow_bucketfs_core import (
+    BucketFSUri,
+    ConnectionSettings,
+    load_model_with_fallback,
+    local_path_or_uri,
+    mounted_path,
+    udf_path,
+)
+from mlflow_bucketfs_core.errors import ConfigurationError, InvalidUriError
+from mlflow_bucketfs_core.hosts import HostRule
+
+URI = "exa+bfs://db:2580/bfsdefault/default"
+
+
+@pytest.fixture
+def mounted(server, monkeypatch):
+    """The server's mount as the one of this process, with a model and an archive."""
+    server.put_many([("models/churn/MLmodel", b"1"), ("plain.gz", b"2")])
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
+    return server.mount_root
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (URI, "/buckets/bfsdefault/default"),
+        (f"{URI}/", "/buckets/bfsdefault/default"),
+        (f"{URI}/models//churn/", "/buckets/bfsdefault/default/models/churn"),
+        (f"{URI}/m.tar.gz", "/buckets/bfsdefault/default/m"),
+        (f"{URI}/m.gz", "/buckets/bfsdefault/default/m.gz"),
+        (f"{URI}/d.zip/m", "/buckets/bfsdefault/default/d.zip/m"),
+        (f"{URI}/p%41 ü", "/buckets/bfsdefault/default/p%41 ü"),
+        ("exabfss://[::1]:7/s/b/x", "/buckets/s/b/x"),
+    ],
+)
+def test_udf_path_is_where_a_udf_sees_it(uri, expected):
+    """The path follows from the URI alone, text or parsed, whatever the environment says."""
+    assert udf_path(uri) == expected
+    assert udf_path(BucketFSUri.parse(uri)) == expected
+
+
+def test_udf_path_does_not_ask_the_environment(monkeypatch):
+    """What a UDF sees does not depend on where the question is asked."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "/elsewhere")
+    assert udf_path(URI) == "/buckets/bfsdefault/default"
+
+
+@pytest.mark.parametrize("function", [udf_path, mounted_path, local_path_or_uri])
+@pytest.mark.parametrize(
+    "uri", ["exa+bfs://db", "exa+bfs://db/s", "exa+bfs://w:p@db/s/b", f"{URI}/.."]
+)
+def test_bad_uris_are_refused(function, uri):
+    """A URI without bucket, or a malformed one, has no path."""
+    with pytest.raises(InvalidUriError):
+        function(uri)
+
+
+def test_mounted_path_is_where_it_exists(mounted):
+    """Files, folders and the bucket are found; what is not there has no path."""
+    assert mounted_path(URI) == f"{mounted}/bfsdefault/default"
+    assert mounted_path(f"{URI}/models/churn") == f"{mounted}/bfsdefault/default/models/churn"
+    assert mounted_path(f"{URI}/plain.gz") == f"{mounted}/bfsdefault/default/plain.gz"
+    assert mounted_path(f"{URI}/missing") is None
+    assert mounted_path(f"{URI}/plain.gz/below") is None
+    assert mounted_path(f"{URI}/{'x' * 300}") is None
+    assert mounted_path("exa+bfs://db/bfsdefault/other") is None
+
+
+def test_archives_are_found_unpacked(server, mounted, tmp_path):
+    """The path of an archive is the folder that BucketFS unpacks it to."""
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content" / "MLmodel").write_bytes(b"1")
+    archive = shutil.make_archive(str(tmp_path / "m"), "gztar", tmp_path / "content")
+    server.put("m.tar.gz", Path(archive).read_bytes())
+    server.sync_mount()
+    assert mounted_path(f"{URI}/m.tar.gz") == f"{mounted}/bfsdefault/default/m"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        (None, True),
+        ((HostRule("db"),), True),
+        ((HostRule("db", 2581),), False),
+        ((HostRule("other"),), False),
+        ((), False),
+    ],
+)
+def test_only_listed_hosts_are_looked_up(server, mounted, hosts, found):
+    """Every cluster has a ``bfsdefault/default``: the list says whose is mounted here."""
+    settings = ConnectionSettings(mount_root=str(server.mount_root), mount_hosts=hosts)
+    expected = f"{mounted}/bfsdefault/default/plain.gz" if found else None
+    assert mounted_path(f"{URI}/plain.gz", settings) == expected
+
+
+def test_local_path_or_uri(mounted):
+    """What is mounted becomes a path; everything else stays what it is."""
+    assert local_path_or_uri(f"{URI}/plain.gz") == f"{mounted}/bfsdefault/default/plain.gz"
+    for text in (f"{URI}/missing", "s3://b/x", "/local", "exabfs", "runs:/1/model", ""):
+        assert local_path_or_uri(text) == text
+
+
+def test_a_bad_variable_is_told(monkeypatch):
+    """A mount root that cannot be one is an error, not a missing mount."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "relative")
+    with pytest.raises(ConfigurationError, match="EXA_BUCKETFS_MOUNT_ROOT"):
+        mounted_path(URI)
+
+
+class Loader:
+    """Loads what it is told to, and fails on paths if told so."""
+
+    def __init__(self, *failing):
+        self.calls = []
+        self._failing = failing
+
+    def __call__(self, uri, **kwargs):
+        """Return the argument for the model."""
+        self.calls.append((uri, kwargs))
+        if uri.startswith(self._failing or "\0"):
+            raise RuntimeError(f"cannot load {uri}")
+        return uri
+
+
+def test_models_are_loaded_from_the_mount(mounted):
+    """What is mounted is loaded from there, once, with all arguments."""
+    load = Loader()
+    path = f"{mounted}/bfsdefault/default/models/churn"
+    assert load_model_with_fallback(f"{URI}/models/churn", load, dst_path="x") == path
+    assert load.calls == [(path, {"dst_path": "x"})]
+
+
+def test_models_that_fail_on_the_mount_are_loaded_by_uri(mounted, caplog):
+    """The second attempt gets the URI, and the first failure is logged."""
+    load = Loader(str(mounted))
+    uri = f"{URI}/models/churn"
+    with caplog.at_level(logging.WARNING):
+        assert load_model_with_fallback(uri, load, dst_path="x") == uri
+    assert [call[1] for call in load.calls] == [{"dst_path": "x"}] * 2
+    assert "cannot load" in caplog.text
+
+
+def test_both_failures_are_told(mounted):
+    """If both attempts fail, the error is that over HTTP with that on the mount as its context."""
+    uri = f"{URI}/models/churn"
+    with pytest.raises(RuntimeError, match=r"cannot load exa\+bfs") as caught:
+        load_model_with_fallback(uri, Loader(str(mounted), "exa+bfs"))
+    assert str(mounted) in str(caught.value.__context__)
+
+
+@pytest.mark.usefixtures("mounted")
+@pytest.mark.parametrize("uri", [f"{URI}/missing", "runs:/1/model", "models:/m/1"])
+def test_what_is_not_mounted_is_loaded_once(uri):
+    """Without a path there is only one attempt."""
+    load = Loader("")
+    with pytest.raises(RuntimeError):
+        load_model_with_fallback(uri, load)
+    assert [call[0] for call in load.calls] == [uri]

@@ -1,0 +1,199 @@
+"""HTTPS: whom the package trusts, what it says when it does not, and how to make it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import pytest
+from mlflow_bucketfs_core import Bucket, ConnectionSettings
+from mlflow_bucketfs_core.errors import ConfigurationError, TlsError
+from mlflow_bucketfs_testing.server import BucketFSServer
+
+
+@pytest.fixture(scope="module")
+def localhost_server():
+    """A server whose certificate is for the name and the address it is reached by."""
+    with BucketFSServer(tls_port=0, tls_certificate="localhost") as server:
+        server.put("there", b"1")
+        yield server
+
+
+@pytest.fixture
+def connect(server):
+    """Open the shared server over HTTPS, by its address, with variables of the environment."""
+    server.put("there", b"1")
+
+    def go(**variables):
+        return Bucket(server.tls_uri(), ConnectionSettings.from_env(variables))
+
+    return go
+
+
+def test_certificates_are_verified_by_default(server, connect):
+    """A self-signed certificate is refused, without a second try, with the variables to set."""
+    with pytest.raises(TlsError, match="self-signed") as caught:
+        connect().keys()
+    assert "EXA_BUCKETFS_CA_BUNDLE" in str(caught.value)
+    assert "EXA_BUCKETFS_CERT_FINGERPRINT" in str(caught.value)
+    assert server.requests.connections <= 1
+    assert len(server.requests) == 0
+
+
+def test_a_trusted_certificate_for_another_name_is_refused(server, connect):
+    """Exasol's certificate names no real host; the message says which variable helps."""
+    with pytest.raises(TlsError, match=r"EXA_BUCKETFS_TLS_HOSTNAME=exacluster\.local"):
+        connect(EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file)).keys()
+
+
+def test_bundle_and_name_make_exasols_certificate_work(server, connect):
+    """The certificate for ``exacluster.local`` works for a server that is reached by address."""
+    bucket = connect(
+        EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file),
+        EXA_BUCKETFS_TLS_HOSTNAME="exacluster.local",
+    )
+    assert bucket.keys() == ["there"]
+
+
+def test_the_name_alone_does_not_make_trust(connect):
+    """Naming the host leaves the certificate untrusted."""
+    with pytest.raises(TlsError, match="self-signed"):
+        connect(EXA_BUCKETFS_TLS_HOSTNAME="exacluster.local").keys()
+
+
+def test_a_wrong_name_is_refused(server, connect):
+    """The name must be the one in the certificate."""
+    bucket = connect(
+        EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file),
+        EXA_BUCKETFS_TLS_HOSTNAME="other.local",
+    )
+    with pytest.raises(TlsError, match="for another name"):
+        bucket.keys()
+
+
+@pytest.mark.parametrize("form", [str, str.upper, "sha256:{}".format])
+def test_the_right_fingerprint_is_enough(server, connect, form):
+    """A pinned certificate needs neither authority nor name."""
+    pinned = connect(EXA_BUCKETFS_CERT_FINGERPRINT=form(server.certificate_fingerprint))
+    assert pinned.keys() == ["there"]
+
+
+@pytest.mark.parametrize("validation", ["yes", "no"])
+def test_a_wrong_fingerprint_is_refused(connect, validation):
+    """Another certificate than the pinned one is refused, whatever else is switched off."""
+    bucket = connect(EXA_BUCKETFS_CERT_FINGERPRINT="0" * 64, EXA_SSL_CERT_VALIDATION=validation)
+    with pytest.raises(TlsError, match="not the one in EXA_BUCKETFS_CERT_FINGERPRINT"):
+        bucket.keys()
+
+
+def test_a_fingerprint_does_not_replace_a_bundle(localhost_server, server, connect):
+    """With both set, both must agree."""
+    bucket = connect(
+        EXA_BUCKETFS_CERT_FINGERPRINT=server.certificate_fingerprint,
+        EXA_BUCKETFS_CA_BUNDLE=str(localhost_server.certificate_file),
+    )
+    with pytest.raises(TlsError):
+        bucket.keys()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_certificate_for_the_real_name_needs_only_the_bundle(localhost_server, host):
+    """Where name and certificate agree, trust is enough."""
+    settings = ConnectionSettings(ca_bundle=str(localhost_server.certificate_file))
+    uri = f"exa+bfss://{host}:{localhost_server.tls_port}/bfsdefault/default"
+    assert Bucket(uri, settings).keys() == ["there"]
+
+
+def test_the_bundle_of_requests_is_honoured(localhost_server, monkeypatch):
+    """``REQUESTS_CA_BUNDLE`` counts where no bundle of our own is set."""
+    uri = localhost_server.tls_uri()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(localhost_server.certificate_file))
+    assert Bucket(uri, ConnectionSettings()).keys() == ["there"]
+
+
+def test_our_bundle_wins_over_that_of_requests(localhost_server, server, monkeypatch):
+    """What is set for BucketFS is not weakened or broken by what is set for everything."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(localhost_server.certificate_file))
+    ours = ConnectionSettings(ca_bundle=str(server.certificate_file))
+    with pytest.raises(TlsError):
+        Bucket(localhost_server.tls_uri(), ours).keys()
+
+
+@pytest.mark.parametrize(
+    ("variable", "kind"),
+    [("EXA_BUCKETFS_CA_BUNDLE", "ours"), ("REQUESTS_CA_BUNDLE", "requests")],
+)
+def test_a_missing_bundle_names_its_variable(server, monkeypatch, variable, kind):
+    """A path to nothing is told with the variable that holds it."""
+    monkeypatch.setenv(variable, f"/no/such/{kind}.pem")
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        Bucket(server.tls_uri()).keys()
+    assert f"/no/such/{kind}.pem" in str(caught.value)
+
+
+def test_a_bundle_that_is_none_is_told(connect, tmp_path):
+    """A file without a certificate is an error of TLS, not of Python."""
+    (tmp_path / "empty.pem").write_text("not a certificate")
+    with pytest.raises(TlsError, match="EXA_BUCKETFS_CA_BUNDLE"):
+        connect(EXA_BUCKETFS_CA_BUNDLE=str(tmp_path / "empty.pem")).keys()
+
+
+def test_settings_for_tls_do_not_disturb_plain_http(server, settings):
+    """One environment serves both schemes."""
+    both = replace(
+        settings,
+        ca_bundle=str(server.certificate_file),
+        tls_hostname="exacluster.local",
+        cert_fingerprint=server.certificate_fingerprint,
+    )
+    assert Bucket(server.uri(), both).keys() == []
+    assert Bucket(server.tls_uri(), both).keys() == []
+
+
+def test_verification_can_be_switched_off(connect):
+    """Without verification requests work, and raise no warning of urllib3's."""
+    bucket = connect(EXA_SSL_CERT_VALIDATION="no")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bucket.keys() == ["there"]
+
+
+def test_switching_verification_off_warns_once(server, run_python):
+    """However many requests, threads and buckets: one line per process, through ``logging``."""
+    code = """
+    import sys, threading, warnings
+    warnings.simplefilter("always")
+    from mlflow_bucketfs_core import Bucket, ConnectionSettings
+    def use(user):
+        bucket = Bucket(sys.argv[1], ConnectionSettings(user=user, verify_tls=False))
+        for _ in range(5):
+            bucket.keys()
+    threads = [threading.Thread(target=use, args=(f"user{n}",)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    """
+    _, err = run_python(
+        "import logging\nlogging.basicConfig()\n" + code.replace("\n    ", "\n"), server.tls_uri()
+    )
+    assert server.requests.listings == 25
+    lines = [line for line in err.splitlines() if "EXA_SSL_CERT_VALIDATION" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("WARNING:mlflow_bucketfs_core")
+    assert "InsecureRequestWarning" not in err
+
+
+@pytest.mark.parametrize("scheme", ["exa+bfs", "exa+bfss"])
+def test_safe_settings_do_not_warn(server, run_python, scheme):
+    """Nobody is warned of verification who uses none, or pins the certificate."""
+    code = """
+    import logging, sys
+    logging.basicConfig()
+    from mlflow_bucketfs_core import Bucket, ConnectionSettings
+    uri, fingerprint = sys.argv[1:]
+    pinned = fingerprint if uri.startswith("exa+bfss") else None
+    Bucket(uri, ConnectionSettings(verify_tls=False, cert_fingerprint=pinned)).keys()
+    """
+    uri = server.uri() if scheme == "exa+bfs" else server.tls_uri()
+    assert run_python(code, uri, server.certificate_fingerprint) == ("", "")

@@ -1,0 +1,125 @@
+"""The result of a check, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Result = Literal["ok", "warning", "failed", "skipped"]
+
+_COLORS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": None}
+_WIDTH = len("skipped")
+_INDENT = " " * (_WIDTH + 2)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one step found out.
+
+    Attributes:
+        summary: one sentence.
+        result: how it went.
+        remedy: what to do about it, with the names of variables; ``None`` if there is nothing.
+        details: facts by stable names; values that JSON knows.
+    """
+
+    summary: str
+    result: Result = "ok"
+    remedy: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a check.
+
+    Attributes:
+        name: stable name.
+        result: how it went.
+        seconds: how long it took.
+        summary: see :class:`Finding`.
+        remedy: see :class:`Finding`.
+        details: see :class:`Finding`.
+    """
+
+    name: str
+    result: Result
+    seconds: float
+    summary: str
+    remedy: str | None
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole check.
+
+    Attributes:
+        uri: what was checked, with its port; ``None`` if it is no BucketFS URI, because then it
+            may contain a password anywhere.
+        read_only: whether the steps that write were left out on purpose.
+        steps: in the order in which they were taken.
+    """
+
+    uri: str | None
+    read_only: bool
+    steps: tuple[Step, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no step failed."""
+        return not self._failed
+
+    @property
+    def _failed(self) -> list[str]:
+        return [step.name for step in self.steps if step.result == "failed"]
+
+    def to_json(self) -> str:
+        """Return one JSON object; its keys are described in the user guide."""
+        document = {
+            "uri": self.uri,
+            "ok": self.ok,
+            "read_only": self.read_only,
+            "steps": [asdict(step) for step in self.steps],
+        }
+        return json.dumps(document, indent=2)
+
+    def to_text(self) -> str:
+        """Return one line per step, with details and remedy below those that are not fine."""
+        name_width = max(len(step.name) for step in self.steps)
+        lines = []
+        for step in self.steps:
+            mark = step.result.upper() if step.result == "failed" else step.result
+            lines.append(
+                click.style(mark.ljust(_WIDTH), fg=_COLORS[step.result])
+                + f"  {step.name.ljust(name_width)}  {step.seconds:5.2f} s  {step.summary}"
+            )
+            if step.result in {"failed", "warning"}:
+                lines += [
+                    f"{_INDENT}  {key}: {_shown(value)}"
+                    for key, value in step.details.items()
+                    if value not in (None, "", [])
+                ]
+            if step.remedy:
+                lines += [f"{_INDENT}> {line}" for line in step.remedy.splitlines()]
+        return "\n".join((*lines, "", self._verdict()))
+
+    def _verdict(self) -> str:
+        place = self.uri or "the URI"
+        if failed := self._failed:
+            return f"{len(failed)} of {len(self.steps)} steps failed for {place}: " + ", ".join(
+                failed
+            )
+        return f"Everything needed works for {place}" + (" (read-only)." if self.read_only else ".")
+
+
+def _shown(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    # names in a certificate are a stranger's text, and may hold escape sequences of terminals
+    return text if text.isprintable() else ascii(text)

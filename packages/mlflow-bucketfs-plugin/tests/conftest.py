@@ -1,0 +1,170 @@
+"""A BucketFS per test, repositories on it, and Python processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import uuid
+import warnings
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
+
+ODD_NAMES = {
+    "hash": "a#b",
+    "question mark": "q?x",
+    "escape": "p%41",
+    "plus": "plus+x",
+    "space": "with space",
+    "umlaut": "größe",
+    "CJK": "模型",
+    "hidden": ".hidden",
+    "percent": "per%cent",
+    "semicolon": "semi;colon",
+    "ampersand": "am&p=1",
+    "tilde": "~",
+    "comma": "a,b",
+    "archive": "m.tar.gz",
+    "no extension": "plain",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """The write password and retries without waiting; nothing else of what the caller has set."""
+    for name in list(os.environ):
+        if name.startswith(("EXA_", "MLFLOW_", "_MLFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    return monkeypatch
+
+
+@pytest.fixture
+def make_server():
+    """Start servers that stop with the test.
+
+    Each has a bucket whose name no other test uses: a process remembers which folders of which
+    bucket it knows and which buckets it wrote to, and ports come again.
+    """
+    servers = []
+
+    def make(*, bucket="", public=True, **options):
+        name = bucket or f"b{uuid.uuid4().hex[:12]}"
+        servers.append(BucketFSServer((BucketConfig(name, public=public),), **options))
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def server(make_server):
+    """A BucketFS with one public bucket."""
+    return make_server()
+
+
+@pytest.fixture
+def repo(server):
+    """The repository at the folder ``root`` of that bucket."""
+    return BucketFSArtifactRepository(server.uri(path="root"))
+
+
+@pytest.fixture
+def bucket_on_mount(server, monkeypatch):
+    """The directory of that bucket on the mount, which this process is told of."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
+    return server.mount_root / server.service / server.buckets[0].name
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory):
+    """A tracking database, made once because that takes MLflow seconds."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        MlflowClient(uri).search_experiments()
+    return uri
+
+
+@pytest.fixture
+def new_experiment(tracking_uri, environment):
+    """Make experiments with a location, in the tracking database that the process then uses."""
+
+    def make(location):
+        return MlflowClient().create_experiment(uuid.uuid4().hex, artifact_location=location)
+
+    environment.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    return make
+
+
+@pytest.fixture(params=ODD_NAMES.values(), ids=ODD_NAMES)
+def odd_name(request):
+    """A legal name that something between MLflow and the disk might mistake."""
+    return request.param
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Run code in a Python process of its own and return what it printed."""
+
+    def run(code, *arguments, **variables):
+        completed = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            check=False,
+            timeout=120,
+        )
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
+
+    return run
+
+
+class LocalFiles:
+    """Directories of a test's own, written and read as a whole."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def directory(self, name="down"):
+        """Make an empty directory."""
+        path = self.root / name
+        path.mkdir()
+        return path
+
+    def write(self, files, directory="files"):
+        """Write bytes by name into a directory and return it."""
+        root = self.root / directory
+        root.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return root
+
+    def read(self, directory):
+        """Return all files below a directory as bytes by name."""
+        return {
+            path.relative_to(directory).as_posix(): path.read_bytes()
+            for path in sorted(directory.rglob("*"))
+            if path.is_file()
+        }
+
+
+@pytest.fixture
+def local(tmp_path):
+    """Local files to log, and directories to download into."""
+    return LocalFiles(tmp_path)

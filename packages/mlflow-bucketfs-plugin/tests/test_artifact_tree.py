@@ -1,0 +1,93 @@
+"""Trees of artifacts, checked against plainer ways to say the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow_bucketfs_plugin.artifact_tree import (
+    belongs_to_model,
+    files_below,
+    is_mlmodel,
+    mlmodels_inside_out,
+    split_shadowed,
+)
+
+segments = st.sampled_from(["MLmodel", "a", "b", "xMLmodel", "MLmodel.txt"])
+names = st.lists(segments, min_size=1, max_size=4).map("/".join)
+name_sets = st.sets(names, max_size=12)
+
+
+@given(names)
+def test_mlmodel_is_a_whole_name(name):
+    """Only a last segment that is exactly MLmodel counts."""
+    assert is_mlmodel(name) == (PurePosixPath(name).name == "MLmodel")
+
+
+@given(name_sets)
+def test_mlmodels_come_inside_out(files):
+    """Every MLmodel comes once, in groups of one depth, the deepest group first."""
+    groups = mlmodels_inside_out(files)
+    assert sorted(name for group in groups for name in group) == sorted(filter(is_mlmodel, files))
+    depths = [{name.count("/") for name in group} for group in groups]
+    assert all(len(depth) == 1 for depth in depths)
+    assert [max(depth) for depth in depths] == sorted({d for s in depths for d in s}, reverse=True)
+
+
+@given(names, names.filter(is_mlmodel))
+def test_model_is_its_directory(name, mlmodel):
+    """A file belongs to a model if it lies below the directory of its MLmodel."""
+    directory = PurePosixPath(mlmodel).parent
+    assert belongs_to_model(name, mlmodel) == (directory in PurePosixPath(name).parents)
+
+
+@given(name_sets)
+def test_shadowed_names_are_the_folders_of_others(files):
+    """Names are split without loss, into those that can exist together and those in the way."""
+    kept, shadowed = split_shadowed(files)
+    assert sorted([*kept, *shadowed]) == sorted(files)
+    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    assert not set(kept) & folders
+    assert set(shadowed) <= folders
+
+
+@given(data=st.dictionaries(st.integers(0, 5), st.integers(0, 3), max_size=6))
+def test_all_files_below_a_directory(tmp_path_factory, data):
+    """Whatever a directory holds is found, files and folders at any depth, in sorted order."""
+    root = tmp_path_factory.mktemp("tree")
+    expected = {}
+    for number, depth in data.items():
+        path = root.joinpath(*(f".d{number}" for _ in range(depth)), f"f{number}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        expected[path.relative_to(root).as_posix()] = path
+    assert files_below(root) == expected
+    assert list(files_below(root)) == sorted(expected)
+
+
+def test_two_links_to_one_directory_are_no_cycle(tmp_path):
+    """The same directory twice, side by side, is found twice."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "f").touch()
+    (tmp_path / "one").symlink_to("real")
+    (tmp_path / "two").symlink_to("real")
+    assert list(files_below(tmp_path)) == ["one/f", "real/f", "two/f"]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_cycle_is_an_error(tmp_path, target):
+    """A link to a directory above is refused, wherever above."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "loop").symlink_to(target)
+    with pytest.raises(OSError, match=f"{os.sep}loop leads back to"):
+        files_below(tmp_path)
+
+
+def test_link_to_itself_is_an_error(tmp_path):
+    """A link that leads to itself is refused by name."""
+    (tmp_path / "self").symlink_to("self")
+    with pytest.raises(OSError, match=f"{os.sep}self"):
+        files_below(tmp_path)

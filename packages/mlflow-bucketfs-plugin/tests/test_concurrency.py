@@ -1,0 +1,134 @@
+"""Threads, forks, processes and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+from mlflow_bucketfs_testing.server import Profile
+
+
+def test_many_threads_on_one_repository(server, repo, local):
+    """A proxying server uses one repository from all its threads: nobody gets another's files."""
+
+    def use(number):
+        files = {f"{i}/f{number}": f"{number}-{i}".encode() for i in range(5)}
+        directory = local.write(files, f"up{number}")
+        repo.log_artifacts(directory, f"run{number}")
+        assert [i.path for i in repo.list_artifacts(f"run{number}/1")] == [
+            f"run{number}/1/f{number}"
+        ]
+        target = local.directory(f"down{number}")
+        repo.download_artifacts(f"run{number}", str(target))
+        assert local.read(target / f"run{number}") == files
+        repo.delete_artifacts(f"run{number}/0")
+        return sorted(files)[1:]
+
+    with ThreadPoolExecutor(24) as pool:
+        kept = list(pool.map(use, range(48)))
+    assert server.keys() == sorted(
+        f"root/run{number}/{name}" for number, names in enumerate(kept) for name in names
+    )
+    assert server.requests.connections <= repo.max_workers
+
+
+FORKING = """
+import os, sys, threading
+from pathlib import Path
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+repo = BucketFSArtifactRepository(sys.argv[1])
+Path("up").mkdir()
+for number in range(20):
+    Path("up", str(number)).write_text(f"content {number}")
+repo.log_artifacts("up", "before")
+stop = threading.Event()
+
+def use():
+    while not stop.is_set():
+        repo.list_artifacts("before")
+
+threads = [threading.Thread(target=use) for _ in range(4)]
+for thread in threads:
+    thread.start()
+children = []
+for child in range(8):
+    if pid := os.fork():
+        children.append(pid)
+        continue
+    try:
+        repo.log_artifacts("up", f"child{child}")
+        assert len(repo.list_artifacts(f"child{child}")) == 20
+        assert len(os.listdir(repo.download_artifacts(f"child{child}"))) == 20
+        repo.delete_artifacts(f"child{child}/0")
+        os._exit(0)
+    finally:
+        os._exit(1)
+statuses = [os.waitpid(pid, 0)[1] for pid in children]
+stop.set()
+for thread in threads:
+    thread.join()
+repo.log_artifacts("up", "after")
+print(statuses)
+"""
+
+
+def test_eight_forked_processes_at_once(server, run_python):
+    """Eight children forked in mid-use log at once into one bucket; nothing is lost or mixed up."""
+    assert run_python(FORKING, server.uri(path="root")) == f"{[0] * 8}\n"
+    folders = {"before": range(20), "after": range(20)}
+    folders |= {f"child{child}": range(1, 20) for child in range(8)}
+    expected = {
+        f"root/{folder}/{number}": f"content {number}".encode()
+        for folder, numbers in folders.items()
+        for number in numbers
+    }
+    assert {key: server.read(key) for key in server.keys()} == expected
+
+
+INTERRUPTED = """
+import sys
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+BucketFSArtifactRepository(sys.argv[1]).log_artifacts(sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal of POSIX here")
+def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
+    """Ctrl-C amid hundreds of files ends after those under way; no MLmodel is written."""
+    monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")
+    server = make_server(profile=Profile(put_floor_s=0.2))
+    directory = local.write({"MLmodel": b"m"} | {f"{number}": b"x" for number in range(400)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, server.uri(path="root"), directory],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    try:
+        while server.requests.count(method="PUT") == 0 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert "KeyboardInterrupt" in error
+    assert 0 < len(server.keys()) < 100
+    assert "root/MLmodel" not in server.keys()
+
+
+def test_repositories_share_connections(server, local):
+    """A server makes a repository per request: they use the same few connections."""
+    for number in range(30):
+        repo = BucketFSArtifactRepository(server.uri(path=f"run{number}"))
+        repo.log_artifact(local.write({"f": b"1"}) / "f")
+        Path(repo.download_artifacts("f")).read_bytes()
+    assert server.requests.connections <= 2

@@ -1,0 +1,290 @@
+"""download_artifacts and _download_file over HTTP."""
+
+from __future__ import annotations
+
+import tempfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+from mlflow_bucketfs_testing.server import Fault
+
+TREE = {"MLmodel": b"m", "d/x": b"1", "d/e/y": b"", "d/.hidden": b"2"}
+
+
+@pytest.fixture
+def temporary_directory(local, monkeypatch):
+    """Where this process makes temporary directories during the test."""
+    directory = local.directory("tmp")
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    return directory
+
+
+@pytest.fixture
+def tree(server):
+    """Store a small tree, with siblings that must not be taken for parts of it."""
+    server.put_many((f"root/{name}", data) for name, data in TREE.items())
+    server.put_many([("root/dd/x", b"-"), ("root/d.txt", b"-"), ("rooted/x", b"-")])
+    return TREE
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("path", ["d", "d/", "/d"])
+def test_folder(server, repo, local, path):
+    """A folder comes with all below it, its siblings do not: one listing and one GET per file."""
+    target = local.directory()
+    assert repo.download_artifacts(path, str(target)) == f"{target}/d"
+    assert local.read(target) == {"d/x": b"1", "d/e/y": b"", "d/.hidden": b"2"}
+    assert (server.requests.listings, len(server.requests)) == (1, 4)
+
+
+@pytest.mark.parametrize("path", ["", None, "/"], ids=repr)
+def test_root(server, repo, local, tree, path):
+    """The root comes as the target directory itself."""
+    server.delete("root/dd/x")
+    server.delete("root/d.txt")
+    target = local.directory()
+    assert repo.download_artifacts(path, str(target)) == str(target)
+    assert local.read(target) == tree
+    assert server.requests.listings == 1
+
+
+@pytest.mark.usefixtures("tree")
+def test_file(server, repo, local):
+    """A file lands at its path below the target: one listing and one GET."""
+    target = local.directory()
+    assert repo.download_artifacts("d/x", str(target)) == f"{target}/d/x"
+    assert local.read(target) == {"d/x": b"1"}
+    assert (server.requests.listings, len(server.requests)) == (1, 2)
+
+
+def test_new_directory_per_call(repo, tree, temporary_directory):
+    """Without a target each call makes a temporary directory of its own."""
+    first, second = (Path(repo.download_artifacts("d/x")) for _ in range(2))
+    assert first != second
+    assert first.read_bytes() == second.read_bytes() == tree["d/x"]
+    assert temporary_directory in first.parents
+
+
+@pytest.mark.usefixtures("tree")
+def test_relative_target(repo, local, monkeypatch):
+    """A relative target is taken from the working directory and comes back absolute."""
+    target = local.directory()
+    monkeypatch.chdir(target.parent)
+    assert repo.download_artifacts("d/x", "down") == f"{target}/d/x"
+    assert (target / "d" / "x").is_file()
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    ("name", "code"), [("missing", "RESOURCE_DOES_NOT_EXIST"), ("f", "INVALID_PARAMETER_VALUE")]
+)
+def test_target_is_no_directory(server, repo, local, name, code):
+    """A target that is missing or a file is refused before anything is sent."""
+    target = local.write({"f": b"1"}) / name
+    with pytest.raises(MlflowException, match=str(target)) as caught:
+        repo.download_artifacts("d", str(target))
+    assert caught.value.error_code == code
+    assert server.requests.connections == 0
+
+
+def test_empty_root(repo, local):
+    """A run that has logged nothing downloads nothing, without an error."""
+    target = local.directory()
+    assert repo.download_artifacts("", str(target)) == str(target)
+    assert local.read(target) == {}
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("path", ["missing", "d/missing", "d/x/y", "D", "MLmodel/x"])
+def test_missing_leaves_nothing(repo, local, temporary_directory, path):
+    """What is missing is RESOURCE_DOES_NOT_EXIST and leaves neither file nor directory."""
+    target = local.directory()
+    for destination in (str(target), None):
+        with pytest.raises(MlflowException, match=f"no artifact at .*root/{path}'") as caught:
+            repo.download_artifacts(path, destination)
+        assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert list(target.iterdir()) == list(temporary_directory.iterdir()) == []
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("path", ["missing", "d", "d/x/y"])
+def test_missing_single_file_leaves_nothing(repo, local, path):
+    """MLflow's internal download of one file keeps the same promise, also for folders."""
+    target = local.directory()
+    with pytest.raises(MlflowException) as caught:
+        repo._download_file(path, target / "x")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("as_path", [str, Path], ids=["str", "Path"])
+def test_single_file(server, repo, local, tree, as_path):
+    """MLflow's internal download of one file takes a path of either kind, without a listing."""
+    target = local.directory() / "renamed"
+    repo._download_file("d/x", as_path(target))
+    assert target.read_bytes() == tree["d/x"]
+    assert (server.requests.listings, len(server.requests)) == (0, 1)
+
+
+def test_broken_download_leaves_the_older_file(server, repo, local):
+    """A download that fails half-way neither leaves a part nor touches what was there."""
+    server.put("root/f", b"new content")
+    server.inject(Fault.truncate(3, method="GET", key="root/f", times=None))
+    target = local.write({"f": b"old"})
+    with pytest.raises(MlflowException, match="before all announced bytes") as caught:
+        repo.download_artifacts("f", str(target))
+    assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
+    assert local.read(target) == {"f": b"old"}
+    assert [path.name for path in target.iterdir()] == ["f"]
+
+
+def test_broken_download_leaves_no_temporary_directory(server, repo, temporary_directory, tree):
+    """Half a model in a directory that nobody was told of would fill the disk."""
+    server.inject(Fault.status(403, method="GET", key="root/d/x", times=None))
+    with pytest.raises(MlflowException) as caught:
+        repo.download_artifacts("d")
+    assert caught.value.error_code == "PERMISSION_DENIED"
+    assert server.requests.count(method="GET", status=200) == len(tree) - 1
+    assert list(temporary_directory.iterdir()) == []
+
+
+def test_one_bad_file_does_not_stop_the_others(server, repo, local):
+    """All files but the bad one arrive, and the error names it alone."""
+    server.put_many((f"root/{number}", b"1") for number in range(30))
+    server.inject(Fault.status(403, method="GET", key="root/7", times=None))
+    target = local.directory()
+    with pytest.raises(MlflowException, match=r"1 failure.*\n- 7: .*403"):
+        repo.download_artifacts("", str(target))
+    assert sorted(local.read(target)) == sorted(str(n) for n in range(30) if n != 7)
+
+
+def test_download_survives_what_passes(server, repo, local):
+    """Lost connections, cut bodies and busy answers cost another try, not the artifact."""
+    files = {f"{number}": b"content" * 100 for number in range(12)}
+    server.put_many((f"root/{name}", data) for name, data in files.items())
+    server.inject(
+        Fault.truncate(2, method="GET", key=""),
+        Fault.status(503, method="GET", key="root/*"),
+        Fault.status(429, method="GET", key="root/*"),
+        Fault.reset_before_body(method="GET", key="root/*"),
+        Fault.reset_in_body(10, method="GET", key="root/*"),
+        Fault.truncate(10, method="GET", key="root/*"),
+        Fault.truncate(10, framing="chunked", method="GET", key="root/*"),
+    )
+    target = local.directory()
+    repo.download_artifacts("", str(target))
+    assert local.read(target) == files
+    assert len(server.faults) == 0
+
+
+def test_many_small_files_cost_one_request_each(server, repo, local):
+    """300 files: one listing and one GET each, on few connections."""
+    files = {f"d{number % 7}/{number}": b"x" * number for number in range(300)}
+    server.put_many((f"root/m/{name}", data) for name, data in files.items())
+    target = local.directory()
+    repo.download_artifacts("m", str(target))
+    assert local.read(target / "m") == files
+    assert (server.requests.listings, len(server.requests)) == (1, 301)
+    assert server.requests.connections <= 20
+
+
+def test_file_and_folder_of_one_name(server, repo, local, caplog):
+    """Where BucketFS holds d and d/x, the folder comes, and what it hides is told and reachable."""
+    server.put_many([("root/m/d/x", b"1"), ("root/m/d", b"2")])
+    target = local.directory()
+    repo.download_artifacts("m", str(target))
+    assert local.read(target) == {"m/d/x": b"1"}
+    assert "['m/d']" in caplog.text
+    assert Path(repo.download_artifacts("m/d"), "x").read_bytes() == b"1"
+    repo._download_file("m/d", target / "file")
+    assert (target / "file").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("path", ["..", "d/../../rooted", "d/./x"])
+def test_path_out_of_the_root_is_refused(server, repo, path):
+    """A path with .. reads nothing anywhere."""
+    for read in (repo.download_artifacts, repo.get_local_path):
+        with pytest.raises(MlflowException) as caught:
+            read(path)
+        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert server.requests.connections == 0
+
+
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(
+    "obstacle", [pytest.param("d", id="file at folder"), pytest.param("d/x/z", id="folder at file")]
+)
+def test_obstacle_in_the_target(repo, local, obstacle):
+    """Something else of the same name in the target is an error and stays as it is."""
+    target = local.write({obstacle: b"mine"})
+    with pytest.raises((OSError, MlflowException), match="d"):
+        repo.download_artifacts("d", str(target))
+    assert (target / obstacle).read_bytes() == b"mine"
+
+
+def test_link_in_the_target_is_replaced(repo, local, tree):
+    """A file that is a link in the target is replaced; what it leads to stays."""
+    target = local.write({"precious": b"mine"})
+    (target / "d").mkdir()
+    (target / "d" / "x").symlink_to(target / "precious")
+    repo.download_artifacts("d", str(target))
+    assert (target / "precious").read_bytes() == b"mine"
+    assert (target / "d" / "x").read_bytes() == tree["d/x"]
+
+
+@pytest.fixture
+def hostile_server():
+    """Something that answers every request with a listing of keys that no bucket should have."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.server.listing)))
+            self.end_headers()
+            self.wfile.write(self.server.listing)
+
+        def log_message(self, *_arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "root/d/../../../escaped",
+        "root/d/..",
+        "root/d/./x",
+        "root/d/tab\tx",
+        b"root/d/\xff".decode("utf-8", "surrogateescape"),
+    ],
+    ids=repr,
+)
+def test_hostile_listing(hostile_server, local, key):
+    """A server that lists keys which lead out of the folder gets nothing written at all."""
+    hostile_server.listing = f"root/d/harmless\n{key}\n".encode("utf-8", "surrogateescape")
+    target = local.directory()
+    repo = BucketFSArtifactRepository(f"exa+bfs://127.0.0.1:{hostile_server.server_port}/s/b/root")
+    with pytest.raises(MlflowException, match="path") as caught:
+        repo.download_artifacts("d", str(target))
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert local.read(target.parent) == {}
+
+
+@pytest.mark.skipif(
+    not hasattr(ArtifactRepository, "get_local_path"), reason="MLflow asks for it since 3.14"
+)
+def test_nothing_is_local_without_a_mount(server, repo):
+    """A server that asks for a local path is told that there is none, without a request."""
+    assert repo.get_local_path("f") is None
+    assert server.requests.connections == 0

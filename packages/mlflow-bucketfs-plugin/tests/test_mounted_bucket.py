@@ -1,0 +1,386 @@
+"""Reading from a mounted bucket: no HTTP, no password, no copies."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tarfile
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+from mlflow_bucketfs_plugin.mounted_bucket import mounted_bucket
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+MODEL = f"1/models/m-{'0a' * 16}/artifacts"
+FILES = {"MLmodel": b"m", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
+
+
+@pytest.fixture(autouse=True)
+def _no_password(monkeypatch):
+    monkeypatch.delenv("EXA_BUCKETFS_PASSWORD")
+
+
+@pytest.fixture
+def temporary_directory(local, monkeypatch):
+    """Where this process makes temporary directories during the test."""
+    directory = local.directory("tmp")
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    return directory
+
+
+@pytest.fixture
+def mounted(server, bucket_on_mount):
+    """A repository whose bucket is mounted, with a model, a plain folder and a file."""
+    assert bucket_on_mount.is_dir()
+    server.put_many((f"root/{MODEL}/{name}", data) for name, data in FILES.items())
+    server.put_many([("root/plots/a.png", b"12345"), ("root/notes.txt", b"n")])
+    return BucketFSArtifactRepository(server.uri(path="root"))
+
+
+@pytest.fixture
+def no_requests(server):
+    """Afterwards nobody has connected to BucketFS."""
+    yield
+    assert server.requests.connections == 0
+
+
+@pytest.mark.usefixtures("no_requests")
+@pytest.mark.parametrize("path", ["plots", "plots/", "plots/a.png", f"{MODEL}/model.pkl", "1", ""])
+def test_mounted_path_itself(mounted, bucket_on_mount, path):
+    """A file, or a folder without MLmodel, is returned where it is mounted."""
+    expected = str(bucket_on_mount / "root" / path.rstrip("/")).rstrip("/")
+    assert mounted.download_artifacts(path) == expected
+    assert mounted.get_local_path(path) == expected
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_model_becomes_links_around_a_real_mlmodel(mounted, bucket_on_mount, temporary_directory):
+    """MLflow may add files to a model's directory; nothing but MLmodel is copied."""
+    directory = Path(mounted.download_artifacts(MODEL))
+    assert temporary_directory in directory.parents
+    files = {p.relative_to(directory).as_posix(): p for p in directory.rglob("*") if p.is_file()}
+    assert {name: path.read_bytes() for name, path in files.items()} == FILES
+    assert [name for name, path in files.items() if not path.is_symlink()] == ["MLmodel"]
+    assert files["model.pkl"].readlink() == bucket_on_mount / "root" / MODEL / "model.pkl"
+    (directory / "registered_model_meta").write_text("x")
+    assert not (bucket_on_mount / "root" / MODEL / "registered_model_meta").exists()
+    assert mounted.get_local_path(MODEL) == str(bucket_on_mount / "root" / MODEL)
+
+
+@pytest.mark.usefixtures("no_requests")
+@pytest.mark.parametrize("path", [MODEL, f"{MODEL}/", "plots", "notes.txt", f"{MODEL}/MLmodel", ""])
+@pytest.mark.parametrize("temporary", [True, False], ids=["temporary", "elsewhere"])
+def test_target(mounted, local, temporary_directory, path, temporary):
+    """A target in the temporary directory gets links, as runs:/ needs; any other gets copies."""
+    target = temporary_directory / "runs" if temporary else local.root / "mine"
+    target.mkdir()
+    for _ in range(2):
+        assert mounted.download_artifacts(path, f"{target}/") == str(target / path).rstrip("/")
+    files = [p for p in target.rglob("*") if p.is_file()]
+    assert files
+    assert all(p.is_symlink() == (temporary and p.name != "MLmodel") for p in files)
+    contents = {p.name: p.read_bytes() for p in files}
+    everything = {"a.png": b"12345", "notes.txt": b"n"}
+    everything |= {name.rpartition("/")[2]: data for name, data in FILES.items()}
+    assert contents.items() <= everything.items()
+
+
+@pytest.mark.usefixtures("no_requests", "temporary_directory")
+def test_odd_targets(mounted, local, monkeypatch):
+    """An empty target counts as none; a relative one comes back absolute."""
+    monkeypatch.chdir(local.root)
+    assert Path(mounted.download_artifacts(MODEL, "")).is_relative_to(local.root / "tmp")
+    local.directory("mine")
+    assert mounted.download_artifacts("plots", "mine") == str(local.root / "mine" / "plots")
+    assert sorted(p.name for p in local.root.iterdir()) == ["mine", "tmp"]
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_listing_has_sizes(server, mounted):
+    """A listing from the mount is like any other, and has the sizes of files."""
+    server.put("root/empty", b"")
+    listed = [(i.path, i.is_dir, i.file_size) for i in mounted.list_artifacts()]
+    assert listed == [
+        ("1", True, None),
+        ("empty", False, 0),
+        ("notes.txt", False, 1),
+        ("plots", True, None),
+    ]
+    (info,) = mounted.list_artifacts("plots/")
+    assert (info.path, info.file_size) == ("plots/a.png", 5)
+    assert mounted.list_artifacts("notes.txt") == mounted.list_artifacts("missing/x") == []
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_one_file(mounted, local):
+    """MLflow's internal download of one file copies it, replacing links instead of following."""
+    target = local.write({"other": b"mine"}) / "link"
+    target.symlink_to("other")
+    mounted._download_file("notes.txt", target)
+    assert local.read(target.parent) == {"other": b"mine", "link": b"n"}
+    assert not target.is_symlink()
+
+
+@pytest.mark.usefixtures("no_requests")
+@pytest.mark.parametrize("path", ["missing", "plots/missing", "notes.txt/x"])
+def test_missing(mounted, bucket_on_mount, local, path, temporary_directory):
+    """What is missing is told at once, with the mounted path, a likely cause and a remedy."""
+    for read in (
+        mounted.download_artifacts,
+        mounted.get_local_path,
+        lambda path: mounted.download_artifacts(path, str(temporary_directory)),
+        lambda path: mounted._download_file(path, local.root / "x"),
+    ):
+        with pytest.raises(MlflowException) as caught:
+            read(path)
+        assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+        assert f"{bucket_on_mount}/root/{path} does not exist" in str(caught.value)
+        assert "EXA_BUCKETFS_MOUNT_FALLBACK=http" in str(caught.value)
+    assert not (local.root / "x").exists()
+    assert list(temporary_directory.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_folder_is_no_file(mounted, local):
+    """Asked for a file, a folder is not found, as over HTTP."""
+    with pytest.raises(MlflowException) as caught:
+        mounted._download_file("plots", local.root / "x")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert not (local.root / "x").exists()
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_model_without_mlmodel_is_not_there_yet(server, mounted):
+    """A logged model whose MLmodel has not arrived counts as missing; its files do not."""
+    server.delete(f"root/{MODEL}/MLmodel")
+    with pytest.raises(MlflowException, match=f"{MODEL}/MLmodel does not exist") as caught:
+        mounted.download_artifacts(MODEL)
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert Path(mounted.download_artifacts(f"{MODEL}/model.pkl")).read_bytes() == b"pickle"
+
+
+def test_fallback(server, mounted, local, monkeypatch):
+    """With the fallback, what the mount lacks comes over HTTP, half-arrived models too."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
+    repo = BucketFSArtifactRepository(mounted.artifact_uri)
+    server.mount_paused = True
+    server.delete(f"root/{MODEL}/MLmodel")
+    server.mount_paused = False
+    server.mount_paused = True
+    server.put_many([(f"root/{MODEL}/MLmodel", b"m"), ("root/late/f", b"l")])
+    assert Path(repo.download_artifacts("plots/a.png")).read_bytes() == b"12345"
+    assert [i.path for i in repo.list_artifacts("plots")] == ["plots/a.png"]
+    assert server.requests.connections == 0
+    assert local.read(Path(repo.download_artifacts(MODEL))) == FILES
+    assert Path(repo.download_artifacts("late/f")).read_bytes() == b"l"
+    assert [i.path for i in repo.list_artifacts("late")] == ["late/f"]
+    assert repo.get_local_path("late/f") is None
+    with pytest.raises(MlflowException) as caught:
+        repo.download_artifacts("missing")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert "EXA_BUCKETFS_MOUNT_FALLBACK" not in str(caught.value)
+
+
+def archive(name, data):
+    """A tar archive with one file."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("visible", [False, True], ids=["unpacked only", "visible as well"])
+def test_archive(make_server, monkeypatch, caplog, visible):
+    """BucketFS unpacks archives: the archive itself comes over HTTP unless it shows as well."""
+    server = make_server(archive_visible_on_mount=visible)
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
+    packed = archive("inner.txt", b"inner")
+    server.put("root/d.tar.gz", packed)
+    server.put("root/lone.gz", b"not unpacked")
+    server.sync_mount()
+    repo = BucketFSArtifactRepository(server.uri(path="root"))
+    with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
+        assert Path(repo.download_artifacts("d.tar.gz")).read_bytes() == packed
+    assert ("is an archive" in caplog.text) is not visible
+    assert len(server.requests) == (0 if visible else 2)
+    server.requests.clear()
+    assert Path(repo.download_artifacts("d"), "inner.txt").read_bytes() == b"inner"
+    assert Path(repo.download_artifacts("lone.gz")).read_bytes() == b"not unpacked"
+    assert len(server.requests) == 0
+    with pytest.raises(MlflowException) as caught:
+        repo.download_artifacts("missing.zip")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert server.requests.listings == 1
+
+
+WRITES = {
+    "file": lambda repo, local: repo.log_artifact(local.write({"new": b"1"}) / "new"),
+    "directory": lambda repo, local: repo.log_artifacts(local.write({"new": b"1"})),
+    "stream": lambda repo, _: repo.log_artifact_from_stream(io.BytesIO(b"1"), "new"),
+    "delete": lambda repo, _: repo.delete_artifacts("notes.txt"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_own_writes_are_seen(server, mounted, local, monkeypatch, write):
+    """From its first write on, a process reads that bucket over HTTP: the mount lags behind."""
+    server.mount_paused = True
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
+    writer = BucketFSArtifactRepository(f"{mounted.artifact_uri}/")
+    write(writer, local)
+    for repo in (writer, mounted):
+        listed = [i.path for i in repo.list_artifacts()]
+        assert listed == sorted({key.split("/")[1] for key in server.keys()})
+        assert len(listed) in {2, 4}
+        assert repo.get_local_path("plots") is None
+        assert Path(repo.download_artifacts("plots/a.png")).read_bytes() == b"12345"
+    assert server.requests.listings >= 4
+
+
+@pytest.mark.usefixtures("no_requests")
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_write_that_cannot_happen_changes_nothing(mounted, local, write):
+    """A write refused for want of a password leaves reads on the mount."""
+    with pytest.raises(MlflowException, match="EXA_BUCKETFS_PASSWORD"):
+        write(mounted, local)
+    assert len(mounted.list_artifacts()) == 3
+
+
+def test_links_are_not_written_through(server, mounted, local, monkeypatch):
+    """Reading over HTTP into a directory of links replaces them; the mount stays untouched."""
+    source, target = Path(mounted.get_local_path(MODEL)), local.directory("tmp")
+    monkeypatch.setattr(tempfile, "tempdir", str(target))
+    mounted.download_artifacts(MODEL, str(target))
+    assert (target / MODEL / "model.pkl").is_symlink()
+    server.mount_paused = True
+    server.put(f"root/{MODEL}/model.pkl", b"newer")
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "/nowhere")
+    repo = BucketFSArtifactRepository(mounted.artifact_uri)
+    repo.download_artifacts(MODEL, str(target))
+    assert (target / MODEL / "model.pkl").read_bytes() == b"newer"
+    assert (source / "model.pkl").read_bytes() == b"pickle"
+
+
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit root", "default root"])
+@pytest.mark.parametrize("in_server", [True, False], ids=["server", "client"])
+def test_servers_need_an_explicit_root(mounted, monkeypatch, explicit, in_server):
+    """A mount knows no read passwords: a tracking server uses it only if its operator says so."""
+    settings = replace(ConnectionSettings.from_env(), mount_root_is_explicit=explicit)
+    if in_server:
+        monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", mounted.artifact_uri)
+    found = mounted_bucket(BucketFSUri.parse(mounted.artifact_uri), settings)
+    assert (found is not None) is (explicit or not in_server)
+
+
+def test_host_policy_comes_before_the_mount(mounted, monkeypatch):
+    """A client of a server cannot read another bucket of the mount by inventing a host."""
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "exa+bfs://elsewhere:1/s/b")
+    with pytest.raises(MlflowException, match="EXA_BUCKETFS_ALLOWED_HOSTS"):
+        BucketFSArtifactRepository(mounted.artifact_uri)
+
+
+def test_mount_hosts(make_server, server, mounted, monkeypatch, caplog):
+    """Two clusters with buckets of one name: only the listed host's is looked up on the mount."""
+    other = make_server(bucket=server.buckets[0].name)
+    other.put("root/notes.txt", b"other cluster")
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_HOSTS", f"unrelated,127.0.0.1:{server.port}")
+    with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
+        for uri, data in ((mounted.artifact_uri, b"n"), (other.uri(path="root"), b"other cluster")):
+            repo = BucketFSArtifactRepository(uri)
+            assert Path(repo.download_artifacts("notes.txt")).read_bytes() == data
+    assert (server.requests.connections, other.requests.connections) == (0, 1)
+    assert "are read from" not in caplog.text
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_use_of_the_mount_is_told_once(mounted, bucket_on_mount, caplog):
+    """Without a list of hosts, one line names the URI and the directory it is read from."""
+    with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
+        for _ in range(3):
+            BucketFSArtifactRepository(mounted.artifact_uri).list_artifacts()
+    told = [r.getMessage() for r in caplog.records if "are read from" in r.getMessage()]
+    assert len(told) == 1
+    assert mounted.artifact_uri in told[0]
+    assert str(bucket_on_mount) in told[0]
+    assert "EXA_BUCKETFS_MOUNT_HOSTS" in told[0]
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_unmounted_bucket_is_not_asked(server, mounted, monkeypatch):
+    """Only the bucket's own directory counts as its mount."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root / "nowhere"))
+    assert BucketFSArtifactRepository(mounted.artifact_uri).get_local_path("notes.txt") is None
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_dangling_link(mounted, bucket_on_mount, temporary_directory):
+    """An unpacked archive may hold links that lead nowhere: listed, and told by mounted path."""
+    link = bucket_on_mount / "root" / "plots" / "broken"
+    link.symlink_to("/nowhere")
+    assert [(i.path, i.is_dir, i.file_size) for i in mounted.list_artifacts("plots")] == [
+        ("plots/a.png", False, 5),
+        ("plots/broken", False, None),
+    ]
+    with pytest.raises(FileNotFoundError, match=str(link)):
+        mounted.download_artifacts("plots", str(temporary_directory))
+    with pytest.raises(MlflowException, match=str(link)) as caught:
+        mounted.download_artifacts("plots/broken")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+UNREADABLE = """
+import os, shutil, sys, tempfile
+from pathlib import Path
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+root = Path(tempfile.mkdtemp())
+root.chmod(0o755)
+bucket = root / "s" / "b"
+(bucket / "locked").mkdir(parents=True)
+(bucket / "locked" / "f").touch()
+(bucket / "model").mkdir()
+(bucket / "model" / "MLmodel").touch()
+(bucket / "model" / "weights").touch()
+os.environ["EXA_BUCKETFS_MOUNT_ROOT"] = str(root)
+repo = BucketFSArtifactRepository("exa+bfs://127.0.0.1:1/s/b")
+os.chdir("/")
+repo.download_artifacts("model")
+(bucket / "locked").chmod(0)
+(bucket / "model" / "weights").chmod(0)
+if os.geteuid() == 0:
+    os.seteuid(65534)
+target = tempfile.mkdtemp()
+for use in (
+    lambda: repo.list_artifacts("locked"),
+    lambda: repo.download_artifacts("locked", target),
+    lambda: repo.download_artifacts("locked/f"),
+    lambda: repo.download_artifacts("model"),
+    lambda: repo._download_file("model/weights", target + "/w"),
+):
+    try:
+        print(use())
+    except OSError as error:
+        print(type(error).__name__, str(error).replace(str(bucket), "<bucket>"))
+print(os.listdir(target + "/"))
+os.seteuid(os.getuid())
+(bucket / "locked").chmod(0o700)
+shutil.rmtree(root)
+shutil.rmtree(target)
+"""
+
+
+def test_unreadable(run_python):
+    """What may not be read is an error that names the mounted path and the reason."""
+    lines = run_python(UNREADABLE).splitlines()
+    refused = "PermissionError [Errno 13] Permission denied: '<bucket>/{}'"
+    assert lines == [
+        *(refused.format(name) for name in ("locked", "locked", "locked/f")),
+        *(refused.format(name) for name in ("model/weights", "model/weights")),
+        "['locked']",
+    ]

@@ -1,0 +1,125 @@
+"""What a repository is before it transfers anything, and which roots it takes."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+
+def test_constructor_sends_nothing_and_needs_no_password(server, monkeypatch):
+    """MLflow makes repositories for every REST request: that costs no connection."""
+    monkeypatch.delenv("EXA_BUCKETFS_PASSWORD")
+    for uri in (server.uri(path="root"), "exa+bfss://no-such-host.invalid:1/s/b/p"):
+        BucketFSArtifactRepository(uri, tracking_uri="sqlite://", registry_uri="sqlite://")
+    assert server.requests.connections == 0
+
+
+def test_repr_shows_the_uris_and_no_password(monkeypatch):
+    """What MLflow logs about a repository helps and does not leak."""
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "top-secret")
+    repo = BucketFSArtifactRepository("exa+bfs://h:1/s/b", "sqlite:///t.db", "sqlite:///r.db")
+    assert repr(repo) == (
+        "BucketFSArtifactRepository(artifact_uri='exa+bfs://h:1/s/b', "
+        "tracking_uri='sqlite:///t.db', registry_uri='sqlite:///r.db')"
+    )
+    assert "top-secret" not in str(vars(repo))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        pytest.param("exa+bfs://w:top-secret@h:1/s/b", id="password"),
+        pytest.param("exa+bfs://h:1/s/b?x=1", id="query"),
+        pytest.param("exa+bfs://h:1/s/b#x", id="fragment"),
+        pytest.param("exa+bfs://h:1/s/b/../c", id="parent"),
+        pytest.param("exa+bfs://h:x/s/b", id="port"),
+        pytest.param("exa+bfs://h\\evil:1/s/b", id="backslash"),
+        pytest.param("exa+bfs://", id="no host"),
+    ],
+)
+def test_bad_uri_is_refused_at_once(uri):
+    """A location that cannot work is refused when the repository is made, without its secrets."""
+    with pytest.raises(MlflowException) as caught:
+        BucketFSArtifactRepository(uri)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert "top-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EXA_SSL_CERT_VALIDATION", "maybe"),
+        ("EXA_BUCKETFS_MAX_WORKERS", "0"),
+        ("EXA_BUCKETFS_MOUNT_ROOT", "buckets"),
+        ("EXA_BUCKETFS_MOUNT_FALLBACK", "yes"),
+        ("EXA_BUCKETFS_ALLOWED_HOSTS", "http://h:1"),
+        ("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "soon"),
+    ],
+)
+def test_bad_variable_is_refused_at_once(monkeypatch, name, value):
+    """A variable with a value that cannot be used is named before anything is sent."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(MlflowException, match=name) as caught:
+        BucketFSArtifactRepository("exa+bfs://h:1/s/b")
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_workers_follow_the_variable(monkeypatch):
+    """The pool that MLflow's base class makes has the configured size as well."""
+    monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
+    assert BucketFSArtifactRepository("exa+bfs://h:1/s/b").max_workers == 3
+
+
+@pytest.mark.parametrize(
+    "missing_from_root", [1, 2], ids=["root without bucket", "root without service"]
+)
+def test_root_may_end_before_the_bucket(server, local, missing_from_root):
+    """MLflow cuts segments off a URI and passes them as path; all methods put them together."""
+    segments = [server.service, server.buckets[0].name]
+    prefix = "/".join(segments[2 - missing_from_root :])
+    root = server.uri().removesuffix(f"/{prefix}")
+    assert root.count("/") == 4 - missing_from_root
+    repo = BucketFSArtifactRepository(root)
+    repo.log_artifacts(local.write({"a.txt": b"a", "d/b.txt": b"b"}), prefix)
+    repo.log_artifact(local.write({"c.txt": b"c"}, "more") / "c.txt", f"{prefix}/d")
+    assert server.keys() == ["a.txt", "d/b.txt", "d/c.txt"]
+    assert [(i.path, i.is_dir) for i in repo.list_artifacts(prefix)] == [
+        (f"{prefix}/a.txt", False),
+        (f"{prefix}/d", True),
+    ]
+    target = local.directory()
+    assert repo.download_artifacts(f"{prefix}/d", str(target)) == f"{target}/{prefix}/d"
+    assert (target / prefix / "d" / "c.txt").read_bytes() == b"c"
+    repo.delete_artifacts(f"{prefix}/d/")
+    assert server.keys() == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda repo: repo.list_artifacts(), id="list"),
+        pytest.param(lambda repo: repo.download_artifacts(""), id="download"),
+        pytest.param(lambda repo: repo.delete_artifacts(), id="delete"),
+        pytest.param(lambda repo: repo.get_local_path(""), id="local path"),
+    ],
+)
+def test_root_without_bucket_complains_when_used(server, use):
+    """A URI that never gets its bucket is refused with the names that most systems use."""
+    repo = BucketFSArtifactRepository(f"exa+bfs://127.0.0.1:{server.port}/bfsdefault")
+    with pytest.raises(MlflowException, match=r"names no bucket.*bfsdefault/default") as caught:
+        use(repo)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert server.requests.connections == 0
+
+
+def test_one_repository_serves_all_runs(server, local, tmp_path):
+    """A proxying server has one repository, whose paths begin with experiment and run."""
+    repo = BucketFSArtifactRepository(server.uri(path="proxied/"))
+    for run in ("1/aa/artifacts", "1/aab/artifacts"):
+        repo.log_artifact(local.write({"f.txt": run.encode()}) / "f.txt", f"{run}/model")
+    assert [i.path for i in repo.list_artifacts("1/aa/artifacts/")] == ["1/aa/artifacts/model"]
+    repo.download_artifacts("1/aa/artifacts", str(tmp_path))
+    assert local.read(tmp_path / "1") == {"aa/artifacts/model/f.txt": b"1/aa/artifacts"}
+    repo.delete_artifacts("1/aa/artifacts/")
+    assert server.keys() == ["proxied/1/aab/artifacts/model/f.txt"]

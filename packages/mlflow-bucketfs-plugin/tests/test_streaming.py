@@ -1,0 +1,241 @@
+"""Uploads from a stream, as a proxying tracking server makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+from mlflow_bucketfs_testing.server import Fault
+
+MIB = 1 << 20
+SMALL, LONG = b"small" * 1000, bytes(range(256)) * (9 * MIB // 256)
+SIZES = pytest.mark.parametrize("data", [SMALL, LONG], ids=["small", "long"])
+
+
+class ClientGoneError(Exception):
+    """What a web framework raises when its client disconnects."""
+
+
+def run(coroutine):
+    """Run a coroutine; fail instead of hanging if a thread that it started never ends."""
+    outcome = {}
+
+    def target():
+        try:
+            outcome["result"] = asyncio.run(coroutine)
+        except BaseException as error:  # noqa: BLE001 -- handed on below
+            outcome["error"] = error
+
+    # asyncio.run returns only once all threads of its loop have ended
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), "a thread of the event loop hangs"
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
+
+
+async def pieces(data, size=256 * 1024):
+    """The data as a server hands it out: in pieces, with empty ones between."""
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+        yield b""
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(params=["sync", "async"])
+def log_stream(request, repo):
+    """Log bytes through one of the two methods that MLflow's servers call."""
+
+    def log(data, name="f", path=None):
+        if request.param == "sync":
+            repo.log_artifact_from_stream(io.BytesIO(data), name, path)
+        else:
+            run(repo.log_artifact_from_async_stream(pieces(data), name, path))
+
+    return log
+
+
+@pytest.mark.parametrize("data", [b"", SMALL, LONG[: 8 * MIB], LONG], ids=len)
+def test_content_arrives(server, log_stream, data):
+    """A stream of any length becomes one object by one PUT."""
+    log_stream(data, "f", "a/b")
+    assert server.keys() == ["root/a/b/f"]
+    assert server.read("root/a/b/f") == data
+    assert server.requests.count(method="PUT") == 1
+
+
+def test_odd_names(server, log_stream, odd_name):
+    """Names are taken literally, as for files."""
+    log_stream(SMALL, odd_name, odd_name)
+    assert server.keys() == [f"root/{odd_name}/{odd_name}"]
+
+
+@pytest.mark.parametrize(("name", "path"), [("", None), ("a/", None), ("..", "a"), ("f", "../a")])
+def test_bad_names(server, log_stream, name, path):
+    """A name that is none, or leads elsewhere, is refused before anything is sent."""
+    with pytest.raises(MlflowException):
+        log_stream(SMALL, name, path)
+    assert server.requests.connections == 0
+
+
+def test_small_stream_is_tried_again(server, log_stream):
+    """Up to 8 MiB are held in memory and survive what passes."""
+    server.inject(Fault.status(503, method="PUT"), Fault.reset_on_upload(10, method="PUT"))
+    log_stream(SMALL)
+    assert server.read("root/f") == SMALL
+    assert server.requests.count(method="PUT") == 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault.status(503, method="PUT"), id="status"),
+        pytest.param(Fault.reset_on_upload(8 * MIB + 1, method="PUT"), id="reset"),
+        pytest.param(Fault.reset_before_body(method="PUT", key="root/other"), id="none"),
+    ],
+)
+def test_long_stream_is_sent_once(server, log_stream, fault):
+    """A longer one cannot be sent again: 503 makes MLflow's client send it once more."""
+    server.inject(fault)
+    if fault.key:
+        log_stream(LONG)
+        assert server.read("root/f") == LONG
+    else:
+        with pytest.raises(MlflowException) as caught:
+            log_stream(LONG)
+        assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
+        assert server.keys() == []
+    assert server.requests.count(method="PUT") == 1
+
+
+@SIZES
+def test_failing_stream_stores_nothing(server, repo, data):
+    """A stream that raises half-way leaves no object, and its own error comes out."""
+
+    class Failing(io.BytesIO):
+        def read(self, *arguments):
+            block = super().read(*arguments)
+            if not block:
+                raise ClientGoneError
+            return block
+
+    with pytest.raises(ClientGoneError):
+        repo.log_artifact_from_stream(Failing(data), "f")
+    assert server.keys() == []
+    repo.log_artifact_from_stream(io.BytesIO(SMALL), "f")
+    assert server.read("root/f") == SMALL
+
+
+@SIZES
+def test_aborting_client_publishes_nothing(server, repo, data):
+    """A client that goes away half-way leaves no object and no waiting thread."""
+
+    async def chunks():
+        async for piece in pieces(data):
+            yield piece
+        raise ClientGoneError
+
+    with pytest.raises(ClientGoneError):
+        run(repo.log_artifact_from_async_stream(chunks(), "f"))
+    assert server.keys() == []
+
+
+@SIZES
+def test_cancelled_task_publishes_nothing(server, repo, data):
+    """A task that is cancelled while its client is silent leaves no object, no waiting thread."""
+
+    async def main():
+        all_sent = asyncio.Event()
+
+        async def chunks():
+            async for piece in pieces(data):
+                yield piece
+            all_sent.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(repo.log_artifact_from_async_stream(chunks(), "f"))
+        await all_sent.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert server.keys() == []
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_cancelled_at_any_moment(server, repo, turns):
+    """Whenever a task is cancelled, there is no object or the whole one, and no thread hangs."""
+
+    async def chunks():
+        for number in range(4):
+            yield b"x" * number
+            await asyncio.sleep(0.001)
+
+    async def main():
+        task = asyncio.create_task(repo.log_artifact_from_async_stream(chunks(), "f"))
+        await asyncio.sleep(turns * 0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(main())
+    assert [server.read(key) for key in server.keys()] in ([], [b"xxxxxx"])
+
+
+@SIZES
+def test_event_loop_stays_free(server, repo, data):
+    """While BucketFS takes its time, a server goes on serving others."""
+    server.inject(Fault.stall(0.3, method="PUT"))
+
+    async def main():
+        turns = 0
+        task = asyncio.create_task(repo.log_artifact_from_async_stream(pieces(data), "f"))
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+        await task
+        return turns
+
+    assert run(main()) > 5
+    assert server.read("root/f") == data
+
+
+def test_streams_side_by_side(server, repo):
+    """Many clients may upload at once, more than there are threads or connections."""
+
+    async def main():
+        await asyncio.gather(
+            *(
+                repo.log_artifact_from_async_stream(pieces(SMALL + b"%d" % number), f"{number}")
+                for number in range(60)
+            )
+        )
+
+    run(main())
+    assert {key: server.read(key) for key in server.keys()} == {
+        f"root/{number}": SMALL + b"%d" % number for number in range(60)
+    }
+
+
+def test_stream_is_not_touched_without_password(server, monkeypatch):
+    """If the upload cannot work, the stream is left for whoever handles the error."""
+    monkeypatch.delenv("EXA_BUCKETFS_PASSWORD")
+    stream = io.BytesIO(SMALL)
+    with pytest.raises(MlflowException, match="EXA_BUCKETFS_PASSWORD") as caught:
+        BucketFSArtifactRepository(server.uri(path="root")).log_artifact_from_stream(stream, "f")
+    assert caught.value.error_code == "UNAUTHENTICATED"
+    assert stream.tell() == 0
+
+
+def test_file_in_the_way(server, log_stream):
+    """A stream is refused where BucketFS would silently lose it."""
+    server.put("root/d", b"file")
+    with pytest.raises(MlflowException, match="in the way") as caught:
+        log_stream(SMALL, "f", "d")
+    assert caught.value.error_code == "RESOURCE_CONFLICT"
