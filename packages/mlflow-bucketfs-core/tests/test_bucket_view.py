@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import PurePath
 
 import pytest
 from exasol.bucketfs import path as exasol_path
+from mlflow_bucketfs_core import Bucket, ConnectionSettings
 from mlflow_bucketfs_core.errors import ObjectNotFoundError, PathBlockedError
 
 # exasol-bucketfs 2.3.1 uses what Python 3.12 deprecates
@@ -142,3 +144,14 @@ def test_paths_of_one_bucket_are_equal(bucket):
     """Paths compare by bucket and key."""
     assert bucket.as_path("d/x") == bucket.as_path("d") / "x"
     assert str(bucket.as_path("d/x").relative_to(bucket.as_path("d"))) == "x"
+
+
+def test_paths_of_two_equal_buckets_are_relative_to_each_other(bucket):
+    """What counts is which bucket it is and how it is reached, not which instance."""
+    same = Bucket(bucket.uri, bucket.settings)
+    assert same == bucket
+    assert hash(same) == hash(bucket)
+    assert bucket.as_path("d/e").relative_to(same.as_path("d")) == PurePath("e")
+    other = Bucket(bucket.uri, ConnectionSettings(password="other"))
+    assert other != bucket
+    assert bucket != str(bucket.uri)

@@ -165,3 +165,20 @@ def test_what_is_not_mounted_is_loaded_once(uri):
     with pytest.raises(RuntimeError):
         load_model_with_fallback(uri, load)
     assert [call[0] for call in load.calls] == [uri]
+
+
+def test_the_second_attempt_reads_over_http_whatever_is_mounted(mounted):
+    """While it runs, nothing counts as mounted; afterwards it does again."""
+    uri = f"{URI}/models/churn"
+    path = f"{mounted}/bfsdefault/default/models/churn"
+    seen = []
+
+    def load(argument):
+        seen.append((argument, mounted_path(uri)))
+        if argument == path:
+            raise RuntimeError("damaged")
+        return argument
+
+    assert load_model_with_fallback(uri, load) == uri
+    assert seen == [(path, path), (uri, None)]
+    assert mounted_path(uri) == path

@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_testing.server import Profile
 
@@ -101,7 +100,6 @@ BucketFSArtifactRepository(sys.argv[1]).log_artifacts(sys.argv[2])
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal of POSIX here")
 def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
     """Ctrl-C amid hundreds of files ends after those under way; no MLmodel is written."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")

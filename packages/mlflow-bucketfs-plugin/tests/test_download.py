@@ -9,7 +9,6 @@ from threading import Thread
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_testing.server import Fault
 
@@ -281,9 +280,6 @@ def test_hostile_listing(hostile_server, local, key):
     assert local.read(target.parent) == {}
 
 
-@pytest.mark.skipif(
-    not hasattr(ArtifactRepository, "get_local_path"), reason="MLflow asks for it since 3.14"
-)
 def test_nothing_is_local_without_a_mount(server, repo):
     """A server that asks for a local path is told that there is none, without a request."""
     assert repo.get_local_path("f") is None

@@ -95,7 +95,7 @@ def test_raw_uri_as_model_source(logged):
 
 
 def test_parts_of_a_model(logged):
-    """Files within a model are listed and come down by each kind of URI that MLflow lets name one."""
+    """Files within a model are listed and come down by each kind of URI that can name them."""
     for kind, uri in logged.uris.items():
         names = [i.path.rpartition("/")[2] for i in mlflow.artifacts.list_artifacts(uri)]
         assert names == sorted(key.rpartition("/")[2] for key in logged.keys)
@@ -160,3 +160,37 @@ def test_loads_from_a_read_only_mount(logged, password):
         assert set(result.pop("copied")) - {"registered_model_meta"} == {"MLmodel"}
         assert result == {"predicted": pytest.approx([5.0]), "listed": len(logged.keys)}
     assert logged.server.requests.connections == 0
+
+
+FALLING_BACK = """
+import sys
+import mlflow
+from mlflow_bucketfs_core import load_model_with_fallback
+
+try:
+    mlflow.sklearn.load_model(sys.argv[1])
+except Exception as error:
+    print("refused:", type(error).__name__)
+model = load_model_with_fallback(sys.argv[1], mlflow.sklearn.load_model)
+print("predicted:", model.predict([[2.0]])[0])
+"""
+
+
+def test_a_damaged_model_on_the_mount_is_loaded_over_http(logged, tmp_path):
+    """``load_model_with_fallback`` asks BucketFS, although the mount wins everywhere else."""
+    mount = tmp_path / "mount"
+    shutil.copytree(logged.server.mount_root, mount)
+    for part in mount.rglob("model.*"):
+        part.write_bytes(b"damaged")
+    output = subprocess.run(
+        [sys.executable, "-c", FALLING_BACK, logged.uris["raw"]],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "EXA_BUCKETFS_MOUNT_ROOT": str(mount)},
+        check=True,
+        timeout=120,
+    ).stdout
+    refused, predicted = output.splitlines()[-2:]
+    assert refused.startswith("refused: ")
+    assert float(predicted.removeprefix("predicted: ")) == pytest.approx(5.0)
+    assert logged.server.requests.listings == 1

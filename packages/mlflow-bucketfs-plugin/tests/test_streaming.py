@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+from mlflow_bucketfs_plugin.streaming import _Feed
 from mlflow_bucketfs_testing.server import Fault
 
 MIB = 1 << 20
@@ -186,6 +188,43 @@ def test_cancelled_at_any_moment(server, repo, turns):
 
     run(main())
     assert [server.read(key) for key in server.keys()] in ([], [b"xxxxxx"])
+
+
+def test_closed_while_the_thread_asks_for_a_piece():
+    """The end of a task that falls between two pieces does not leave the thread waiting."""
+    loop_thread = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *arguments, **options):
+            if loop_thread != [threading.current_thread()]:
+                feed.close()  # as the loop's own thread might at this very moment
+            return super().call_soon_threadsafe(*arguments, **options)
+
+    async def silence():
+        await asyncio.Event().wait()
+        yield b""
+
+    def take():
+        try:
+            next(feed)
+        except CancelledError:
+            outcome.append("cancelled")
+
+    async def main():
+        loop_thread.append(threading.current_thread())
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        for _ in range(1000):
+            if thread.is_alive():
+                await asyncio.sleep(0.01)
+
+    outcome = []
+    loop = Loop()
+    feed = _Feed(aiter(silence()), loop)
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    assert outcome == ["cancelled"]
 
 
 @SIZES

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_bucketfs_core.hosts import any_rule_matches
@@ -12,10 +14,26 @@ from mlflow_bucketfs_core.settings import DEFAULT_MOUNT_ROOT, ConnectionSettings
 from mlflow_bucketfs_core.uri import BucketFSUri, is_bucketfs_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _logger = logging.getLogger(__name__)
 _Model = TypeVar("_Model")
+_over_http: ContextVar[bool] = ContextVar("mlflow_bucketfs_over_http", default=False)
+
+
+@contextmanager
+def reading_over_http() -> Iterator[None]:
+    """Let this thread read over HTTP inside the block, whatever is mounted."""
+    token = _over_http.set(True)
+    try:
+        yield
+    finally:
+        _over_http.reset(token)
+
+
+def reads_over_http() -> bool:
+    """Tell whether :func:`reading_over_http` is in force."""
+    return _over_http.get()
 
 
 def bucket_udf_path(uri: BucketFSUri, mount_root: str = DEFAULT_MOUNT_ROOT) -> str:
@@ -59,6 +77,8 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
     """
     parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
     settings = ConnectionSettings.from_env() if settings is None else settings
+    if reads_over_http():
+        return None
     if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, parsed):
         return None
     path = _path_below(settings.mount_root, parsed)
@@ -81,7 +101,7 @@ def local_path_or_uri(uri: str) -> str:
 
 
 def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwargs: Any) -> _Model:
-    """Load a model from the mount, and over HTTP if that fails.
+    """Load a model from the mount, and over HTTP if that fails, whatever the settings say.
 
     Args:
         uri: any URI that ``load_func`` takes.
@@ -102,7 +122,8 @@ def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwarg
         return load_func(path, **kwargs)
     except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
         _logger.warning("Cannot load %s from %s, trying HTTP: %r", uri, path, error)
-        return load_func(uri, **kwargs)
+        with reading_over_http():
+            return load_func(uri, **kwargs)
 
 
 def _path_below(mount_root: str, uri: BucketFSUri) -> str:

@@ -95,12 +95,12 @@ class ConnectionSettings:
             tls_hostname=read("EXA_BUCKETFS_TLS_HOSTNAME", _host_name, None),
             cert_fingerprint=read("EXA_BUCKETFS_CERT_FINGERPRINT", _fingerprint, None),
             allowed_hosts=hosts("EXA_BUCKETFS_ALLOWED_HOSTS"),
-            max_workers=read("EXA_BUCKETFS_MAX_WORKERS", _count_from_one, 16),
+            max_workers=read("EXA_BUCKETFS_MAX_WORKERS", _workers, 16),
             mount_root=read("EXA_BUCKETFS_MOUNT_ROOT", _absolute_path, DEFAULT_MOUNT_ROOT),
             mount_root_is_explicit=bool(env.get("EXA_BUCKETFS_MOUNT_ROOT", "").strip()),
             mount_fallback_http=read("EXA_BUCKETFS_MOUNT_FALLBACK", _fallback, default=False),
             mount_hosts=hosts("EXA_BUCKETFS_MOUNT_HOSTS"),
-            max_retries=read("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _count_from_zero, 7),
+            max_retries=read("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _retries, 7),
             backoff_factor=read("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", _seconds, 2.0),
             backoff_jitter=read("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", _seconds, 1.0),
             transfer_timeout_s=read("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", _timeout, None),
@@ -161,22 +161,22 @@ def _absolute_path(text: str, name: str) -> str:
     return text.rstrip("/") or "/"
 
 
-def _count(text: str, name: str, *, least: int) -> int:
+def _count(text: str, name: str, *, least: int, most: int) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
-        raise _refuse(name, text, f"a whole number from {least} on")
+    if not least <= value <= most:
+        raise _refuse(name, text, f"a whole number from {least} to {most}")
     return value
 
 
-def _count_from_zero(text: str, name: str) -> int:
-    return _count(text, name, least=0)
+def _retries(text: str, name: str) -> int:
+    return _count(text, name, least=0, most=100)
 
 
-def _count_from_one(text: str, name: str) -> int:
-    return _count(text, name, least=1)
+def _workers(text: str, name: str) -> int:
+    return _count(text, name, least=1, most=1024)
 
 
 def _seconds(text: str, name: str) -> float:

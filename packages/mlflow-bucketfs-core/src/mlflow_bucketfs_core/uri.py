@@ -33,7 +33,8 @@ class BucketFSUri:
     """A place in BucketFS: a service, a bucket, a folder or an object.
 
     The path is literal: MLflow appends names without encoding them, so ``%41`` in it means these
-    three characters. ``str()`` gives a URI that parses to an equal value.
+    three characters. ``str()`` of a parsed URI parses to an equal value; one made by
+    :meth:`joinpath` may hold a ``#`` or ``?`` in its path, which no text of a URI can.
 
     Attributes:
         scheme: one of :data:`SCHEMES`, in lower case.

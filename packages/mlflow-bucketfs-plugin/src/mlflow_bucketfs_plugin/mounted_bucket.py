@@ -15,7 +15,7 @@ from mlflow.utils.file_utils import create_tmp_dir
 from mlflow_bucketfs_core.errors import ObjectNotFoundError
 from mlflow_bucketfs_core.hosts import any_rule_matches
 from mlflow_bucketfs_core.keys import strip_archive_suffix
-from mlflow_bucketfs_core.mounted import bucket_udf_path
+from mlflow_bucketfs_core.mounted import bucket_udf_path, reads_over_http
 from mlflow_bucketfs_core.transport.atomic_file import atomic_file
 
 from mlflow_bucketfs_plugin.artifact_tree import MLMODEL, files_below, is_mlmodel
@@ -42,6 +42,8 @@ def mounted_bucket(place: BucketFSUri, settings: ConnectionSettings) -> MountedB
         place: names a bucket.
         settings: where BucketFS is mounted, and for which hosts.
     """
+    if reads_over_http():
+        return None
     if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, place):
         return None
     if is_tracking_server_process() and not settings.mount_root_is_explicit:

@@ -68,6 +68,15 @@ class Bucket:
         """Show the URI; there are no secrets in it."""
         return f"{type(self).__name__}({str(self.uri)!r})"
 
+    def __eq__(self, other: object) -> bool:
+        """Compare what is reached and how: paths of equal buckets are relative to each other."""
+        if not isinstance(other, Bucket):
+            return NotImplemented
+        return (self.uri, self.settings) == (other.uri, other.settings)
+
+    def __hash__(self) -> int:
+        return hash((self.uri, self.settings))
+
     @property
     def uri(self) -> BucketFSUri:
         """The bucket's root."""
