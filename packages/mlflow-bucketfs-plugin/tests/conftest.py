@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import uuid
 import warnings
@@ -31,6 +32,8 @@ ODD_NAMES = {
     "archive": "m.tar.gz",
     "no extension": "plain",
 }
+LOGGED_MODEL = f"1/models/m-{'0a' * 16}/artifacts"
+MODEL_FILES = {"MLmodel": b"m", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +108,30 @@ def new_experiment(tracking_uri, environment):
 
     environment.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     return make
+
+
+@pytest.fixture
+def mounted(server, bucket_on_mount):
+    """A repository whose bucket is mounted, with a model, a plain folder and a file."""
+    assert bucket_on_mount.is_dir()
+    server.put_many((f"root/{LOGGED_MODEL}/{name}", data) for name, data in MODEL_FILES.items())
+    server.put_many([("root/plots/a.png", b"12345"), ("root/notes.txt", b"n")])
+    return BucketFSArtifactRepository(server.uri(path="root"))
+
+
+@pytest.fixture
+def temporary_directory(local, monkeypatch):
+    """Where this process makes temporary directories during the test."""
+    directory = local.directory("tmp")
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    return directory
+
+
+@pytest.fixture
+def no_requests(server):
+    """Afterwards nobody has connected to BucketFS."""
+    yield
+    assert server.requests.connections == 0
 
 
 @pytest.fixture(params=ODD_NAMES.values(), ids=ODD_NAMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,14 +12,6 @@ from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_testing.server import Fault
 
 TREE = {"MLmodel": b"m", "d/x": b"1", "d/e/y": b"", "d/.hidden": b"2"}
-
-
-@pytest.fixture
-def temporary_directory(local, monkeypatch):
-    """Where this process makes temporary directories during the test."""
-    directory = local.directory("tmp")
-    monkeypatch.setattr(tempfile, "tempdir", str(directory))
-    return directory
 
 
 @pytest.fixture

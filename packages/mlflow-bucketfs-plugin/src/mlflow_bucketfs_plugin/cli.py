@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -32,3 +33,35 @@ def check(uri: str, *, as_json: bool, read_only: bool) -> None:
     report = run_check(uri, read_only=read_only)
     click.echo(report.to_json() if as_json else report.to_text())
     sys.exit(0 if report.ok else 1)
+
+
+@main.command("constraints")
+@click.argument("model")
+@click.argument("constraints", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def compare_with_constraints(model: str, constraints: Path) -> None:
+    """Compare a model's versions with those of a script-language container.
+
+    MODEL is a model's URI, its directory or its requirements.txt; CONSTRAINTS is the
+    constraints.txt that comes with the container. A model that was trained with other versions
+    can fail to load, or predict something else.
+
+    The exit status is 0 if nothing differs, 1 if something does, 2 if there is no such model.
+    """
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415 -- for a quick --help
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- the same
+
+    from mlflow_bucketfs_plugin.constraints import compare_model  # noqa: PLC0415 -- the same
+
+    path = Path(model)
+    try:
+        local = path if path.exists() else Path(download_artifacts(artifact_uri=model))
+        found = compare_model(local, constraints.read_text(encoding="utf-8"))
+    except (MlflowException, OSError) as exc:
+        click.echo(f"{model}: {exc}", err=True)
+        sys.exit(2)
+    for difference in found:
+        click.echo(difference)
+    if found:
+        click.echo(f"To train with the container's versions: pip install -c {constraints} …")
+        sys.exit(1)
+    click.echo("The model and the container have the same versions.")

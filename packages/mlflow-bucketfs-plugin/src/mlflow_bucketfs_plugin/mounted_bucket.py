@@ -19,6 +19,7 @@ from mlflow_bucketfs_core.mounted import bucket_udf_path, reads_over_http
 from mlflow_bucketfs_core.transport.atomic_file import atomic_file
 
 from mlflow_bucketfs_plugin.artifact_tree import MLMODEL, files_below, is_mlmodel
+from mlflow_bucketfs_plugin.constraints import warn_of_numpy_2
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ class MountedBucket:
             target.mkdir(parents=True, exist_ok=True)
             for name, file in files_below(source).items():
                 _put(file, target / name, link=link)
+            if (target / MLMODEL).is_file():
+                warn_of_numpy_2(source)
         else:
             _put(source, target, link=link)
         return str(target)

@@ -1,0 +1,155 @@
+"""Was a model trained with the versions that will load it?
+
+A script-language container has fixed versions, listed in the ``constraints.txt`` that comes with
+it. MLflow writes the versions of the training environment into a model's ``requirements.txt``,
+but leaves out what another of its packages requires: numpy, above all, is never named. A pickle
+tells by itself whether numpy 2 wrote it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_logger = logging.getLogger(__name__)
+
+_PICKLES = ("*.pkl", "*.pickle", "*.cloudpickle")
+# numpy 1.26 and older write numpy.core; it is named where the first array is
+_OF_NUMPY_2 = b"numpy._core"
+_HEAD_BYTES = 1024 * 1024
+# A model names mlflow also where only the smaller package is installed, as in a container
+_SAME = {"mlflow": "mlflow-skinny"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A package of a model's environment that the container has in another version.
+
+    Attributes:
+        name: The package.
+        model: What the model was trained with, such as ``==1.8.0``.
+        container: The container's version; None if it does not have the package.
+    """
+
+    name: str
+    model: str
+    container: str | None
+
+    def __str__(self) -> str:
+        there = self.container or "not there"
+        return f"{self.name}: {self.model} in the model, {there} in the container"
+
+
+def compare(requirements: str, constraints: str) -> list[Difference]:
+    """Compare a model's requirements with a container's versions.
+
+    Args:
+        requirements: Content of a model's ``requirements.txt``. Lines that are no requirement of
+            a package by its name (URLs of files, options) are passed over.
+        constraints: Content of a ``constraints.txt``: ``name==version`` lines.
+
+    Returns:
+        What differs, in the order of the requirements.
+    """
+    there = _versions(constraints)
+    found = []
+    for requirement in _parsed(requirements):
+        name = canonicalize_name(requirement.name)
+        installed = there.get(name) or there.get(_SAME.get(name, ""))
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        if installed is None or not requirement.specifier.contains(installed, prereleases=True):
+            wanted = str(requirement.specifier) or "any version"
+            found.append(Difference(name=name, model=wanted, container=installed))
+    return found
+
+
+def compare_model(model: Path, constraints: str) -> list[Difference]:
+    """Compare a model with a container's versions.
+
+    Args:
+        model: A model's directory, or a ``requirements.txt``.
+        constraints: Content of a ``constraints.txt``.
+
+    Returns:
+        What differs. For a directory, this includes numpy, by what its pickles say.
+
+    Raises:
+        FileNotFoundError: There is no ``requirements.txt``.
+    """
+    if model.is_file():
+        return compare(model.read_text(encoding="utf-8"), constraints)
+    found = compare((model / "requirements.txt").read_text(encoding="utf-8"), constraints)
+    numpy = _versions(constraints).get("numpy", "")
+    named = any(difference.name == "numpy" for difference in found)
+    if _is_old(numpy) and not named and (pickle := pickled_with_numpy_2(model)):
+        wanted = f"2 or later ({pickle.name})"
+        found.append(Difference(name="numpy", model=wanted, container=numpy))
+    return found
+
+
+def pickled_with_numpy_2(model: Path) -> Path | None:
+    """Return a pickle in a model's directory that numpy 2 or later has written, if there is one.
+
+    Only the first MiB of each file is read.
+    """
+    for pattern in _PICKLES:
+        for file in sorted(model.rglob(pattern)):
+            with file.open("rb") as content:
+                if _OF_NUMPY_2 in content.read(_HEAD_BYTES):
+                    return file
+    return None
+
+
+def warn_of_numpy_2(model: Path) -> None:
+    """Log why loading a model may fail here: numpy 2 wrote it, and this is an older one.
+
+    What a user sees otherwise is ``MT19937 is not a known BitGenerator module``.
+    """
+    try:
+        installed = version("numpy")
+        pickle = pickled_with_numpy_2(model) if _is_old(installed) else None
+    except (PackageNotFoundError, OSError):
+        return  # whoever loads the model gets the error
+    if pickle:
+        _logger.warning(
+            "%s was written with numpy 2 or later, and here is numpy %s. If loading it fails, this "
+            "is the cause: train the model with the versions of the script-language container "
+            "(pip install -c constraints.txt …, the file that comes with the container).",
+            pickle,
+            installed,
+        )
+
+
+def _versions(constraints: str) -> dict[str, str]:
+    exact = {}
+    for requirement in _parsed(constraints):
+        for specifier in requirement.specifier:
+            if specifier.operator == "==":
+                exact[str(canonicalize_name(requirement.name))] = specifier.version
+    return exact
+
+
+def _parsed(text: str) -> list[Requirement]:
+    requirements = []
+    for line in text.splitlines():
+        wanted = re.sub(r"(^|\s)#.*", "", line).strip()
+        try:
+            requirements.append(Requirement(wanted))
+        except InvalidRequirement:
+            if wanted:
+                _logger.info("Not compared: %s", wanted)
+    return requirements
+
+
+def _is_old(numpy: str) -> bool:
+    return numpy.startswith("1.")

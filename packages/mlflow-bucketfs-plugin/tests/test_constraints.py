@@ -1,0 +1,124 @@
+"""Comparing a model's versions with those of a container that shall load it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mlflow_bucketfs_plugin.cli import main
+from mlflow_bucketfs_plugin.constraints import (
+    compare,
+    compare_model,
+    pickled_with_numpy_2,
+    warn_of_numpy_2,
+)
+
+CONSTRAINTS = "mlflow-skinny==3.17.2\nnumpy==1.26.4\nscikit-learn==1.9.1\n"
+# What numpy 2 writes into a pickle where the first array is
+BY_NUMPY_2 = b"\x80\x05\x95\x8cnumpy._core.multiarray\x94\x8c\x0c_reconstruct\x94"
+BY_NUMPY_1 = BY_NUMPY_2.replace(b"._core", b".core")
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model's directory, without a pickle."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    requirements = "mlflow==3.17.2\nscikit-learn==1.9.1\n"
+    (directory / "requirements.txt").write_text(requirements, encoding="utf-8")
+    return directory
+
+
+@pytest.fixture
+def constraints(tmp_path):
+    """A container's constraints.txt."""
+    file = tmp_path / "constraints.txt"
+    file.write_text(CONSTRAINTS, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("requirements", "expected"),
+    [
+        ("scikit-learn==1.9.1", []),
+        ("Scikit_Learn == 1.9.1  # a comment", []),
+        ("mlflow==3.17.2", []),
+        ("scikit-learn", []),
+        ("scikit-learn==1.8.0", ["scikit-learn: ==1.8.0 in the model, 1.9.1 in the container"]),
+        ("torch==2.9.0", ["torch: ==2.9.0 in the model, not there in the container"]),
+        ("torch", ["torch: any version in the model, not there in the container"]),
+        ("torch==2.9.0; sys_platform == 'never'", []),
+        ("-r other.txt\n./local.whl\n\n# torch", []),
+    ],
+)
+def test_requirements_are_compared(requirements, expected):
+    """Other versions and missing packages are told; mlflow-skinny counts as mlflow."""
+    assert [str(difference) for difference in compare(requirements, CONSTRAINTS)] == expected
+
+
+def test_numpy_2_is_recognized_in_a_pickle(model):
+    """A model's requirements never name numpy; what numpy 2 pickled names itself."""
+    (model / "model.pkl").write_bytes(BY_NUMPY_1)
+    assert compare_model(model, CONSTRAINTS) == []
+    (model / "model.pkl").write_bytes(BY_NUMPY_2)
+    (difference,) = compare_model(model, CONSTRAINTS)
+    assert str(difference) == "numpy: 2 or later (model.pkl) in the model, 1.26.4 in the container"
+    assert compare_model(model, CONSTRAINTS.replace("1.26.4", "2.4.6")) == []
+
+
+def test_the_numpy_of_here_is_recognized(model):
+    """The mark in the pickle is what this numpy really writes."""
+    (model / "model.pkl").write_bytes(pickle.dumps(np.arange(3.0)))
+    is_new = int(np.__version__.partition(".")[0]) > 1
+    assert (pickled_with_numpy_2(model) is not None) == is_new
+
+
+def test_the_warning_is_for_old_numpy_only(model, caplog):
+    """Where numpy is as new as the model's, nothing is said."""
+    (model / "model.pkl").write_bytes(BY_NUMPY_2)
+    is_old = np.__version__.startswith("1.")
+    with caplog.at_level(logging.WARNING):
+        warn_of_numpy_2(model)
+    assert ("constraints.txt" in caplog.text) == is_old
+
+
+def test_the_command_names_what_differs(model, constraints):
+    """Exit status 1, the differences, and what to do."""
+    (model / "model.pkl").write_bytes(BY_NUMPY_2)
+    done = CliRunner().invoke(main, ["constraints", str(model), str(constraints)])
+    assert done.exit_code == 1
+    assert "numpy: 2 or later (model.pkl) in the model" in done.output
+    assert f"pip install -c {constraints}" in done.output
+
+
+def test_the_command_is_content_with_equal_versions(model, constraints):
+    """Exit status 0, for the directory and for its requirements.txt."""
+    for given in (model, model / "requirements.txt"):
+        done = CliRunner().invoke(main, ["constraints", str(given), str(constraints)])
+        assert (done.exit_code, done.output) == (
+            0,
+            "The model and the container have the same versions.\n",
+        )
+
+
+def test_the_command_takes_a_uri(bucketfs_server, constraints, model, monkeypatch):
+    """The model is fetched as MLflow fetches it."""
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", bucketfs_server.buckets[0].write_password)
+    from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
+        get_artifact_repository,
+    )
+
+    uri = bucketfs_server.uri("default", "constraints")
+    get_artifact_repository(uri).log_artifacts(str(model))
+    done = CliRunner().invoke(main, ["constraints", uri, str(constraints)])
+    assert done.exit_code == 0, done.output
+
+
+def test_no_model_is_no_difference(tmp_path, constraints):
+    """Exit status 2, and a message that names what is missing."""
+    done = CliRunner().invoke(main, ["constraints", str(tmp_path), str(constraints)])
+    assert done.exit_code == 2
+    assert "requirements.txt" in done.output

@@ -1,0 +1,144 @@
+"""When a bucket is read from its mount, and when over HTTP."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+from mlflow_bucketfs_plugin.mounted_bucket import mounted_bucket
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+MODEL = f"1/models/m-{'0a' * 16}/artifacts"
+FILES = {"MLmodel": b"m", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
+
+
+@pytest.fixture(autouse=True)
+def _no_password(monkeypatch):
+    monkeypatch.delenv("EXA_BUCKETFS_PASSWORD")
+
+
+def test_fallback(server, mounted, local, monkeypatch):
+    """With the fallback, what the mount lacks comes over HTTP, half-arrived models too."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
+    repo = BucketFSArtifactRepository(mounted.artifact_uri)
+    server.mount_paused = True
+    server.delete(f"root/{MODEL}/MLmodel")
+    server.mount_paused = False
+    server.mount_paused = True
+    server.put_many([(f"root/{MODEL}/MLmodel", b"m"), ("root/late/f", b"l")])
+    assert Path(repo.download_artifacts("plots/a.png")).read_bytes() == b"12345"
+    assert [i.path for i in repo.list_artifacts("plots")] == ["plots/a.png"]
+    assert server.requests.connections == 0
+    assert local.read(Path(repo.download_artifacts(MODEL))) == FILES
+    assert Path(repo.download_artifacts("late/f")).read_bytes() == b"l"
+    assert [i.path for i in repo.list_artifacts("late")] == ["late/f"]
+    assert repo.get_local_path("late/f") is None
+    with pytest.raises(MlflowException) as caught:
+        repo.download_artifacts("missing")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert "EXA_BUCKETFS_MOUNT_FALLBACK" not in str(caught.value)
+
+
+WRITES = {
+    "file": lambda repo, local: repo.log_artifact(local.write({"new": b"1"}) / "new"),
+    "directory": lambda repo, local: repo.log_artifacts(local.write({"new": b"1"})),
+    "stream": lambda repo, _: repo.log_artifact_from_stream(io.BytesIO(b"1"), "new"),
+    "delete": lambda repo, _: repo.delete_artifacts("notes.txt"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_own_writes_are_seen(server, mounted, local, monkeypatch, write):
+    """From its first write on, a process reads that bucket over HTTP: the mount lags behind."""
+    server.mount_paused = True
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
+    writer = BucketFSArtifactRepository(f"{mounted.artifact_uri}/")
+    write(writer, local)
+    for repo in (writer, mounted):
+        listed = [i.path for i in repo.list_artifacts()]
+        assert listed == sorted({key.split("/")[1] for key in server.keys()})
+        assert len(listed) in {2, 4}
+        assert repo.get_local_path("plots") is None
+        assert Path(repo.download_artifacts("plots/a.png")).read_bytes() == b"12345"
+    assert server.requests.listings >= 4
+
+
+@pytest.mark.usefixtures("no_requests")
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_write_that_cannot_happen_changes_nothing(mounted, local, write):
+    """A write refused for want of a password leaves reads on the mount."""
+    with pytest.raises(MlflowException, match="EXA_BUCKETFS_PASSWORD"):
+        write(mounted, local)
+    assert len(mounted.list_artifacts()) == 3
+
+
+def test_links_are_not_written_through(server, mounted, local, monkeypatch):
+    """Reading over HTTP into a directory of links replaces them; the mount stays untouched."""
+    source, target = Path(mounted.get_local_path(MODEL)), local.directory("tmp")
+    monkeypatch.setattr(tempfile, "tempdir", str(target))
+    mounted.download_artifacts(MODEL, str(target))
+    assert (target / MODEL / "model.pkl").is_symlink()
+    server.mount_paused = True
+    server.put(f"root/{MODEL}/model.pkl", b"newer")
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "/nowhere")
+    repo = BucketFSArtifactRepository(mounted.artifact_uri)
+    repo.download_artifacts(MODEL, str(target))
+    assert (target / MODEL / "model.pkl").read_bytes() == b"newer"
+    assert (source / "model.pkl").read_bytes() == b"pickle"
+
+
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit root", "default root"])
+@pytest.mark.parametrize("in_server", [True, False], ids=["server", "client"])
+def test_servers_need_an_explicit_root(mounted, monkeypatch, explicit, in_server):
+    """A mount knows no read passwords: a tracking server uses it only if its operator says so."""
+    settings = replace(ConnectionSettings.from_env(), mount_root_is_explicit=explicit)
+    if in_server:
+        monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", mounted.artifact_uri)
+    found = mounted_bucket(BucketFSUri.parse(mounted.artifact_uri), settings)
+    assert (found is not None) is (explicit or not in_server)
+
+
+def test_host_policy_comes_before_the_mount(mounted, monkeypatch):
+    """A client of a server cannot read another bucket of the mount by inventing a host."""
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "exa+bfs://elsewhere:1/s/b")
+    with pytest.raises(MlflowException, match="EXA_BUCKETFS_ALLOWED_HOSTS"):
+        BucketFSArtifactRepository(mounted.artifact_uri)
+
+
+def test_mount_hosts(make_server, server, mounted, monkeypatch, caplog):
+    """Two clusters with buckets of one name: only the listed host's is looked up on the mount."""
+    other = make_server(bucket=server.buckets[0].name)
+    other.put("root/notes.txt", b"other cluster")
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_HOSTS", f"unrelated,127.0.0.1:{server.port}")
+    with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
+        for uri, data in ((mounted.artifact_uri, b"n"), (other.uri(path="root"), b"other cluster")):
+            repo = BucketFSArtifactRepository(uri)
+            assert Path(repo.download_artifacts("notes.txt")).read_bytes() == data
+    assert (server.requests.connections, other.requests.connections) == (0, 1)
+    assert "are read from" not in caplog.text
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_use_of_the_mount_is_told_once(mounted, bucket_on_mount, caplog):
+    """Without a list of hosts, one line names the URI and the directory it is read from."""
+    with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
+        for _ in range(3):
+            BucketFSArtifactRepository(mounted.artifact_uri).list_artifacts()
+    told = [r.getMessage() for r in caplog.records if "are read from" in r.getMessage()]
+    assert len(told) == 1
+    assert mounted.artifact_uri in told[0]
+    assert str(bucket_on_mount) in told[0]
+    assert "EXA_BUCKETFS_MOUNT_HOSTS" in told[0]
+
+
+@pytest.mark.usefixtures("no_requests")
+def test_unmounted_bucket_is_not_asked(server, mounted, monkeypatch):
+    """Only the bucket's own directory counts as its mount."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root / "nowhere"))
+    assert BucketFSArtifactRepository(mounted.artifact_uri).get_local_path("notes.txt") is None
