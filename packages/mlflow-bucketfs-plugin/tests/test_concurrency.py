@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
-from mlflow_bucketfs_testing.server import Profile
+from mlflow_bucketfs_testing.server import Fault, Profile
 
 
 def test_many_threads_on_one_repository(server, repo, local):
@@ -121,6 +121,28 @@ def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
     assert "KeyboardInterrupt" in error
     assert 0 < len(server.keys()) < 100
     assert "root/MLmodel" not in server.keys()
+
+
+def test_interrupt_ends_the_waits_for_another_try(make_server, local):
+    """Ctrl-C against a server that is always busy does not wait for the tries that are left."""
+    server = make_server()
+    server.inject(Fault.status(503, method="PUT", retry_after=40, times=None))
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, server.uri(path="root"), local.write({"a": b"x"})],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    try:
+        while server.requests.count(method="PUT") == 0 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        # half of the wait that the server asks for
+        error = process.communicate(timeout=20)[1]
+    finally:
+        process.kill()
+    assert "KeyboardInterrupt" in error
+    assert server.requests.count(method="PUT") == 1
 
 
 def test_repositories_share_connections(server, local):

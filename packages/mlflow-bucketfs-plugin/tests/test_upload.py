@@ -213,8 +213,11 @@ def test_incomplete_model_gets_no_mlmodel(server, repo, local, bad, models):
     """A failure keeps back the MLmodel of its own directory and of those around, no other."""
     server.inject(Fault.status(403, method="PUT", key=f"root/{bad}", times=None))
     files = dict.fromkeys(("MLmodel", "z", "a/MLmodel", "a/z"), b"1")
-    with pytest.raises(MlflowException, match=f"- {bad}: "):
+    with pytest.raises(MlflowException, match=f"- {bad}: ") as caught:
         repo.log_artifacts(local.write(files))
+    held_back = {"MLmodel", "a/MLmodel"} - {bad, *models}
+    told = str(caught.value).partition("lack files: ")[2]
+    assert set(filter(None, told.split(", "))) == held_back
     assert [key for key in server.keys() if key.endswith("MLmodel")] == [
         f"root/{model}" for model in models
     ]

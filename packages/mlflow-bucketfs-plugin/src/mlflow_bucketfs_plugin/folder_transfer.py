@@ -51,10 +51,14 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
     with ArtifactProgressBar.files("Uploading artifacts", len(files)) as progress:
         others = [name for name in files if not is_mlmodel(name)]
         failures = run_all(upload, others, max_workers=workers, progress=progress)
+        held_back: list[str] = []
         for models in mlmodels_inside_out(files):
-            complete = [m for m in models if not _any_of_model(failures, m)]
+            incomplete = [m for m in models if _any_of_model([*failures, *held_back], m)]
+            complete = [m for m in models if m not in incomplete]
             failures |= run_all(upload, complete, max_workers=workers, progress=progress)
-    _raise_for(failures, "uploading", folder)
+            held_back += incomplete
+    note = f"Not uploaded, because their models lack files: {', '.join(held_back)}"
+    _raise_for(failures, "uploading", folder, note if held_back else "")
 
 
 def find_files(bucket: Bucket, place: BucketFSUri, relative: str) -> dict[str, str]:
@@ -164,6 +168,8 @@ def _in_any_model(name: str, mlmodels: Iterable[str]) -> bool:
     return any(belongs_to_model(name, mlmodel) for mlmodel in mlmodels)
 
 
-def _raise_for(failures: Mapping[str, Exception], action: str, place: BucketFSUri) -> None:
+def _raise_for(
+    failures: Mapping[str, Exception], action: str, place: BucketFSUri, note: str = ""
+) -> None:
     if failures:
-        raise aggregated(action, str(place), failures) from next(iter(failures.values()))
+        raise aggregated(action, str(place), failures, note) from next(iter(failures.values()))

@@ -58,13 +58,16 @@ def mlflow_errors() -> Iterator[None]:
         raise MlflowException(str(error), error_code=_code_of(error)) from error
 
 
-def aggregated(action: str, place: str, failures: Mapping[str, BaseException]) -> MlflowException:
+def aggregated(
+    action: str, place: str, failures: Mapping[str, BaseException], note: str = ""
+) -> MlflowException:
     """Put all failures of one operation into one exception.
 
     Args:
         action: what was done, for example ``"uploading"``.
         place: where, for the message.
         failures: what failed and why.
+        note: what else should be known.
 
     Returns:
         An exception with the error code that all failures share, else INTERNAL_ERROR.
@@ -74,6 +77,7 @@ def aggregated(action: str, place: str, failures: Mapping[str, BaseException]) -
         f"- {name}: {str(error) or type(error).__name__}" for name, error in failures.items()
     )
     return MlflowException(
-        f"{len(failures)} failure(s) while {action} artifacts at {place}:\n{details}",
+        f"{len(failures)} failure(s) while {action} artifacts at {place}:\n{details}"
+        + (f"\n{note}" if note else ""),
         error_code=codes.pop() if len(codes) == 1 else INTERNAL_ERROR,
     )

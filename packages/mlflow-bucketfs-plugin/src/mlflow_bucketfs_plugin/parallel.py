@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
+
+from mlflow_bucketfs_core.transport.retrying import abandoned_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,9 +39,15 @@ def run_all(
     names = list(names)
     if not names:
         return failures
+    stop = threading.Event()
+
+    def act(name: str) -> None:
+        with abandoned_by(stop):
+            action(name)
+
     pool = ThreadPoolExecutor(min(max_workers, len(names)), thread_name_prefix="BucketFS")
     try:
-        futures = {pool.submit(action, name): name for name in names}
+        futures = {pool.submit(act, name): name for name in names}
         for future in as_completed(futures):
             error = future.exception()
             if error is None:
@@ -48,6 +57,7 @@ def run_all(
             else:
                 raise error
     finally:
-        # after Ctrl-C nothing new is begun
+        # after Ctrl-C nothing new is begun, and nothing is tried again
+        stop.set()
         pool.shutdown(cancel_futures=True)
     return {name: failures[name] for name in names if name in failures}

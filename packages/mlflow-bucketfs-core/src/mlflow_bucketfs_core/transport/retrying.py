@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +15,8 @@ from urllib3.util import Retry
 from mlflow_bucketfs_core.transport.failures import TransientFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import threading
+    from collections.abc import Callable, Iterator
 
     from mlflow_bucketfs_core.errors import TransferError
     from mlflow_bucketfs_core.settings import ConnectionSettings
@@ -27,6 +30,21 @@ _BUDGET_S = 60.0
 # Nobody listens, or nobody knows the host: more tries would only delay the message.
 _CONNECT_RETRIES = 2
 _CONNECT_BACKOFF_S = 1.0
+
+_abandoned: ContextVar[threading.Event | None] = ContextVar("bucketfs_abandoned", default=None)
+
+
+@contextmanager
+def abandoned_by(event: threading.Event) -> Iterator[None]:
+    """Let this thread's operations inside the block give up, instead of waiting, once it is set.
+
+    So Ctrl-C, which reaches the main thread only, ends the waits of its workers.
+    """
+    token = _abandoned.set(event)
+    try:
+        yield
+    finally:
+        _abandoned.reset(token)
 
 
 @dataclass
@@ -81,7 +99,11 @@ class RetryLoop:
             backoff_s = min(backoff_s, _CONNECT_BACKOFF_S)
         delay_s = min(max(backoff_s, failure.retry_after_s), left_s)
         _logger.debug("Trying again in %.1f s: %s", delay_s, failure.error)
-        time.sleep(delay_s)
+        abandoned = _abandoned.get()
+        if abandoned is None:
+            time.sleep(delay_s)
+        elif abandoned.wait(delay_s):
+            raise self._give_up(failure) from failure.__cause__
         self._waited_s += delay_s
 
     def _give_up(self, failure: TransientFailure) -> TransferError:
