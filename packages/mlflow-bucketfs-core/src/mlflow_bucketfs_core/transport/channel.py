@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    import requests
+    from urllib3 import BaseHTTPResponse
 
     from mlflow_bucketfs_core.settings import ConnectionSettings
     from mlflow_bucketfs_core.uri import BucketFSUri
@@ -76,7 +76,7 @@ class Channel:
 
     def get(
         self, operation: Operation, *, streams: bool = False
-    ) -> AbstractContextManager[requests.Response]:
+    ) -> AbstractContextManager[BaseHTTPResponse]:
         """Send one GET; see :func:`~mlflow_bucketfs_core.transport.exchange.exchange`."""
         session = self.session(streams=streams)
         url = self._url(operation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -21,6 +21,8 @@ from mlflow_bucketfs_core.transport.failures import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from urllib3 import BaseHTTPResponse
 
     from mlflow_bucketfs_core.transport.failures import Operation
     from mlflow_bucketfs_core.transport.sessions import PooledSession
@@ -40,7 +42,7 @@ def exchange(
     *,
     body: Any = None,
     timeout_s: float | None,
-) -> Iterator[requests.Response]:
+) -> Iterator[BaseHTTPResponse]:
     """Send a request and yield its answer, whose status is 200 and whose body is unread.
 
     Args:
@@ -57,7 +59,7 @@ def exchange(
     """
     started = time.monotonic()
     try:
-        with closing(session.request(method, url, body=body, timeout_s=timeout_s)) as response:
+        with _released(session.request(method, url, body=body, timeout_s=timeout_s)) as response:
             try:
                 check_status(response, operation)
                 yield response
@@ -74,7 +76,16 @@ def exchange(
         raise failure from (None if isinstance(failure, ConfigurationError) else error)
 
 
-def read_body(response: requests.Response, operation: Operation) -> Iterator[bytes]:
+@contextmanager
+def _released(response: BaseHTTPResponse) -> Iterator[BaseHTTPResponse]:
+    try:
+        yield response
+    finally:
+        response.close()  # of no effect on a connection that was read to its end
+        response.release_conn()
+
+
+def read_body(response: BaseHTTPResponse, operation: Operation) -> Iterator[bytes]:
     """Yield the body as it was stored, neither decoded nor decompressed.
 
     Its length is verified where the answer announces one (Content-Length or chunks); a body that
@@ -83,8 +94,7 @@ def read_body(response: requests.Response, operation: Operation) -> Iterator[byt
     Raises:
         urllib3.exceptions.HTTPError: inside of :func:`exchange`, which translates it.
     """
-    raw = response.raw
-    if raw.length_remaining is None and not raw.chunked:
+    if response.length_remaining is None and not response.chunked:
         authority = operation.uri.authority
         if authority not in _warned_about_unverifiable_length:
             _warned_about_unverifiable_length.add(authority)
@@ -93,11 +103,11 @@ def read_body(response: requests.Response, operation: Operation) -> Iterator[byt
                 "noticed. A proxy between may be the cause.",
                 authority,
             )
-    while block := raw.read(BLOCK_BYTES, decode_content=False):
+    while block := response.read(BLOCK_BYTES, decode_content=False):
         yield block
 
 
-def _drain(response: requests.Response) -> None:
-    left = response.raw.length_remaining
+def _drain(response: BaseHTTPResponse) -> None:
+    left = response.length_remaining
     if left is not None and left <= _WORTH_DRAINING_BYTES:
-        response.raw.drain_conn()
+        response.drain_conn()

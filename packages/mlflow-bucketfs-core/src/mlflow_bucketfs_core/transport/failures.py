@@ -31,7 +31,7 @@ from mlflow_bucketfs_core.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import requests
+    from urllib3 import BaseHTTPResponse
 
     from mlflow_bucketfs_core.uri import BucketFSUri
 
@@ -85,14 +85,14 @@ class Operation:
         return f"Cannot {self.verb} {self.uri}: {reason}"
 
 
-def check_status(response: requests.Response, operation: Operation) -> None:
+def check_status(response: BaseHTTPResponse, operation: Operation) -> None:
     """Return if the answer is 200, the only status of success (bucketfs-java).
 
     Raises:
         TransientFailure: 408, 423, 429 and 5xx.
         BucketFSError: anything else, as the error that says what to do.
     """
-    status = response.status_code
+    status = response.status
     if status == _OK:
         return
     if status in _TRANSIENT_CLIENT_ERRORS or status in _SERVER_ERRORS:
@@ -163,7 +163,7 @@ def _final_error(status: int, operation: Operation) -> BucketFSError:
     )
 
 
-def _retry_after_s(response: requests.Response) -> float:
+def _retry_after_s(response: BaseHTTPResponse) -> float:
     value = response.headers.get("Retry-After")
     if not value:
         return 0.0

@@ -7,13 +7,13 @@ import logging
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, lru_cache
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from requests.auth import AuthBase
+from urllib3 import Timeout
 
 from mlflow_bucketfs_core.errors import ConfigurationError
 from mlflow_bucketfs_core.transport.adapter import Adapter
@@ -21,8 +21,8 @@ from mlflow_bucketfs_core.transport.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from http.cookiejar import Cookie
-    from urllib.request import Request
+
+    from urllib3 import BaseHTTPResponse
 
     from mlflow_bucketfs_core.settings import ConnectionSettings
 
@@ -48,22 +48,13 @@ class PooledSession:
         self, endpoint: str, settings: ConnectionSettings, *, streams: bool = False
     ) -> None:
         self.timeouts = Timeouts(settings.transfer_timeout_s)
-        self._auth = _PreemptiveAuth(settings)
+        self._endpoint = endpoint
         self._verify = _verify(settings)
+        self._headers = _headers(settings)
+        self._adapter = Adapter(settings, self.timeouts.idle_s, streams)
+        self._routes: dict[tuple[str | None, ...], _Route] = {}
         self._uploads_in_flight = 0
         self._lock = threading.Lock()
-        self._session = _Session()
-        # Neither redirects nor cookies are part of BucketFS's protocol.
-        self._session.cookies.set_policy(_NO_COOKIES)
-        self._session.headers.clear()
-        self._session.headers["User-Agent"] = "mlflow-bucketfs"
-        # BucketFS marks stored .gz files as gzip-encoded (bucketfs-python #204): bodies are taken
-        # as they are, and nothing on the way is invited to compress them.
-        self._session.headers["Accept-Encoding"] = "identity"
-        self._session.headers["Accept"] = "*/*"
-        # no other adapter: what this one does not serve must fail, not go without its TLS options
-        self._session.adapters.clear()
-        self._session.mount(endpoint + "/", Adapter(settings, self.timeouts.idle_s, streams))
         if endpoint.startswith("https:") and not self._verify and not settings.cert_fingerprint:
             _warn_about_unverified_certificates()
 
@@ -75,41 +66,68 @@ class PooledSession:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None,
-    ) -> requests.Response:
+    ) -> BaseHTTPResponse:
         """Send one request, once, and return the response with its body unread.
 
-        Redirects are returned, not followed; ``.netrc`` is not read; proxies and
-        ``REQUESTS_CA_BUNDLE`` from the environment are honoured.
+        Redirects are returned, not followed; ``.netrc`` is not read; cookies are not kept;
+        proxies and ``REQUESTS_CA_BUNDLE`` from the environment are honoured.
 
         Args:
             method: ``GET``, ``PUT`` or ``DELETE``.
             url: complete and encoded.
-            body: bytes, or an object with ``read``, ``__iter__`` and ``len``.
+            body: bytes, or an object with ``read`` and ``len``, or an iterator of bytes.
             headers: additional headers.
             timeout_s: seconds to wait for the answer's next bytes; ``None`` for no limit.
 
         Raises:
             ConfigurationError: ``REQUESTS_CA_BUNDLE`` names no file.
-            requests.RequestException: anything else.
+            requests.RequestException: the proxy's URL is no good.
+            urllib3.exceptions.HTTPError: anything else.
         """
+        route = self._route()
+        length = {"Content-Length": str(body.len)} if hasattr(body, "len") else {}
+        # Not through requests.Session, whose preparations per request (merging settings, looking
+        # for proxies, parsing the URL four times) cost more than the request itself.
+        response: BaseHTTPResponse = route.pool.urlopen(
+            method,
+            route.prefix + url[len(self._endpoint) :],
+            body=body,
+            headers={**self._headers, **length, **(headers or {})},
+            timeout=Timeout(connect=self.timeouts.connect_s, read=timeout_s),
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        return response
+
+    def _route(self) -> _Route:
+        """Return the way to the endpoint that the environment prescribes now."""
+        environment = tuple(map(os.environ.get, _ROUTE_VARIABLES))
+        route = self._routes.get(environment)
+        if route is None:
+            route = self._routes[environment] = self._find_route()
+        return route
+
+    def _find_route(self) -> _Route:
+        url = f"{self._endpoint}/"
+        request = requests.Request("GET", url).prepare()
+        session = requests.Session()
         try:
-            return self._session.request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                auth=self._auth,
-                verify=self._verify,
-                timeout=(self.timeouts.connect_s, timeout_s),
-                allow_redirects=False,
-                stream=True,
-            )
+            found = session.merge_environment_settings(url, {}, True, self._verify, None)
+            verify, proxies = found["verify"], found["proxies"]
+            pool = self._adapter.get_connection_with_tls_context(request, verify, proxies)
+            self._adapter.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]
         except requests.RequestException:
             raise
-        except OSError as error:  # those of connections come wrapped; this is requests' own
+        except OSError as error:  # requests' own, about a file that does not exist
             raise ConfigurationError(
                 f"{error}. Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE."
             ) from error
+        # a proxy for plain HTTP wants to be told the whole URL
+        through_proxy = self._adapter.request_url(request, proxies) == url
+        return _Route(pool, self._endpoint if through_proxy else "")
 
     @contextmanager
     def upload_in_flight(self) -> Iterator[int]:
@@ -169,41 +187,42 @@ def _forget_sessions() -> None:
 os.register_at_fork(after_in_child=_forget_sessions)
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Say that there is none: even unfollowed, requests would read the answer's body."""
+# What decides about proxies and trusted certificates.
+_ROUTE_VARIABLES = (
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("REQUEST_METHOD", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
 
 
-class _NoCookies(DefaultCookiePolicy):
-    """Accept no cookie, from nobody."""
+@dataclass(frozen=True)
+class _Route:
+    """How an endpoint is reached.
 
-    def set_ok(self, cookie: Cookie, request: Request) -> bool:
-        del cookie, request
-        return False
-
-
-_NO_COOKIES = _NoCookies()
-
-
-class _PreemptiveAuth(AuthBase):
-    """Basic auth in UTF-8 sent without being asked, as all clients of BucketFS do.
-
-    Without a password it sends nothing, and its mere presence keeps requests from looking into
-    ``.netrc``.
+    Attributes:
+        pool: connections to it, or to the proxy before it.
+        prefix: what goes before the path of every request.
     """
 
-    def __init__(self, settings: ConnectionSettings) -> None:
-        self._header: str | None = None
-        if settings.password is not None:
-            # surrogates stand for bytes of the environment that are not UTF-8
-            text = f"{settings.user}:{settings.password}"
-            token = base64.b64encode(text.encode("utf-8", "surrogateescape"))
-            self._header = f"Basic {token.decode('ascii')}"
+    pool: Any
+    prefix: str
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._header is not None:
-            request.headers["Authorization"] = self._header
-        return request
+
+def _headers(settings: ConnectionSettings) -> dict[str, str]:
+    headers = {
+        "User-Agent": "mlflow-bucketfs",
+        # BucketFS marks stored .gz files as gzip-encoded (bucketfs-python #204): bodies are taken
+        # as they are, and nothing on the way is invited to compress them.
+        "Accept-Encoding": "identity",
+        "Accept": "*/*",
+    }
+    if settings.password is not None:
+        # Basic auth in UTF-8 sent without being asked, as all clients of BucketFS do; surrogates
+        # stand for bytes of the environment that are not UTF-8.
+        text = f"{settings.user}:{settings.password}"
+        token = base64.b64encode(text.encode("utf-8", "surrogateescape"))
+        headers["Authorization"] = f"Basic {token.decode('ascii')}"
+    return headers
 
 
 def _verify(settings: ConnectionSettings) -> bool | str:

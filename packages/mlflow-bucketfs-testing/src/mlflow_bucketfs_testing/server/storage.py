@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Bodies up to this size are written at once; longer ones in portions of at least this size.
-PORTION_BYTES = 1024 * 1024
+PORTION_BYTES = 256 * 1024
 
 
 class Store:
