@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders import Contender
     from benchmarks.results import Row
+    from benchmarks.workspace import Space
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CACHE = _ROOT / ".bench"
@@ -33,10 +34,13 @@ def main() -> int:
     sizes = QUICK if options.quick else Sizes()
     _say("Preparing the environment of the counterpart")
     ours, peer = contenders.ours(), contenders.peer(_CACHE)
-    rows = _measure(options.only or list(CASES), sizes, ours, peer)
-    arguments = ["--", *sys.argv[1:]] if sys.argv[1:] else []
-    command = " ".join(["uv run nox -s bench", *arguments])
-    text = f"{report.table(rows)}\n{report.surroundings(ours, peer, command)}"
+    names = options.only or list(CASES)
+    with temporary_space(max(CASES[name].disk_bytes(sizes) for name in names)) as space:
+        rows = _measure(names, sizes, (ours, peer), space)
+        arguments = ["--", *sys.argv[1:]] if sys.argv[1:] else []
+        command = " ".join(["uv run nox -s bench", *arguments])
+        surroundings = report.surroundings(ours, peer, command, space)
+    text = f"{report.table(rows)}\n{surroundings}"
     sys.stdout.write(text)
     if not options.quick and not options.only:
         _write(_TABLE, text)
@@ -57,16 +61,18 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(names: Iterable[str], sizes: Sizes, ours: Contender, peer: Contender) -> list[Row]:
+def _measure(
+    names: Iterable[str], sizes: Sizes, clients: tuple[Contender, Contender], space: Space
+) -> list[Row]:
     rows: list[Row] = []
-    with temporary_space(max(CASES[name].disk_bytes(sizes) for name in names)) as space:
-        for name in names:
-            _say(f"Measuring: {name}")
-            bench = Bench(ours, peer, sizes, space / name)
-            bench.directory.mkdir()
-            with running_server(CASES[name].profile, bench.env()) as server:
-                rows += CASES[name].run(bench, server)
-            shutil.rmtree(bench.directory)
+    for name in names:
+        _say(f"Measuring: {name}")
+        bench = Bench(*clients, sizes, space.clients / name)
+        bench.directory.mkdir()
+        env = bench.env(TMPDIR=str(space.server))
+        with running_server(CASES[name].profile, env) as server:
+            rows += CASES[name].run(bench, server)
+        shutil.rmtree(bench.directory)
     return rows
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.results import MIB, Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from benchmarks.contenders import Contender
     from benchmarks.results import Sample
     from benchmarks.server import Server
-
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,17 @@ class Sizes:
     large_mib: int = 1024
     crowd: int = 200_000
     model_mb: int = 600
-    repeats: int = 3
+    repeats: int = 5
 
 
 QUICK = Sizes(
-    folders=4, files_per_folder=10, slow_files=16, large_mib=64, crowd=20_000, model_mb=60
+    folders=4,
+    files_per_folder=10,
+    slow_files=16,
+    large_mib=64,
+    crowd=20_000,
+    model_mb=60,
+    repeats=3,
 )
 
 
@@ -127,4 +132,3 @@ def write_random_file(path: Path, size_bytes: int) -> None:
     with path.open("wb") as file:
         for start in range(0, size_bytes, MIB):
             file.write(os.urandom(min(MIB, size_bytes - start)))
-

@@ -83,9 +83,10 @@ def peer(cache: Path) -> Contender:
     if not python.exists() or _version(str(python), name) != version:
         # uv's environments come with a .gitignore that covers them
         base = os.path.realpath(sys.executable)
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", base, directory], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", python]
-        subprocess.run([*install, PEER_REQUIREMENT], check=True)
+        make = [uv, "venv", "--quiet", "--clear", "--python", base, str(directory)]
+        subprocess.run(make, check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python), PEER_REQUIREMENT]
+        subprocess.run(install, check=True)
     packages = (name, "mlflow", "exasol-bucketfs", "requests", "urllib3")
     return Contender(name, str(python), packages)
 

@@ -25,7 +25,6 @@ def list_few_among_many(bench: Bench, server: Server) -> list[Row]:
     ours, theirs = bench.alternate(
         lambda: bench.observed(server, bench.ours, "list_artifacts"),
         lambda: curl.fetch_listing(server),
-        repeats=bench.sizes.repeats + 2,
     )
     title = f"list {_ARTIFACTS} artifacts in a bucket of {bench.sizes.crowd:,} other keys"
     counterpart = "curl fetching the listing"

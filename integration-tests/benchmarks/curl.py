@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.results import Sample
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.server import Server
 
 

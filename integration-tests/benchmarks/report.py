@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders import Contender
     from benchmarks.results import Measurement, Row, Traffic
+    from benchmarks.workspace import Space
 
+_NOTHING = "-"
 _HEADINGS = (
     "case",
     "ours",
@@ -37,7 +39,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
-def surroundings(ours: Contender, peer: Contender, command: str) -> str:
+def surroundings(ours: Contender, peer: Contender, command: str, space: Space) -> str:
     """Say what was measured where and with what, as a Markdown list."""
     facts = {
         "command": f"`{command}`",
@@ -48,7 +50,8 @@ def surroundings(ours: Contender, peer: Contender, command: str) -> str:
         "theirs": peer.versions(),
         "curl": curl.version(),
         "server": f"mlflow-bucketfs-testing {version('mlflow-bucketfs-testing')}, "
-        f"uvicorn {version('uvicorn')}, h11 {version('h11')}",
+        f"uvicorn {version('uvicorn')}, h11 {version('h11')}; "
+        f"its objects are {'in memory' if space.server_is_in_memory else 'on disk'}",
     }
     return "".join(f"- {name}: {fact}\n" for name, fact in facts.items())
 
@@ -71,7 +74,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _both(row: Row, show: Callable[[Measurement], str]) -> str:
     shown = [show(row.ours), show(row.theirs)]
-    return " / ".join(text or "–" for text in shown) if any(shown) else "–"
+    return " / ".join(text or _NOTHING for text in shown) if any(shown) else _NOTHING
 
 
 def _traffic(measurement: Measurement, show: Callable[[Traffic], str]) -> str:

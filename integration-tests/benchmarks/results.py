@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MIB = 1 << 20
 
@@ -100,12 +96,12 @@ class Target:
     def __str__(self) -> str:
         """Say what is demanded."""
         demands = (
-            (self.least_ratio, "≥ {:g}x"),
-            (self.most_seconds and self.most_seconds * 1000, "< {:g} ms"),
-            (self.most_requests, "≤ {} requests"),
-            (self.most_listings, "≤ {} listings"),
-            (self.most_connections, "≤ {} connections"),
-            (self.memory_below_bytes and self.memory_below_bytes // MIB, "< {} MiB"),
+            (self.least_ratio, "ratio ≥ {:g}"),
+            (self.most_seconds and self.most_seconds * 1000, "time < {:g} ms"),
+            (self.most_requests, "requests ≤ {}"),
+            (self.most_listings, "listings ≤ {}"),
+            (self.most_connections, "connections ≤ {}"),
+            (self.memory_below_bytes and self.memory_below_bytes // MIB, "memory < {} MiB"),
         )
         return ", ".join(text.format(limit) for limit, text in demands if limit is not None)
 
@@ -120,7 +116,6 @@ class Row:
         ours: our runs.
         theirs: the counterpart's runs.
         target: what ours has to reach.
-        charted: whether the ratio belongs into the chart.
     """
 
     title: str
@@ -128,7 +123,6 @@ class Row:
     ours: Measurement
     theirs: Measurement
     target: Target
-    charted: bool = True
 
     @property
     def ratio(self) -> float:
@@ -138,12 +132,12 @@ class Row:
     def shortfalls(self) -> list[str]:
         """Say what was not reached; nothing if everything was."""
         target, traffic = self.target, self.ours.traffic
-        checks: Sequence[tuple[str, float | None, float | None]] = (
+        checks = (
             ("ratio", target.least_ratio, self.ratio),
             ("seconds", self.ours.seconds, target.most_seconds),
-            ("requests", traffic and traffic.requests, target.most_requests),
-            ("listings", traffic and traffic.listings, target.most_listings),
-            ("connections", traffic and traffic.connections, target.most_connections),
+            ("requests", traffic.requests if traffic else None, target.most_requests),
+            ("listings", traffic.listings if traffic else None, target.most_listings),
+            ("connections", traffic.connections if traffic else None, target.most_connections),
             ("memory", self.ours.memory_bytes, target.memory_below_bytes),
         )
         return [

@@ -75,7 +75,8 @@ def main(profile: str) -> None:
         for line in sys.stdin:
             name, *arguments = json.loads(line)
             answer: Any = getattr(commands, name)(*arguments)
-            print(json.dumps(answer), flush=True)
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.results import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
 # Where the measured clients keep their artifacts.
 FOLDER = "benchmark"
@@ -85,8 +86,7 @@ def running_server(profile: str, env: dict[str, str]) -> Iterator[Server]:
     try:
         yield Server(**_ask(process, "address"), _process=process)
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
+        cast("TextIO", process.stdin).close()
         try:
             process.wait(_STOP_TIMEOUT_S)
         finally:
@@ -95,11 +95,10 @@ def running_server(profile: str, env: dict[str, str]) -> Iterator[Server]:
 
 
 def _ask(process: subprocess.Popen[str], *command: object) -> Any:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(command) + "\n")
-    process.stdin.flush()
-    answer = process.stdout.readline()
+    requests, answers = cast("TextIO", process.stdin), cast("TextIO", process.stdout)
+    requests.write(json.dumps(command) + "\n")
+    requests.flush()
+    answer = answers.readline()
     if not answer:
         raise RuntimeError(f"the embedded server ended while it was asked to {command[0]}")
     return json.loads(answer)
