@@ -1,0 +1,56 @@
+"""The script-language container of the tests: found, built for a database, named.
+
+``slc_builder`` and ``language_alias`` belong to pytest-exasol-slc, which asks for them once per
+session, from the first test that runs: so they are here, above all tests.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow_bucketfs_testing import SlcBuilder
+from mlflow_bucketfs_testing.slc_fixtures import slc_archive_option
+from slc_build import docker, places, wheels
+
+_EXPORT = "uv run nox -s slc:export"
+_BASE_AND_EXPORT = f"uv run nox -s slc:base; {_EXPORT}"
+
+
+@pytest.fixture(scope="session")
+def slc_builder() -> SlcBuilder:
+    """What pytest-exasol-slc builds and deploys when a ``--backend`` is selected."""
+    docker.choose_engine()
+    prepare = [sys.executable, "-m", "slc_build", "export", "--prepare-only"]
+    return SlcBuilder(
+        places.FLAVOR_PREPARED,
+        output_directory=places.EXASLCT_OUTPUT,
+        prepare=lambda: subprocess.run(prepare, cwd=places.ROOT / "slc", check=True),
+    )
+
+
+@pytest.fixture(scope="session")
+def language_alias() -> str:
+    """The alias that UDFs name; pytest-exasol-slc's default has hyphens, which SQL does not."""
+    return "PYTHON3_MLFLOW"
+
+
+@pytest.fixture(scope="session")
+def slc_archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The container that was exported last, unless ``--slc-archive`` names one."""
+    docker.choose_engine()
+    if given := slc_archive_option(request.config):
+        return given
+    if not docker.engine_answers():
+        pytest.skip(f"{docker.NO_ENGINE}; then: {_BASE_AND_EXPORT}")
+    if not (places.OUTPUT / "build-info.json").is_file():
+        pytest.skip(f"no container was exported: {_BASE_AND_EXPORT}")
+    info = json.loads((places.OUTPUT / "build-info.json").read_text(encoding="utf-8"))
+    now = tmp_path_factory.mktemp("wheels")
+    wheels.build_own(now)
+    if not wheels.hashes_of(now).items() <= info["wheels"].items():
+        pytest.skip(f"the container was exported from other sources than these: {_EXPORT}")
+    return places.OUTPUT / str(info["file"])

@@ -1,0 +1,119 @@
+"""The exported container: complete, isolated, described."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from mlflow_bucketfs_testing import SlcCommandError
+from packaging.utils import canonicalize_name
+from slc_build import locked
+from slc_build.places import OWN_PACKAGES
+
+MEGABYTE = 1_000_000
+
+
+def test_what_a_udf_needs_can_be_imported(slc_container):
+    """MLflow, numpy 1.26.4, pandas, scikit-learn and our packages, by a Python without `site`."""
+    source = (
+        "import mlflow, numpy, pandas, sklearn, mlflow_bucketfs_core, mlflow_bucketfs_plugin\n"
+        "print(numpy.__version__)"
+    )
+    assert slc_container.run_python(source).stdout == "1.26.4\n"
+
+
+@pytest.mark.parametrize("scheme", ["exa+bfs", "exa+bfss", "exabfs", "exabfss"])
+def test_the_schemes_are_registered_without_site(slc_container, scheme):
+    """MLflow finds the plugin's entry points on the fixed path of a UDF."""
+    source = (
+        "import sys\n"
+        "from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository\n"
+        "print(type(get_artifact_repository(sys.argv[1])).__module__, 'site' in sys.modules)"
+    )
+    done = slc_container.run_python(source, f"{scheme}://host/bfsdefault/default/x")
+    assert done.stdout == "mlflow_bucketfs_plugin.repository False\n"
+
+
+def test_the_container_is_isolated(slc_container):
+    """No network, nothing to write to but /tmp, nobody's user, /buckets read-only."""
+    source = (
+        "import os, socket\n"
+        "print([name for _, name in socket.if_nameindex()], os.getuid(), os.getgid())\n"
+        "for place in ('/', '/buckets', '/usr/local', '/tmp'):\n"
+        "    try:\n"
+        "        open(place + '/probe', 'w').close()\n"
+        "    except OSError as exc:\n"
+        "        print(place, exc.strerror)\n"
+    )
+    assert slc_container.run_python(source).stdout.splitlines() == [
+        "['lo'] 500 500",
+        "/ Read-only file system",
+        "/buckets Read-only file system",
+        "/usr/local Read-only file system",
+    ]
+
+
+def test_a_failing_command_says_why(slc_container):
+    """The error has the exit status and what the command wrote."""
+    with pytest.raises(SlcCommandError, match="ZeroDivisionError") as caught:
+        slc_container.run_python("print('before'); 1 / 0")
+    assert caught.value.exit_code == 1
+    assert caught.value.stdout == "before\n"
+
+
+def test_a_command_that_hangs_is_ended(slc_container):
+    """Not only the client ends: the container is gone."""
+    with pytest.raises(SlcCommandError, match="more than 3 s"):
+        slc_container.run(["sleep", "1000"], timeout_s=3)
+    running = subprocess.run(
+        ["docker", "ps", "--quiet", "--filter", f"ancestor={slc_container.image}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert running.stdout == ""
+
+
+def test_the_packages_fit_together(slc_container):
+    """`pip check` finds nothing missing and nothing of the wrong version."""
+    done = slc_container.run(["python3.12", "-m", "pip", "check"])
+    assert "No broken requirements found" in done.stdout
+
+
+def test_the_container_has_what_the_lock_says(installed):
+    """Each package of uv.lock for Python 3.12 is there in its exact version, numpy as 1.26.4."""
+    pinned = {package.name: package.version for package in locked.pinned_packages()}
+    assert {name: installed[name] for name in pinned} == pinned
+    assert pinned["numpy"] == "1.26.4"
+    assert set(OWN_PACKAGES) <= set(installed)
+
+
+def test_nothing_for_servers_and_tests_is_in_it(installed):
+    """Neither the full mlflow nor a test tool came along."""
+    unwanted = {"mlflow", "mlflow-bucketfs-testing", "pytest"}
+    assert unwanted.isdisjoint(installed)
+
+
+def test_the_lists_are_true(slc_container, exported, installed):
+    """packages.json and constraints.txt say what the container's Python says."""
+    found = slc_container.run(["python3.12", "-m", "pip", "list", "--format=json"]).stdout
+    listed = {canonicalize_name(p["name"]): p["version"] for p in json.loads(found)}
+    assert listed == installed
+    constraints = (exported / "constraints.txt").read_text(encoding="utf-8").split()
+    tools = {"pip", "setuptools", "wheel"}
+    assert constraints == [f"{n}=={v}" for n, v in installed.items() if n not in tools]
+
+
+def test_the_checksum_file_is_accepted(exported, slc_archive):
+    """`sha256sum -c` knows the exported file, in whatever directory the two are."""
+    command = ["sha256sum", "--check", f"{slc_archive.name}.sha256"]
+    done = subprocess.run(command, cwd=exported, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{slc_archive.name}: OK\n"
+
+
+def test_the_size_is_within_its_budget(slc_archive, build_info):
+    """On the stand-in base the file has at most 330 MB."""
+    if build_info["base_image"]["origin"] == "pulled":
+        pytest.skip("the official base image is larger: its budget is Exasol's")
+    assert slc_archive.stat().st_size <= 330 * MEGABYTE

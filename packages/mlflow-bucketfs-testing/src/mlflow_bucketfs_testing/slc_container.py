@@ -1,0 +1,218 @@
+"""`SlcContainer`: commands in an exported script-language container, run as Exasol runs a UDF."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_bucketfs_testing.slc_errors import SlcCommandError, SlcError, SlcUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_REPOSITORY = "localhost/slc-under-test"
+_LABEL = "mlflow-bucketfs-testing.slc"
+_BLOCK = 1024**2
+_TAIL = 4000
+_IMPORT_TIMEOUT_S = 600
+
+# What Exasol's UDF client sees: no `site`, a fixed path, a home that is writable.
+_PYTHON_PATH = ("/usr/local/lib/python{}/dist-packages", "/usr/lib/python3/dist-packages")
+_ENVIRONMENT = {"HOME": "/tmp", "LANG": "en_US.UTF-8", "LC_ALL": "en_US.UTF-8"}  # noqa: S108
+_AS_EXASOL = (
+    *("--network", "none", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108
+    *("--user", "500:500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+)
+
+
+class SlcContainer:
+    """Runs commands in an exported container: no network, read-only, user 500, no capabilities.
+
+    The file is imported into the Docker engine by the first command; one that the engine knows
+    already is not imported again, and an older one of the same name is removed.
+
+    Args:
+        archive: The exported ``.tar.gz``.
+        buckets: Directory that is ``/buckets`` in the container, read-only: the ``mount_root``
+            of an embedded BucketFS, or a copy of a real one. None: the folder is empty.
+        docker_host: Address of the Docker engine; None: ``DOCKER_HOST``, or the usual place.
+            The engine must see this machine's files.
+        python: Version of the container's Python.
+        timeout_s: How long a command may take, in seconds, unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        archive: str | os.PathLike[str],
+        *,
+        buckets: str | os.PathLike[str] | None = None,
+        docker_host: str | None = None,
+        python: str = "3.12",
+        timeout_s: float = 120.0,
+    ) -> None:
+        self.archive = Path(archive).absolute()
+        self.buckets = Path(buckets).absolute() if buckets else None
+        self._docker_host = docker_host
+        self._python = python
+        self._timeout_s = timeout_s
+        self._image: str | None = None
+
+    def check(self) -> None:
+        """Check that the file and a Docker engine are there.
+
+        Raises:
+            SlcUnavailableError: One is not.
+        """
+        if not self.archive.is_file():
+            raise SlcUnavailableError(f"there is no exported container {self.archive}")
+        if shutil.which("docker") is None:
+            raise SlcUnavailableError("the command docker is not on the path")
+        answer = self._docker("info", "--format", "{{.ServerVersion}}")
+        if answer.returncode or not answer.stdout.strip():
+            where = self._docker_host or os.environ.get("DOCKER_HOST") or "its usual place"
+            raise SlcUnavailableError(f"no Docker engine answers at {where}")
+
+    @property
+    def image(self) -> str:
+        """Name of the image that the file was imported as.
+
+        Raises:
+            SlcUnavailableError: No file, or no Docker engine.
+            SlcError: The engine cannot import the file.
+        """
+        if self._image is None:
+            self.check()
+            self._image = self._imported()
+        return self._image
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        mounts: Mapping[str, str | os.PathLike[str]] | None = None,
+        stdin: str = "",
+        check: bool = True,
+        timeout_s: float | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a fresh container.
+
+        Args:
+            command: Program and arguments.
+            env: Variables, beside ``HOME`` and the locale.
+            mounts: More directories to see, read-only: path in the container → path here.
+            stdin: What it reads from its standard input.
+            check: Whether to raise if it fails.
+            timeout_s: How long it may take, in seconds.
+
+        Raises:
+            SlcCommandError: It failed, or took too long.
+            SlcUnavailableError: No file, or no Docker engine.
+            SlcError: The engine cannot make a container, such as for a mount that is not there.
+        """
+        volumes = {"/buckets": self.buckets} if self.buckets else {}
+        name = f"slc-{uuid.uuid4().hex}"
+        line = ["create", "--interactive", "--name", name, *_AS_EXASOL]
+        for inside, here in {**volumes, **(mounts or {})}.items():
+            source = Path(here).absolute()
+            line += ["--mount", f"type=bind,source={source},target={inside},readonly"]
+        for key, value in {**_ENVIRONMENT, **(env or {})}.items():
+            line += ["--env", f"{key}={value}"]
+        line += [self.image, *command]
+        limit = self._timeout_s if timeout_s is None else timeout_s
+        created = self._docker(*line)
+        if created.returncode:
+            raise SlcError(f"cannot make a container of {self.archive}: {created.stderr.strip()}")
+        try:
+            start = ("start", "--attach", "--interactive", name)
+            done = self._docker(*start, stdin=stdin, timeout_s=limit)
+        except subprocess.TimeoutExpired as exc:
+            raise SlcCommandError(f"{_short(command)} took more than {limit:g} s") from exc
+        finally:
+            # Ends it too: after a timeout only the client has ended
+            self._docker("rm", "--force", name)
+        if check and done.returncode:
+            raise SlcCommandError(
+                f"{_short(command)} ended with {done.returncode}:\n"
+                f"{(done.stderr or done.stdout)[-_TAIL:]}",
+                exit_code=done.returncode,
+                stdout=done.stdout,
+                stderr=done.stderr,
+            )
+        return done
+
+    def run_python(
+        self,
+        source: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        mounts: Mapping[str, str | os.PathLike[str]] | None = None,
+        path: Sequence[str] = (),
+        check: bool = True,
+        timeout_s: float | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python source as a UDF's interpreter does: without ``site``, with its fixed path.
+
+        Args:
+            source: The program.
+            arguments: Its ``sys.argv[1:]``.
+            env: See `run`, as ``mounts``, ``check`` and ``timeout_s``.
+            mounts: More directories to see.
+            path: Folders in the container to import from, after the fixed ones.
+            check: Whether to raise if it fails.
+            timeout_s: How long it may take, in seconds.
+
+        Raises:
+            SlcCommandError: It failed, or took too long.
+            SlcUnavailableError: No file, or no Docker engine.
+        """
+        folders = [folder.format(self._python) for folder in _PYTHON_PATH]
+        variables = {**(env or {}), "PYTHONPATH": ":".join([*folders, *path])}
+        command = [f"python{self._python}", "-S", "-", *arguments]
+        return self.run(
+            command, env=variables, mounts=mounts, stdin=source, check=check, timeout_s=timeout_s
+        )
+
+    def _imported(self) -> str:
+        digest = hashlib.sha256()
+        with self.archive.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        image = f"{_REPOSITORY}:{digest.hexdigest()[:20]}"
+        if self._docker("image", "inspect", image).returncode == 0:
+            return image
+        label = f"{_LABEL}={self.archive}"
+        older = self._docker("image", "ls", "--quiet", "--filter", f"label={label}").stdout.split()
+        change = ("--change", f'LABEL {_LABEL}="{self.archive}"')
+        done = self._docker(
+            "import", *change, str(self.archive), image, timeout_s=_IMPORT_TIMEOUT_S
+        )
+        if done.returncode:
+            raise SlcError(f"cannot import {self.archive}: {done.stderr.strip()}")
+        if older:
+            self._docker("image", "rm", "--force", *older)
+        return image
+
+    def _docker(
+        self, *arguments: str, stdin: str = "", timeout_s: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        host = {"DOCKER_HOST": self._docker_host} if self._docker_host else {}
+        return subprocess.run(  # noqa: S603 - our own command
+            ["docker", *arguments],  # noqa: S607 - the user's docker
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env={**os.environ, **host},
+        )
+
+
+def _short(command: Sequence[str]) -> str:
+    return f"{shlex.join(command)[:200]} in the container"

@@ -1,0 +1,99 @@
+"""What the classes and fixtures for script-language containers do where Docker is missing.
+
+What they do with Docker is tested with a real container, in ``integration-tests/tests/slc``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from mlflow_bucketfs_testing import SlcBuilder, SlcContainer, SlcUnavailableError
+
+pytest_plugins = ["pytester"]
+
+NOBODY = "unix:///nowhere/docker.sock"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A file that could be a container."""
+    file = tmp_path / "slc.tar.gz"
+    file.write_bytes(b"")
+    return file
+
+
+def test_importing_costs_nothing():
+    """Neither exaslct nor Docker's client is imported, and nothing is run, until it is used."""
+    source = (
+        "import sys, mlflow_bucketfs_testing as t\n"
+        "t.SlcBuilder('flavor'), t.SlcContainer('x.tar.gz')\n"
+        "print({'luigi', 'docker', 'exasol.slc'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_flavors_path_is_absolute(tmp_path, monkeypatch):
+    """It is the key of exaslct's result, whatever the working directory is by then."""
+    monkeypatch.chdir(tmp_path)
+    assert SlcBuilder("flavor").flavor_path == tmp_path / "flavor"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """The error says which container is not there."""
+    with pytest.raises(SlcUnavailableError, match=r"no exported container .*none\.tar\.gz"):
+        SlcContainer(tmp_path / "none.tar.gz").check()
+
+
+def test_a_missing_command_is_named(archive, tmp_path, monkeypatch):
+    """The error says that docker is not installed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SlcUnavailableError, match="docker is not on the path"):
+        SlcContainer(archive).check()
+
+
+def test_a_missing_engine_is_named(archive, tmp_path, monkeypatch):
+    """The error says where no engine answers."""
+    program = tmp_path / "docker"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SlcUnavailableError, match=f"no Docker engine answers at {NOBODY}"):
+        SlcContainer(archive, docker_host=NOBODY).run(["true"])
+
+
+def test_without_a_container_the_fixture_skips(pytester):
+    """The reason names the option."""
+    pytester.makepyfile("def test_it(slc_container): ...")
+    result = pytester.runpytest_subprocess("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*which container? Use --slc-archive FILE*"])
+
+
+@pytest.mark.parametrize("way", ["option", "ini"])
+def test_a_container_that_was_asked_for_must_be_there(pytester, way):
+    """With --slc-archive or the ini value nothing is skipped."""
+    pytester.makepyfile("def test_it(slc_container): ...")
+    options = ["--slc-archive", "none.tar.gz"]
+    if way == "ini":
+        options = ["-o", "slc_archive=none.tar.gz"]
+    result = pytester.runpytest_subprocess(*options)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*there is no exported container */none.tar.gz"])
+
+
+def test_a_project_says_where_its_container_is(pytester):
+    """An overridden `slc_archive` needs no option; what is missing then skips."""
+    pytester.makeconftest(
+        "import pathlib, pytest\n"
+        "@pytest.fixture(scope='session')\n"
+        "def slc_archive():\n"
+        "    return pathlib.Path('build/slc.tar.gz')\n"
+    )
+    pytester.makepyfile("def test_it(slc_container): ...")
+    result = pytester.runpytest_subprocess("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*there is no exported container */build/slc.tar.gz"])

@@ -1,0 +1,47 @@
+"""Names and directories that the steps share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FLAVOR = "mlflow-bucketfs-python-3.12"
+PYTHON = "3.12"
+FLAVOR_SOURCE = ROOT / "slc" / FLAVOR
+
+# Everything that is made, none of it in git.
+OUTPUT = ROOT / ".slc"
+FLAVOR_PREPARED = OUTPUT / "flavor" / FLAVOR
+EXASLCT_OUTPUT = OUTPUT / "exaslct"
+WHEELS = OUTPUT / "wheels"
+
+PACKAGE = "mlflow-bucketfs-plugin"
+EXTRA = "udf"
+# In the order in which they depend on each other
+OWN_PACKAGES = ("mlflow-bucketfs-core", PACKAGE)
+
+# Where the release step leaves the lists of packages in the container.
+LISTS_IN_CONTAINER = "usr/local/share/mlflow-bucketfs"
+
+
+def engine_directory() -> Path:
+    """Return the private Docker engine's directory: one per checkout.
+
+    It is outside the checkout because a Unix socket's path has at most 107 bytes, and because
+    no tool that walks through the checkout should meet an engine's layers.
+    """
+    name = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
+    return Path("/var/tmp") / f"mlflow-bucketfs-engine-{name}"  # noqa: S108 - it holds gigabytes
+
+
+def base_image() -> str:
+    """Return the image that the flavor builds on, as its Dockerfile names it."""
+    dockerfile = FLAVOR_SOURCE / "flavor_base" / "dependencies" / "Dockerfile"
+    found = re.search(r"^FROM (\S+)$", dockerfile.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{dockerfile} has no line FROM <image>")
+    return found[1]

@@ -1,0 +1,79 @@
+"""The wheels that go into the container: third-party ones by hash, our own built here."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from slc_build.commands import output_of
+from slc_build.places import OWN_PACKAGES, PYTHON, ROOT
+from slc_build.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from slc_build.locked import Pinned
+
+# glibc of Exasol's base image (Ubuntu 24.04) is 2.39; pip does not derive the older ones from it
+_NEWEST_GLIBC, _OLDEST_GLIBC = 39, 5
+_LEGACY_PLATFORMS = ("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64")
+# 1980-01-01, the first moment a zip file can name: the same source gives the same bytes
+_SOURCE_DATE_EPOCH = "315532800"
+
+
+def download(packages: Iterable[Pinned], directory: Path) -> None:
+    """Download the wheels of the packages, checked against the lock's hashes.
+
+    Args:
+        packages: What to download.
+        directory: Gets ``requirements.txt`` and a folder ``wheels``; filled before for the same
+            packages, it is left as it is, without asking the network.
+    """
+    requirements = "".join(f"{package.line()}\n" for package in packages)
+    complete = directory / "requirements.txt"
+    if complete.is_file() and complete.read_text(encoding="utf-8") == requirements:
+        say("Wheels of uv.lock: downloaded before")
+        return
+    say(f"Downloading {requirements.count(chr(10))} wheels of uv.lock")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    wanted = directory / "wanted.txt"
+    wanted.write_text(requirements, encoding="utf-8")
+    output_of(
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+        *("--no-deps", "--require-hashes", "--only-binary=:all:", "--implementation", "cp"),
+        *("--python-version", PYTHON, *_platform_options()),
+        *("--dest", str(directory / "wheels"), "--requirement", str(wanted)),
+    )
+    wanted.rename(complete)  # last: a directory that has it is complete
+
+
+def build_own(directory: Path) -> None:
+    """Build the wheels of this workspace into a directory, of which nothing else is left.
+
+    The same source gives the same bytes, so that the engine's cache holds.
+    """
+    say(f"Building the wheels of {' and '.join(OWN_PACKAGES)}")
+    shutil.rmtree(directory, ignore_errors=True)
+    for package in OWN_PACKAGES:
+        output_of(
+            *("uv", "build", "--quiet", "--wheel", "--package", package),
+            *("--out-dir", str(directory)),
+            env={"SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH},
+            cwd=ROOT,
+        )
+    (directory / ".gitignore").unlink(missing_ok=True)
+
+
+def hashes_of(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each wheel in the directory, by its file's name."""
+    wheels = sorted(directory.glob("*.whl"))
+    return {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels}
+
+
+def _platform_options() -> list[str]:
+    tags = [f"manylinux_2_{n}_x86_64" for n in range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1)]
+    return [f"--platform={tag}" for tag in (*tags, *_LEGACY_PLATFORMS)]
