@@ -59,6 +59,29 @@ def test_integration(session: nox.Session) -> None:
     _uv_run(session, "dev", "pytest", "integration-tests", *session.posargs)
 
 
+@nox.session(name="test:backends")
+def test_backends(session: nox.Session) -> None:
+    """Run them as on an existing Exasol: with its pytest plugins, on a BucketFS that we start.
+
+    Arguments after ``--`` go to pytest and win: ``--bucketfs-url https://HOST:2581`` and the like
+    name a real one.
+    """
+    serve = ["uv", "run", "--locked", "mlflow-bucketfs-testing", "serve", "--port", "0"]
+    backend = ["--backend=onprem", "--itde-db-version=external", "--skip-slc"]
+    # an environment of its own: these plugins would slow down every other run of pytest
+    environment = {"UV_PROJECT_ENVIRONMENT": str(Path(session.create_tmp(), "exasol").absolute())}
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            lines = iter(server.stdout or ())
+            endpoint = next(line for line in lines if "exa+bfs://" in line).split("/")[2]
+            url = ["--bucketfs-url", f"http://{endpoint}", "--bucketfs-password", "write"]
+            tests = ["integration-tests", "packages/mlflow-bucketfs-testing/tests"]
+            pytest = ["uv", "run", "--locked", "--group", "exasol", "pytest", *backend, *url]
+            session.run(*pytest, *(session.posargs or tests), env=environment, external=True)
+        finally:
+            server.terminate()
+
+
 @nox.session(name="package:check")
 def package_check(session: nox.Session) -> None:
     """Build all packages, install each one alone, and run the tests against the wheels.
@@ -80,6 +103,16 @@ def package_check(session: nox.Session) -> None:
             continue
         python = _wheel_environment(session, interpreter, "mlflow-bucketfs-testing[mlflow]", "dev")
         session.run(python, "-m", "pytest", "-q", *WHEEL_TESTS, external=True)
+    _check_reuse(session)
+
+
+def _check_reuse(session: nox.Session) -> None:
+    """Run the tests of a project that knows of this workspace nothing but the wheels."""
+    example = Path("integration-tests", "reuse-example").absolute()
+    groups = f"{example / 'pyproject.toml'}:test"
+    python = Path(_wheel_environment(session, sys.executable, str(example), groups)).absolute()
+    with session.chdir(example):
+        session.run(str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", external=True)
 
 
 # What each package must be able to do with nothing but its own dependencies.
@@ -136,3 +169,37 @@ def _find_python(version: str) -> str | None:
         if answer.stdout.strip() == version:
             return candidate
     return None
+
+
+@nox.session(name="bench")
+def bench(session: nox.Session) -> None:
+    """Measure against the counterpart and curl; ``--quick``, ``--only`` etc. go after ``--``."""
+    command = ["uv", "run", "--locked", "python", "-m", "benchmarks", *session.posargs]
+    # time to remove what it has written when Ctrl-C is pressed
+    patience = {"interrupt_timeout": 60, "terminate_timeout": 60}
+    session.run(*command, env={"PYTHONPATH": "integration-tests"}, external=True, **patience)
+
+
+@nox.session(name="slc:engine")
+def slc_engine(session: nox.Session) -> None:
+    """Start a private Docker engine where none runs; or, after ``--``: stop, status, remove."""
+    _slc_build(session, "engine", *(session.posargs or ["start"]))
+
+
+@nox.session(name="slc:base")
+def slc_base(session: nox.Session) -> None:
+    """Make a stand-in for Exasol's base image, where it cannot be pulled."""
+    _slc_build(session, "base", *session.posargs)
+
+
+@nox.session(name="slc:export")
+def slc_export(session: nox.Session) -> None:
+    """Build the container into ``.slc``; ``--require-official-base`` etc. go after ``--``."""
+    _slc_build(session, "export", *session.posargs)
+
+
+def _slc_build(session: nox.Session, *arguments: str) -> None:
+    command = ["uv", "run", "--locked", "--group", "slc", "python", "-m", "slc_build", *arguments]
+    # exaslct stops its workers and removes gigabytes of temporary files when Ctrl-C is pressed
+    patience = {"interrupt_timeout": 60, "terminate_timeout": 60}
+    session.run(*command, env={"PYTHONPATH": "slc"}, external=True, **patience)

@@ -1,18 +1,27 @@
-"""Servers and clients for the tests of the whole system."""
+"""Servers and clients for the tests of the whole system.
+
+They run on whatever the options select: the embedded BucketFS or that of an Exasol (``--backend``),
+an MLflow server of our own or a running one (``--mlflow-server``).
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow_bucketfs_testing import factories
+from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings
+from mlflow_bucketfs_core.uri import is_bucketfs_uri
+from mlflow_bucketfs_testing import BucketFSServer, factories
+from mlflow_bucketfs_testing.config import BucketFSTarget
 
 # The server stores for its clients, who know nothing of BucketFS.
 proxying_mlflow_server = factories.mlflow_server(
@@ -20,12 +29,73 @@ proxying_mlflow_server = factories.mlflow_server(
 )
 
 
+class Folder:
+    """What BucketFS holds below a URI, asked for over HTTP."""
+
+    def __init__(self, uri: str, environment: dict[str, str]) -> None:
+        self._uri = BucketFSUri.parse(uri)
+        self._bucket = Bucket(self._uri, ConnectionSettings.from_env(environment))
+
+    def keys(self) -> list[str]:
+        """List the objects, relative to the folder."""
+        found = self._bucket.keys(self._uri.path)
+        return sorted(key.removeprefix(f"{self._uri.path}/") for key in found)
+
+    def read(self, key: str) -> bytes:
+        """Return the content of an object, by its key relative to the folder."""
+        return b"".join(self._bucket.iter_content(self._uri.joinpath(key).path))
+
+
+@pytest.fixture(scope="session")
+def folder_at(bucketfs_target: BucketFSTarget) -> Callable[[str], Folder]:
+    """Look into BucketFS at a URI, which may be another BucketFS with --mlflow-server."""
+
+    def look(uri: str) -> Folder:
+        ours = dict(bucketfs_target.environment)
+        is_ours = uri.startswith(bucketfs_target.uri)
+        return Folder(uri, ours if is_ours else {**ours, **os.environ})
+
+    return look
+
+
+@pytest.fixture(scope="session")
+def artifact_root(mlflow_tracking_uri: str) -> str:
+    """Where `mlflow_server` has its clients store: in BucketFS, or there is nothing to test."""
+    location: str = MlflowClient(mlflow_tracking_uri).get_experiment("0").artifact_location
+    if not is_bucketfs_uri(location):
+        pytest.skip(
+            f"the MLflow server at {mlflow_tracking_uri} has artifacts stored at {location}, not "
+            f"in BucketFS: start it with --default-artifact-root exa+bfs://…"
+        )
+    return location
+
+
+@pytest.fixture(scope="session")
+def embedded_store(artifact_root: str, bucketfs_server: BucketFSServer) -> BucketFSServer:
+    """The embedded BucketFS, for tests that need its mount or its log of what MLflow stores."""
+    if not artifact_root.startswith(bucketfs_server.uri()):
+        pytest.skip(f"only the embedded BucketFS has a mount and a log here, not {artifact_root}")
+    return bucketfs_server
+
+
+@pytest.fixture(scope="session")
+def database_uri(mlflow_server) -> str:
+    """The tracking database of `mlflow_server`, to act as its operator."""
+    if mlflow_server.backend_store_uri is None:
+        pytest.skip("where a server given by --mlflow-server keeps its database is not known")
+    uri: str = mlflow_server.backend_store_uri
+    return uri
+
+
 @pytest.fixture
 def client(
-    mlflow_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    artifact_root: str, mlflow_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MlflowClient]:
     """A client of `mlflow_server` in this process, configured by its environment alone."""
+    del artifact_root  # asked for, since it skips
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # which mlflow.set_experiment changes for every child of this process
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
     previous = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(mlflow_environment["MLFLOW_TRACKING_URI"])
     yield MlflowClient()
@@ -33,10 +103,49 @@ def client(
 
 
 @pytest.fixture
+def client_env(mlflow_client_env: dict[str, str]) -> dict[str, str]:
+    """All that a client in a process of its own needs, whose environment is otherwise empty."""
+    # with --mlflow-server, mlflow_client_env leaves alone what the environment has already
+    credentials = ("EXA_BUCKETFS_USER", "EXA_BUCKETFS_PASSWORD")
+    given = {name: os.environ[name] for name in credentials if name in os.environ}
+    return {**given, **mlflow_client_env}
+
+
+@pytest.fixture
 def run_id(client: MlflowClient) -> str:
     """A new run of the default experiment."""
     run_id: str = client.create_run("0").info.run_id
     return run_id
+
+
+@pytest.fixture
+def unique() -> str:
+    """Part of a name that no earlier run of the tests gave to anything on the MLflow server."""
+    return uuid.uuid4().hex[:8]
+
+
+@pytest.fixture
+def database(bucketfs_target: BucketFSTarget, request: pytest.FixtureRequest):
+    """A connection to the Exasol that ``--backend`` selects, in a schema of its own.
+
+    It skips where there is none. A database that is there and refuses the login is a failure.
+    """
+    if bucketfs_target.backend != "onprem":
+        pytest.skip("SQL needs a database: --backend=onprem")
+    import pyexasol  # noqa: PLC0415 - comes with pytest-exasol-slc
+
+    exasol = request.getfixturevalue("exasol_config")
+    # a started container is waited for here
+    parameters = request.getfixturevalue("backend_aware_onprem_database_params")
+    try:
+        socket.create_connection((exasol.host, exasol.port), timeout=30).close()
+    except ConnectionRefusedError:
+        pytest.skip(f"nothing listens at {exasol.host}:{exasol.port}: no database, no SQL")
+    with pyexasol.connect(**parameters) as connection:
+        schema = f"MLFLOW_BUCKETFS_{uuid.uuid4().hex[:8].upper()}"
+        connection.execute(f"CREATE SCHEMA {schema}")
+        yield connection
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,10 @@ _DEMO = [sys.executable, "-m", "mlflow_bucketfs_testing", "demo"]
 
 
 def test_the_demo_shows_that_the_model_predicts_the_same():
-    """It ends with a table and exit status 0."""
-    completed = subprocess.run(_DEMO, capture_output=True, text=True, check=False)
+    """It ends with a table and exit status 0, whatever the environment says of other servers."""
+    elsewhere = {"MLFLOW_EXPERIMENT_ID": "99", "EXA_BUCKETFS_ALLOWED_HOSTS": "exasol.example.com"}
+    env = {**os.environ, **elsewhere}
+    completed = subprocess.run(_DEMO, env=env, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert "All three predict the same" in completed.stdout
     table = [line.split() for line in completed.stdout.splitlines() if line.startswith("load ")]

@@ -7,6 +7,7 @@ import sys
 import mlflow
 import pytest
 import requests
+from mlflow_bucketfs_core.uri import is_bucketfs_uri
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
@@ -30,38 +31,35 @@ ODD_NAMES = [
 
 
 @pytest.fixture
-def logged(client):
+def logged(client, unique):
     """A scikit-learn model, logged and registered with plain MLflow."""
     features, species = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(features, species)
+    name = f"iris {unique}"
     with mlflow.start_run() as run:
-        info = mlflow.sklearn.log_model(model, name="model", registered_model_name="iris")
-    version = client.search_model_versions("name='iris'")[0].version
-    expected = model.predict(features).tolist()
-    return run.info.run_id, info, version, features, expected
+        info = mlflow.sklearn.log_model(model, name="model", registered_model_name=name)
+    version = client.search_model_versions(f"name='{name}'")[0].version
+    uris = [
+        f"runs:/{run.info.run_id}/model",
+        f"models:/{info.model_id}",
+        f"models:/{name}/{version}",
+        info.artifact_path,
+    ]
+    return info, uris, features, model.predict(features).tolist()
 
 
 def test_a_model_loads_by_every_kind_of_uri(logged):
     """``runs:/``, ``models:/m-…``, ``models:/name/version`` and the raw URI predict the same."""
-    run_id, info, version, features, expected = logged
-    uris = [
-        f"runs:/{run_id}/model",
-        f"models:/{info.model_id}",
-        f"models:/iris/{version}",
-        info.artifact_path,
-    ]
+    info, uris, features, expected = logged
     predictions = {uri: mlflow.sklearn.load_model(uri).predict(features).tolist() for uri in uris}
     assert predictions == dict.fromkeys(uris, expected)
-    assert info.artifact_path.startswith("exa+bfs://")
+    assert is_bucketfs_uri(info.artifact_path)
 
 
-def test_the_models_files_are_in_bucketfs(logged, bucketfs_server):
+def test_the_models_files_are_in_bucketfs(logged, folder_at):
     """MLflow's artifact location is where the files are."""
-    folder = logged[1].artifact_path.partition("/bfsdefault/default/")[2]
-    names = {
-        key.removeprefix(f"{folder}/") for key in bucketfs_server.keys() if key.startswith(folder)
-    }
-    assert {"MLmodel", "requirements.txt"} <= names
+    names = folder_at(logged[0].artifact_path).keys()
+    assert {"MLmodel", "requirements.txt"} <= {*names}
 
 
 def test_odd_names_survive_the_round_trip(client, run_id, tmp_path):
@@ -80,30 +78,27 @@ def test_odd_names_survive_the_round_trip(client, run_id, tmp_path):
     assert downloaded == {path.name: path.read_bytes() for path in source.iterdir()}
 
 
-def test_an_experiment_chooses_its_own_location(client, bucketfs_server, bucketfs_uri):
+def test_an_experiment_chooses_its_own_location(client, bucketfs_uri, folder_at, unique):
     """``create_experiment(artifact_location=…)`` stores there and nowhere else."""
     location = f"{bucketfs_uri}/own place"
-    experiment_id = client.create_experiment("own place", artifact_location=location)
+    experiment_id = client.create_experiment(f"own place {unique}", artifact_location=location)
     run = client.create_run(experiment_id)
     client.log_text(run.info.run_id, "hello", "notes/hello.txt")
     assert run.info.artifact_uri.startswith(location)
-    folder = location.partition("/bfsdefault/default/")[2]
-    key = f"{folder}/{run.info.run_id}/artifacts/notes/hello.txt"
-    assert bucketfs_server.read(key) == b"hello"
+    assert folder_at(location).keys() == [f"{run.info.run_id}/artifacts/notes/hello.txt"]
+    assert folder_at(run.info.artifact_uri).read("notes/hello.txt") == b"hello"
 
 
-def test_the_command_line_logs_lists_and_downloads(
-    mlflow_client_env, run_id, run_command, tmp_path
-):
+def test_the_command_line_logs_lists_and_downloads(client_env, run_id, run_command, tmp_path):
     """``mlflow artifacts`` works as with any other store."""
     (tmp_path / "report.txt").write_text("result: 42")
     mlflow_cli = [sys.executable, "-m", "mlflow", "artifacts"]
     log = ["log-artifact", "-r", run_id, "-l", str(tmp_path / "report.txt"), "-a", "reports"]
-    run_command([*mlflow_cli, *log], mlflow_client_env)
-    listed = run_command([*mlflow_cli, "list", "-r", run_id], mlflow_client_env)
+    run_command([*mlflow_cli, *log], client_env)
+    listed = run_command([*mlflow_cli, "list", "-r", run_id], client_env)
     assert '"path": "reports"' in listed
     download = ["download", "-r", run_id, "-a", "reports/report.txt", "-d", str(tmp_path / "down")]
-    run_command([*mlflow_cli, *download], mlflow_client_env)
+    run_command([*mlflow_cli, *download], client_env)
     assert [p.read_text() for p in tmp_path.rglob("down/**/report.txt")] == ["result: 42"]
 
 

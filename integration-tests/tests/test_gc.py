@@ -9,39 +9,40 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 
-def _keys_of(bucketfs_server, identifier):
-    return [key for key in bucketfs_server.keys() if identifier in key]
+@pytest.fixture
+def keys_of(artifact_root, folder_at):
+    """List what BucketFS holds of a run or model."""
+    return lambda identifier: [key for key in folder_at(artifact_root).keys() if identifier in key]
 
 
 @pytest.fixture
-def gc(mlflow_client_env, mlflow_server, run_command):
+def gc(client_env, database_uri, run_command):
     """Run ``mlflow gc`` on the server's database, as its operator does."""
 
     def run(*arguments: str) -> None:
-        command = [sys.executable, "-m", "mlflow", "gc"]
-        store = ["--backend-store-uri", mlflow_server.backend_store_uri]
-        run_command([*command, *store, *arguments], mlflow_client_env)
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database_uri]
+        run_command([*command, *arguments], client_env)
 
     return run
 
 
-def test_gc_deletes_the_files_of_deleted_runs(client, run_id, gc, bucketfs_server):
+def test_gc_deletes_the_files_of_deleted_runs(client, run_id, gc, keys_of):
     """What belongs to a deleted run is gone; a run beside it keeps its files."""
     other = client.create_run("0").info.run_id
     for each in (run_id, other):
         client.log_text(each, "text", "folder/file.txt")
     client.delete_run(run_id)
     gc("--run-ids", run_id)
-    assert _keys_of(bucketfs_server, run_id) == []
-    assert len(_keys_of(bucketfs_server, other)) == 1
+    assert keys_of(run_id) == []
+    assert len(keys_of(other)) == 1
 
 
-def test_gc_deletes_the_files_of_deleted_models(client, gc, bucketfs_server):
+def test_gc_deletes_the_files_of_deleted_models(client, gc, keys_of):
     """What belongs to a deleted logged model is gone."""
     model = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
     with mlflow.start_run():
         info = mlflow.sklearn.log_model(model, name="model", pip_requirements=["scikit-learn"])
-    assert _keys_of(bucketfs_server, info.model_id)
+    assert keys_of(info.model_id)
     client.delete_logged_model(info.model_id)
     gc("--logged-model-ids", info.model_id)
-    assert _keys_of(bucketfs_server, info.model_id) == []
+    assert keys_of(info.model_id) == []

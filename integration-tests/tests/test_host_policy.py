@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow_bucketfs_core import BucketFSUri
 
 
 class Listener:
@@ -62,11 +64,12 @@ def stranger() -> Iterator[Listener]:
     ids=["other port", "alias", "https", "upper case", "userinfo", "backslash"],
 )
 def test_the_server_does_not_connect_where_a_client_says(
-    location, stranger, mlflow_tracking_uri, bucketfs_server
+    location, stranger, mlflow_tracking_uri, artifact_root, bucketfs_target
 ):
     """Listing and reading artifacts of a foreign location is refused without a connection."""
     client = MlflowClient(mlflow_tracking_uri)
-    artifact_location = location.format(port=stranger.port, own=bucketfs_server.port)
+    own = BucketFSUri.parse(artifact_root).port
+    artifact_location = location.format(port=stranger.port, own=own)
     try:
         name = f"foreign {artifact_location}"
         experiment = client.create_experiment(name, artifact_location=artifact_location)
@@ -82,7 +85,7 @@ def test_the_server_does_not_connect_where_a_client_says(
                 timeout=60,
             )
             assert answer.status_code == requests.codes.bad_request
-            assert "write" not in answer.text.split()
+            assert bucketfs_target.password not in answer.text.split()
     assert stranger.received == []
 
 
@@ -98,15 +101,15 @@ def foreign_database(tmp_path, stranger):
 
 
 def test_gc_does_not_connect_to_hosts_that_are_not_allowed(
-    foreign_database, stranger, tmp_path, bucketfs_server
+    foreign_database, stranger, tmp_path, bucketfs_target
 ):
     """With EXA_BUCKETFS_ALLOWED_HOSTS set, ``mlflow gc`` refuses a foreign location."""
     completed = _gc(
         foreign_database,
         tmp_path,
         {
-            "EXA_BUCKETFS_PASSWORD": "write",
-            "EXA_BUCKETFS_ALLOWED_HOSTS": f"127.0.0.1:{bucketfs_server.port}",
+            **bucketfs_target.environment,
+            "EXA_BUCKETFS_ALLOWED_HOSTS": BucketFSUri.parse(bucketfs_target.uri).authority,
         },
     )
     assert completed.returncode != 0
@@ -127,11 +130,14 @@ def _gc(database, directory, env):
     )
 
 
-def test_the_password_is_in_no_database(mlflow_server, client, run_id):
+def test_the_password_is_in_no_database(
+    database_uri, mlflow_server, client, run_id, bucketfs_target
+):
     """Neither the tracking database nor the server's log knows the password."""
     client.log_text(run_id, "text", "file.txt")
-    database = mlflow_server.backend_store_uri.removeprefix("sqlite:///")
-    with sqlite3.connect(database) as connection:
+    with sqlite3.connect(database_uri.removeprefix("sqlite:///")) as connection:
         dump = "\n".join(connection.iterdump())
-    assert "'write'" not in dump
-    assert "dzp3cml0ZQ" not in dump + mlflow_server.log_path.read_text()  # w:write in base64
+    user, password = bucketfs_target.user, bucketfs_target.password
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode().rstrip("=")
+    assert f"'{password}'" not in dump
+    assert basic not in dump + mlflow_server.log_path.read_text()

@@ -9,15 +9,17 @@ from sklearn.linear_model import LinearRegression
 
 
 @pytest.mark.parametrize("folder", ["per%41cent", "twenty%20", "a b", "plus+x"])
-def test_a_path_survives_as_raw_uri_runs_uri_and_model_source(folder, client, run_id, tmp_path):
+def test_a_path_survives_as_raw_uri_runs_uri_and_model_source(
+    folder, client, run_id, unique, tmp_path
+):
     """The folder's name means the same in every kind of URI."""
     model = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
     mlflow.sklearn.save_model(model, tmp_path / "m", pip_requirements=["scikit-learn"])
     client.log_artifacts(run_id, str(tmp_path / "m"), f"{folder}/model")
     raw = f"{client.get_run(run_id).info.artifact_uri}/{folder}/model"
     # MLflow's REST API takes the "+" of exa+bfs for a blank in the source of a model version
-    source = raw.replace("exa+bfs://", "exabfs://")
-    name = f"model in {folder.replace('%', 'percent')}"
+    source = raw.replace("exa+bfs", "exabfs", 1)
+    name = f"model in {folder.replace('%', 'percent')} {unique}"
     client.create_registered_model(name)
     version = client.create_model_version(name, source).version
     for uri in (raw, f"runs:/{run_id}/{folder}/model", f"models:/{name}/{version}"):

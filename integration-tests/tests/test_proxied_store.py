@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import requests
 from mlflow import MlflowClient
 
@@ -35,8 +36,14 @@ print(json.dumps({
 """
 
 
+@pytest.fixture
+def proxied(bucketfs_uri, folder_at):
+    """The folder that `proxying_mlflow_server` stores to."""
+    return folder_at(f"{bucketfs_uri}/proxied")
+
+
 def test_a_client_needs_neither_plugin_nor_password(
-    proxying_mlflow_server, plain_python, run_command, bucketfs_server
+    proxying_mlflow_server, plain_python, run_command, proxied
 ):
     """The server stores in BucketFS for a client that has only mlflow-skinny."""
     env = {"MLFLOW_TRACKING_URI": proxying_mlflow_server.uri}
@@ -46,11 +53,11 @@ def test_a_client_needs_neither_plugin_nor_password(
     names = ["a.txt", "plus+x", "with space.bin", "ümlaut"]
     assert result["listed"] == [f"data/sub/{name}" for name in names]
     assert (result["same"], result["downloaded"]) == (True, 4)
-    stored = [key for key in bucketfs_server.keys() if result["run_id"] in key]
+    stored = [key for key in proxied.keys() if result["run_id"] in key]
     assert len(stored) == len(names)
 
 
-def test_deleting_through_the_proxy_deletes_in_bucketfs(proxying_mlflow_server, bucketfs_server):
+def test_deleting_through_the_proxy_deletes_in_bucketfs(proxying_mlflow_server, proxied):
     """DELETE of the proxy's REST API removes the objects, of this run only."""
     client = MlflowClient(proxying_mlflow_server.uri)
     runs = [client.create_run("0").info.run_id for _ in range(2)]
@@ -59,7 +66,7 @@ def test_deleting_through_the_proxy_deletes_in_bucketfs(proxying_mlflow_server, 
     url = f"{proxying_mlflow_server.uri}/api/2.0/mlflow-artifacts/artifacts"
     answer = requests.delete(f"{url}/0/{runs[0]}/artifacts/folder", timeout=60)
     assert answer.status_code == requests.codes.ok
-    kept = [key for key in bucketfs_server.keys() if "folder/file.txt" in key]
+    kept = [key for key in proxied.keys() if "folder/file.txt" in key]
     assert [run_id for run_id in runs if any(run_id in key for key in kept)] == [runs[1]]
 
 

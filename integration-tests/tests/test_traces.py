@@ -13,11 +13,11 @@ from mlflow.tracing.trace_archival_config import load_trace_archival_server_conf
 
 
 @pytest.fixture
-def trace(client):
+def trace(client, unique):
     """A trace with an attachment in an experiment of its own."""
     from mlflow.tracing.attachments import Attachment  # noqa: PLC0415 -- since MLflow 3.11
 
-    experiment = mlflow.set_experiment("traces")
+    experiment = mlflow.set_experiment(f"traces {unique}")
     with mlflow.start_span(name="answer") as span:
         span.set_inputs({"picture": Attachment(content_type="image/png", content_bytes=b"\x89PNG")})
         span.set_outputs({"text": "42"})
@@ -25,15 +25,14 @@ def trace(client):
     return experiment, client.get_trace(span.trace_id)
 
 
-def test_a_trace_and_its_attachment_come_back(trace, bucketfs_server, mlflow_tracking_uri):
+def test_a_trace_and_its_attachment_come_back(trace, folder_at, mlflow_tracking_uri):
     """The attachment is an object in BucketFS, and the server hands it out again."""
-    _, logged = trace
+    experiment, logged = trace
     span = logged.data.spans[0]
     assert span.outputs == {"text": "42"}
     trace_id = logged.info.trace_id
-    attachment = next(
-        key for key in bucketfs_server.keys() if trace_id in key and "/attachments/" in key
-    )
+    stored = folder_at(experiment.artifact_location).keys()
+    attachment = next(key for key in stored if trace_id in key and "/attachments/" in key)
     answer = requests.get(
         f"{mlflow_tracking_uri}/ajax-api/3.0/mlflow/get-trace-artifact",
         params={"request_id": trace_id, "path": attachment.rpartition("/")[2]},
@@ -42,26 +41,28 @@ def test_a_trace_and_its_attachment_come_back(trace, bucketfs_server, mlflow_tra
     assert (answer.status_code, answer.content) == (requests.codes.ok, b"\x89PNG")
 
 
-def test_traces_are_archived_in_bucketfs(
-    trace, client, mlflow_server, bucketfs_server, bucketfs_uri, tmp_path
-):
-    """MLflow accepts the location, moves the spans there, and reads them back from there."""
-    experiment, logged = trace
+@pytest.fixture
+def archival(bucketfs_uri, tmp_path):
+    """MLflow's settings for an archive in BucketFS, accepted by MLflow."""
     config = tmp_path / "archival.yaml"
     settings = {"enabled": True, "location": f"{bucketfs_uri}/archive", "retention": "30d"}
     config.write_text(json.dumps({"trace_archival": settings}))
-    archival = load_trace_archival_server_config(config)
+    return load_trace_archival_server_config(config)
+
+
+def test_traces_are_archived_in_bucketfs(trace, client, database_uri, archival, folder_at):
+    """MLflow accepts the location, moves the spans there, and reads them back from there."""
+    experiment, logged = trace
     client.set_experiment_tag(
         experiment.experiment_id, TraceExperimentTagKey.ARCHIVE_NOW, json.dumps({})
     )
     # what the server's job does once a minute
-    store = SqlAlchemyStore(mlflow_server.backend_store_uri, bucketfs_uri)
+    store = SqlAlchemyStore(database_uri, archival.location)
     archived = store.archive_traces(
         resolved_trace_archival_location=archival.location, broader_retention=archival.retention
     )
     assert archived >= 1
     trace_id = logged.info.trace_id
-    assert [
-        key for key in bucketfs_server.keys() if trace_id in key and key.endswith("traces.pb")
-    ]
+    stored = folder_at(archival.location).keys()
+    assert [key for key in stored if trace_id in key and key.endswith("traces.pb")]
     assert client.get_trace(trace_id).data.spans[0].outputs == {"text": "42"}

@@ -93,7 +93,7 @@ class Iris:
 
 
 @pytest.fixture(scope="module")
-def iris(mlflow_server, bucketfs_server, mlflow_client_env):
+def iris(mlflow_server, embedded_store, mlflow_client_env):
     """Log the model of the page with plain MLflow."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in mlflow_client_env.items():
@@ -111,11 +111,11 @@ def iris(mlflow_server, bucketfs_server, mlflow_client_env):
         client = mlflow.MlflowClient()
         client.set_registered_model_alias("iris", "champion", info.registered_model_version)
         mlflow.set_tracking_uri(previous)
-    bucketfs_server.sync_mount()
+    embedded_store.sync_mount()
     flowers = features.iloc[::15]
     expected = [float(each) for each in model.predict(flowers)]
     return Iris(
-        bucketfs_server,
+        embedded_store,
         mlflow_server.uri,
         info.artifact_path,
         flowers.to_numpy().tolist(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -18,25 +17,12 @@ from mlflow_bucketfs_testing.process_session import MARKER
 pytest_plugins = ["pytester"]
 
 EXAMPLES = Path(__file__).parent / "examples"
-FIXTURES = [
-    "bucketfs_server",
-    "bucketfs_target",
-    "bucketfs_uri",
-    "mlflow_client_env",
-    "mlflow_environment",
-    "mlflow_server",
-    "mlflow_server_host",
-    "mlflow_tracking_uri",
-    "mlflow_udf_tracking_uri",
-]
 
 
 @pytest.fixture
-def example(pytester, monkeypatch):
-    """Copy an example into an empty project, whose environment knows no MLflow or BucketFS."""
-    for name in os.environ:
-        if name.startswith(("MLFLOW_", "EXA_")):
-            monkeypatch.delenv(name)
+def example(pytester, bare_environment):
+    """Copy an example into an empty project."""
+    del bare_environment
 
     def copy(name, to=None):
         return shutil.copy(EXAMPLES / name, pytester.path / (to or name))
@@ -77,21 +63,21 @@ def test_package_names_are_lazy_and_complete():
         package.Bucket  # noqa: B018 - it is the access that raises
 
 
-def test_empty_run_uses_no_fixture(pytester):
+def test_empty_run_uses_no_fixture(pytester, fixture_names):
     """A test that asks for nothing gets nothing."""
     pytester.makepyfile("def test(): pass")
 
     result = pytester.runpytest_subprocess("--setup-show")
 
     result.assert_outcomes(passed=1)
-    assert not any(name in result.stdout.str() for name in FIXTURES)
+    assert not any(name in result.stdout.str() for name in fixture_names)
 
 
-def test_fixtures_are_documented(pytester):
+def test_fixtures_are_documented(pytester, fixture_names):
     """``pytest --fixtures`` tells scope, type and an example of each fixture."""
     output = pytester.runpytest_subprocess("--fixtures").stdout.str()
 
-    for name in FIXTURES:
+    for name in fixture_names:
         text = output.split(f"\n{name} ")[1].split("\n\n")[0]
         assert "Scope: " in text, name
         assert "Type: " in text, name
@@ -117,12 +103,18 @@ def test_bad_timeout_is_a_usage_error(pytester, value):
 
 
 def test_command_line_wins_over_ini(pytester):
-    """Both options exist as ini values, which the command line overrides."""
-    pytester.makeini("[pytest]\nmlflow_server = http://127.0.0.1:1\nmlflow_server_timeout = 7")
+    """All options exist as ini values, which the command line overrides."""
+    pytester.makeini("""
+        [pytest]
+        mlflow_server = http://127.0.0.1:1
+        mlflow_server_host = 127.0.0.2
+        mlflow_server_timeout = 7
+    """)
     pytester.makepyfile("""
         from mlflow_bucketfs_testing.config import server_timeout_s, server_url
 
-        def test(pytestconfig):
+        def test(pytestconfig, mlflow_server_host):
+            assert mlflow_server_host == "127.0.0.2"
             assert server_url(pytestconfig) == "http://127.0.0.1:2"
             assert server_timeout_s(pytestconfig) == 7
     """)
@@ -186,27 +178,6 @@ def test_factories_example(pytester, example):
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_sessions_do_not_share_a_folder(pytester):
-    """Two sessions on one BucketFS, such as pytest-xdist's workers, store to different folders."""
-    pytester.makeconftest("""
-        import pytest
-        from mlflow_bucketfs_testing.config import BucketFSTarget
-
-        @pytest.fixture(scope="session")
-        def bucketfs_target():
-            return BucketFSTarget(uri="exa+bfs://h:1/s/b/", user="w", password="p")
-    """)
-    pytester.makepyfile("def test(bucketfs_uri): print('uri', bucketfs_uri)")
-    uris = {
-        line
-        for _ in range(2)
-        for line in pytester.runpytest_subprocess("-s").outlines
-        if "exa+bfs://h:1/s/b/pytest-" in line
-    }
-
-    assert len(uris) == 2
-
-
 def test_mlflow_example_on_a_running_server(pytester, example, mlflow_server):
     """The example with MLflow in the test itself passes against a server that runs already."""
     example("test_in_process.py")
@@ -214,6 +185,29 @@ def test_mlflow_example_on_a_running_server(pytester, example, mlflow_server):
     result = pytester.runpytest_subprocess(f"--mlflow-server={mlflow_server.uri}")
 
     result.assert_outcomes(passed=2)
+
+
+def test_server_listens_where_the_option_says(pytester, bare_environment):
+    """It answers there, also to requests with this address as host name, and nowhere else."""
+    del bare_environment
+    pytester.makepyfile("""
+        import socket
+        from urllib.parse import urlsplit
+        from urllib.request import urlopen
+
+        import pytest
+
+        def test(mlflow_udf_tracking_uri):
+            server = urlsplit(mlflow_udf_tracking_uri)
+            assert server.hostname == "127.0.0.2"
+            experiment = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+            with urlopen(mlflow_udf_tracking_uri + experiment, timeout=60) as response:
+                assert b"exa+bfs://127.0.0.1:" in response.read()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", server.port))
+    """)
+
+    pytester.runpytest_subprocess("--mlflow-server-host=127.0.0.2").assert_outcomes(passed=1)
 
 
 def test_training_example_interrupted_afterwards(pytester, example, monkeypatch):

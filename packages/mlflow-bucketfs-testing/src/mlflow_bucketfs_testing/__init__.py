@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.mlflow_external import ExternalMlflowServer
     from mlflow_bucketfs_testing.mlflow_process import MlflowServerProcess
     from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
+    from mlflow_bucketfs_testing.slc_builder import SlcBuilder
+    from mlflow_bucketfs_testing.slc_container import SlcContainer
+    from mlflow_bucketfs_testing.slc_errors import (
+        SlcCommandError,
+        SlcError,
+        SlcUnavailableError,
+    )
 
     __version__: str
 
@@ -35,6 +42,11 @@ __all__ = [
     "MlflowServerProcess",
     "MlflowServerTimeoutError",
     "MlflowServerUnreachableError",
+    "SlcBuilder",
+    "SlcCommandError",
+    "SlcContainer",
+    "SlcError",
+    "SlcUnavailableError",
 ]
 
 _MODULES = {
@@ -43,6 +55,11 @@ _MODULES = {
     "ExternalMlflowServer": "mlflow_external",
     "Fault": "server",
     "MlflowServerProcess": "mlflow_process",
+    "SlcBuilder": "slc_builder",
+    "SlcCommandError": "slc_errors",
+    "SlcContainer": "slc_container",
+    "SlcError": "slc_errors",
+    "SlcUnavailableError": "slc_errors",
 }
 
 

@@ -18,6 +18,10 @@ _DEFAULT_TIMEOUT_S = 180.0
 
 _OPTIONS = {
     "mlflow_server": ("URL", "Let the fixture mlflow_server use the MLflow server at this URL"),
+    "mlflow_server_host": (
+        "ADDRESS",
+        "Address of this machine that a started MLflow server listens on (default: 127.0.0.1)",
+    ),
     "mlflow_server_timeout": (
         "SECONDS",
         f"How long a started MLflow server may take to answer (default: {_DEFAULT_TIMEOUT_S:g})",
@@ -33,16 +37,22 @@ class BucketFSTarget:
         uri: URI of the bucket, such as ``exa+bfs://127.0.0.1:43210/bfsdefault/default``.
         user: User for writing.
         password: Password of this user.
+        settings: Further variables that a client needs, such as ``EXA_BUCKETFS_CA_BUNDLE``.
+        backend: ``embedded`` for the fixture ``bucketfs_server``, ``onprem`` for an Exasol
+            database; None for a BucketFS that the project itself named.
     """
 
     uri: str
     user: str
     password: str = field(repr=False)
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    backend: str | None = None
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The variables that a process needs to write to the bucket."""
-        return {"EXA_BUCKETFS_USER": self.user, "EXA_BUCKETFS_PASSWORD": self.password}
+        credentials = {"EXA_BUCKETFS_USER": self.user, "EXA_BUCKETFS_PASSWORD": self.password}
+        return {**self.settings, **credentials}
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -56,6 +66,11 @@ def add_options(parser: pytest.Parser) -> None:
 def server_url(config: pytest.Config) -> str | None:
     """Return the URL of the MLflow server to reuse, or None to start one."""
     return _value(config, "mlflow_server") or None
+
+
+def server_host(config: pytest.Config) -> str | None:
+    """Return the address that a started MLflow server listens on, or None for the default."""
+    return _value(config, "mlflow_server_host") or None
 
 
 def server_timeout_s(config: pytest.Config) -> float:

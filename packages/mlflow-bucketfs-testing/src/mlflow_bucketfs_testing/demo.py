@@ -82,6 +82,10 @@ def run_demo(*, keep: bool) -> bool:
     missing = [name for name in ("mlflow", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
         raise click.ClickException(f"{' and '.join(missing)} not installed: {_PIP_COMMAND}")
+    # Settings for servers of the user's own would lead the demo, and its server, astray
+    for name in [*os.environ]:
+        if name.startswith(("EXA_", "MLFLOW_", "_MLFLOW_")):
+            del os.environ[name]
     with ExitStack() as stack:
         bucketfs = stack.enter_context(BucketFSServer())
         click.echo(f"BucketFS (embedded)   {bucketfs.uri()}")
@@ -106,7 +110,6 @@ def _log_and_load(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict
     os.environ.update(
         credentials, MLFLOW_TRACKING_URI=tracking_uri, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"
     )
-    os.environ.pop("EXA_BUCKETFS_MOUNT_ROOT", None)
     warnings.simplefilter("ignore")
     click.echo("Importing MLflow and training a model …")
     import mlflow.sklearn  # noqa: PLC0415 -- takes seconds, and is needed only now

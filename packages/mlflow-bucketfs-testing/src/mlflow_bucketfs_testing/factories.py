@@ -105,7 +105,10 @@ def mlflow_server(
     """
     if default_artifact_root is None and artifacts_destination is None:
         default_artifact_root = f"{_BUCKETFS_URI}/mlflow"
-    locations = (default_artifact_root, artifacts_destination)
+    stores_in_bucketfs = any(
+        _BUCKETFS_URI in (location or "")
+        for location in (default_artifact_root, artifacts_destination)
+    )
 
     def own_server(request: pytest.FixtureRequest) -> testing.MlflowServerProcess:
         return testing.MlflowServerProcess(
@@ -118,7 +121,7 @@ def mlflow_server(
             allowed_hosts=allowed_hosts,
             workers=workers,
             jobs=jobs,
-            env={**_bucketfs_environment(request, locations), **(env or {})},
+            env={**(_bucketfs_environment(request) if stores_in_bucketfs else {}), **(env or {})},
             extra_args=extra_args,
             directory=directory,
             timeout_s=timeout_s or server_timeout_s(request.config),
@@ -126,8 +129,7 @@ def mlflow_server(
             on_wait=on_wait,
         )
 
-    @pytest.fixture(scope=scope)
-    def mlflow_server(
+    def running_server(
         request: pytest.FixtureRequest,
     ) -> Iterator[testing.MlflowServerProcess | testing.ExternalMlflowServer]:
         """A running MLflow server whose artifacts are stored in `bucketfs_uri`.
@@ -144,7 +146,13 @@ def mlflow_server(
                 pytest.fail(str(exc), pytrace=False)
             yield server
 
-    return mlflow_server
+    # Named in the signature, since pytest runs a test on each backend only if it sees beforehand
+    # that the test depends on one; and only where needed, since it would start a server
+    def mlflow_server(request: pytest.FixtureRequest, bucketfs_uri: str) -> Any:  # noqa: ARG001
+        yield from running_server(request)
+
+    mlflow_server.__doc__ = running_server.__doc__
+    return pytest.fixture(scope=scope)(mlflow_server if stores_in_bucketfs else running_server)
 
 
 def _resolved(request: pytest.FixtureRequest, location: str | None) -> str | None:
@@ -153,11 +161,7 @@ def _resolved(request: pytest.FixtureRequest, location: str | None) -> str | Non
     return location.replace(_BUCKETFS_URI, request.getfixturevalue("bucketfs_uri"))
 
 
-def _bucketfs_environment(
-    request: pytest.FixtureRequest, locations: Sequence[str | None]
-) -> dict[str, str | None]:
+def _bucketfs_environment(request: pytest.FixtureRequest) -> dict[str, str | None]:
     """Return credentials for the tests' bucket, and none of the settings of the developer's."""
-    if not any(_BUCKETFS_URI in (location or "") for location in locations):
-        return {}
     foreign = dict.fromkeys(name for name in os.environ if name.startswith("EXA_BUCKETFS_"))
     return {**foreign, **request.getfixturevalue("bucketfs_target").environment}

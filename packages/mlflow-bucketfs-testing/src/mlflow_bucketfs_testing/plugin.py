@@ -7,16 +7,23 @@ nothing but pytest and the standard library, and no fixture is used unless a tes
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_bucketfs_testing import factories
-from mlflow_bucketfs_testing.config import BucketFSTarget, add_options, server_timeout_s, server_url
+from mlflow_bucketfs_testing import factories, slc_fixtures
+from mlflow_bucketfs_testing.config import (
+    BucketFSTarget,
+    add_options,
+    server_host,
+    server_timeout_s,
+    server_url,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import mlflow_bucketfs_testing as testing
 
@@ -24,45 +31,69 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this plugin."""
     add_options(parser)
+    slc_fixtures.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a bad option before any test runs."""
+    """Refuse a bad option before any test runs, and bring in the fixtures for ``--backend``."""
     server_timeout_s(config)
+    # Present only if pytest-exasol-backend was loaded, whose options and fixtures are needed
+    exasol = sys.modules.get("exasol.pytest_backend")
+    if exasol is not None and config.pluginmanager.is_registered(exasol):
+        from mlflow_bucketfs_testing import exasol_backend  # noqa: PLC0415 - of no use without it
+
+        if exasol_backend.is_selected(config):
+            config.pluginmanager.register(exasol_backend, "mlflow_bucketfs_exasol_backend")
 
 
 bucketfs_server = factories.bucketfs_server()
 mlflow_server = factories.mlflow_server()
+slc_archive = slc_fixtures.slc_archive
+slc_container = slc_fixtures.slc_container
 
 
 @pytest.fixture(scope="session")
 def bucketfs_target(request: pytest.FixtureRequest) -> BucketFSTarget:
     """The bucket to store to, with credentials: the first one of `bucketfs_server`.
+    With --backend, the bucket `default` of the selected Exasol instead.
     Scope: session. Type: mlflow_bucketfs_testing.config.BucketFSTarget (uri, user, password).
     Override it to run the same tests against another BucketFS.
     Example: ``login(bucketfs_target.user, bucketfs_target.password)``.
     """  # noqa: D205 - `pytest --fixtures` shows one paragraph
     server: testing.BucketFSServer = request.getfixturevalue("bucketfs_server")
     bucket = server.buckets[0]
-    return BucketFSTarget(uri=server.uri(bucket.name, ""), user="w", password=bucket.write_password)
+    return BucketFSTarget(
+        uri=server.uri(bucket.name, ""),
+        user="w",
+        password=bucket.write_password,
+        backend="embedded",
+    )
 
 
 @pytest.fixture(scope="session")
-def bucketfs_uri(bucketfs_target: BucketFSTarget) -> str:
+def bucketfs_uri(bucketfs_target: BucketFSTarget) -> Iterator[str]:
     """URI of a folder in `bucketfs_target` that no other session uses, pytest-xdist's included.
+    What is in it at the end of the session is deleted.
     Scope: session. Type: str.
     Example: ``client.create_experiment("e", artifact_location=bucketfs_uri)``.
     """  # noqa: D205 - `pytest --fixtures` shows one paragraph
-    return f"{bucketfs_target.uri.rstrip('/')}/pytest-{uuid.uuid4().hex[:12]}"
+    uri = f"{bucketfs_target.uri.rstrip('/')}/pytest-{uuid.uuid4().hex[:12]}"
+    yield uri
+    # The embedded server vanishes by itself, and a fault that a test left in it must not matter
+    if bucketfs_target.backend != "embedded":
+        from mlflow_bucketfs_testing.cleanup import delete_folder  # noqa: PLC0415 - as rarely
+
+        delete_folder(uri, bucketfs_target.environment)
 
 
 @pytest.fixture(scope="session")
-def mlflow_server_host() -> str:
-    """Address that `mlflow_server` listens on: loopback. Override it for clients elsewhere.
+def mlflow_server_host(request: pytest.FixtureRequest) -> str:
+    """Address that `mlflow_server` listens on: --mlflow-server-host, or else loopback.
+    With --backend=onprem and Exasol in Docker, the address by which its UDFs reach this machine.
     Scope: session. Type: str.
-    Example: ``return gateway_of(container)``, for UDFs in an Exasol Docker container.
+    Example: ``return gateway_of(container)``, to override it for clients elsewhere.
     """  # noqa: D205 - `pytest --fixtures` shows one paragraph
-    return "127.0.0.1"
+    return server_host(request.config) or "127.0.0.1"
 
 
 @pytest.fixture(scope="session")

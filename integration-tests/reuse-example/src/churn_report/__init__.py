@@ -1,0 +1,1 @@
+"""Train a model and publish what it found."""

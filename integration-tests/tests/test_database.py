@@ -1,0 +1,47 @@
+"""What only a real Exasol can show: its UDFs see BucketFS, and reach the MLflow server.
+
+``pytest integration-tests/tests/test_database.py --backend=onprem`` tries it with Exasol in Docker.
+"""
+
+from __future__ import annotations
+
+from mlflow_bucketfs_core import Bucket, ConnectionSettings, udf_path
+
+# Other nodes, and the mount of this one, follow an upload after a while
+_READ_FILE = """
+CREATE PYTHON3 SCALAR SCRIPT READ_FILE(path VARCHAR(2000)) RETURNS VARCHAR(2000) AS
+import pathlib, time
+def run(ctx):
+    file = pathlib.Path(ctx.path)
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(1)
+    return file.read_text()
+"""
+_FETCH = """
+CREATE PYTHON3 SCALAR SCRIPT FETCH(url VARCHAR(2000)) RETURNS VARCHAR(2000) AS
+import urllib.request
+def run(ctx):
+    with urllib.request.urlopen(ctx.url, timeout=30) as response:
+        return response.read().decode()
+"""
+
+
+def test_a_udf_sees_what_was_uploaded(database, bucketfs_uri, bucketfs_target):
+    """An object is on the mount of a UDF, at the path that `udf_path` names."""
+    uri = f"{bucketfs_uri}/seen/by a udf.txt"
+    settings = ConnectionSettings.from_env(bucketfs_target.environment)
+    bucket = Bucket(uri, settings)
+    bucket.upload_bytes(uri.removeprefix(f"{bucket.uri}/"), b"hello")
+    database.execute(_READ_FILE)
+    statement = database.execute("SELECT READ_FILE({path})", {"path": str(udf_path(uri))})
+    assert statement.fetchval() == "hello"
+
+
+def test_a_udf_reaches_the_mlflow_server(database, mlflow_udf_tracking_uri):
+    """The MLflow server answers a UDF at `mlflow_udf_tracking_uri`."""
+    database.execute(_FETCH)
+    statement = database.execute(
+        "SELECT FETCH({url})", {"url": f"{mlflow_udf_tracking_uri}/health"}
+    )
+    assert statement.fetchval() == "OK"
