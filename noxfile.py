@@ -93,7 +93,7 @@ def package_check(session: nox.Session) -> None:
     for package in PACKAGES:
         name = f"mlflow-bucketfs-{package}"
         session.run("uv", "build", "--quiet", "--no-sources", "--package", name, external=True)
-    _uv_run(session, "package", "twine", "check", "--strict", *map(str, Path("dist").glob("*.*")))
+    _uv_run(session, "package", "twine", "check", "--strict", *map(str, Path("dist").glob("mlflow_*")))
     for package, statement in ALONE.items():
         python = _wheel_environment(session, sys.executable, f"mlflow-bucketfs-{package}")
         session.run(python, "-I", "-c", statement, external=True)
