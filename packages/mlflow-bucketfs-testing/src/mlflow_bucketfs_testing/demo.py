@@ -77,8 +77,10 @@ def run_demo(*, keep: bool) -> bool:
     Raises:
         click.ClickException: MLflow or scikit-learn are not installed.
     """
-    # as Ctrl-C: the servers' clean-up must run
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a polite kill is as good as Ctrl-C, also in a job that a shell made ignore Ctrl-C: the
+    # servers' clean-up must run
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     missing = [name for name in ("mlflow", "sklearn") if importlib.util.find_spec(name) is None]
     if missing:
         raise click.ClickException(f"{' and '.join(missing)} not installed: {_PIP_COMMAND}")
