@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
+from requests.utils import get_environ_proxies
 from urllib3 import Timeout
 
 from mlflow_bucketfs_core.errors import ConfigurationError
@@ -112,11 +113,15 @@ class PooledSession:
 
     def _find_route(self) -> _Route:
         url = f"{self._endpoint}/"
-        request = requests.Request("GET", url).prepare()
-        session = requests.Session()
+        request = requests.PreparedRequest()
+        verify: bool | str = self._verify
+        if verify is True:
+            verify = (
+                os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+            )
         try:
-            found = session.merge_environment_settings(url, {}, True, self._verify, None)
-            verify, proxies = found["verify"], found["proxies"]
+            request.prepare_url(url, None)
+            proxies = get_environ_proxies(url)
             pool = self._adapter.get_connection_with_tls_context(request, verify, proxies)
             self._adapter.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]
         except requests.RequestException:
