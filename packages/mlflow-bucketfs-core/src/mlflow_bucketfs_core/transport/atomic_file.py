@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +38,18 @@ def atomic_file(target: Path) -> Iterator[BinaryIO]:
 
 def _open_unnamed(directory: Path) -> int | None:
     flag = getattr(os, "O_TMPFILE", None)
-    if flag is None or not Path("/proc/self/fd").exists():
+    if flag is None or not _has_proc():
         return None
     try:
         return os.open(directory, flag | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except OSError:
         # The file system cannot do it, or the directory is not there; the named file tells which.
         return None
+
+
+@cache
+def _has_proc() -> bool:
+    return Path("/proc/self/fd").exists()
 
 
 def _give_name(descriptor: int, target: Path) -> None:
