@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from mlflow_bucketfs_core import Bucket, ConnectionSettings, udf_path
 
-# Other nodes, and the mount of this one, follow an upload after a while
+# Other nodes, and the mount of this one, follow an upload after a while. PATH and FETCH alone are
+# reserved words of Exasol.
 _READ_FILE = """
-CREATE PYTHON3 SCALAR SCRIPT READ_FILE(path VARCHAR(2000)) RETURNS VARCHAR(2000) AS
+CREATE PYTHON3 SCALAR SCRIPT READ_FILE(file_path VARCHAR(2000)) RETURNS VARCHAR(2000) AS
 import pathlib, time
 def run(ctx):
-    file = pathlib.Path(ctx.path)
+    file = pathlib.Path(ctx.file_path)
     deadline = time.monotonic() + 60
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(1)
     return file.read_text()
 """
-_FETCH = """
-CREATE PYTHON3 SCALAR SCRIPT FETCH(url VARCHAR(2000)) RETURNS VARCHAR(2000) AS
+_FETCH_URL = """
+CREATE PYTHON3 SCALAR SCRIPT FETCH_URL(url VARCHAR(2000)) RETURNS VARCHAR(2000) AS
 import urllib.request
 def run(ctx):
     with urllib.request.urlopen(ctx.url, timeout=30) as response:
@@ -40,8 +41,8 @@ def test_a_udf_sees_what_was_uploaded(database, bucketfs_uri, bucketfs_target):
 
 def test_a_udf_reaches_the_mlflow_server(database, mlflow_udf_tracking_uri):
     """The MLflow server answers a UDF at `mlflow_udf_tracking_uri`."""
-    database.execute(_FETCH)
+    database.execute(_FETCH_URL)
     statement = database.execute(
-        "SELECT FETCH({url})", {"url": f"{mlflow_udf_tracking_uri}/health"}
+        "SELECT FETCH_URL({url})", {"url": f"{mlflow_udf_tracking_uri}/health"}
     )
     assert statement.fetchval() == "OK"

@@ -1,191 +1,289 @@
-"""The UDFs of ``docs/user/udfs.md``, executed as they are printed there."""
+"""The UDFs of ``docs/user/udfs.md``, executed as they are printed there, in three places.
+
+On this machine and in the exported script-language container, exasol-udf-mock-python runs them,
+with SQLite for the tables. With an Exasol at hand, the database does it all::
+
+    uv run --group exasol --group slc pytest integration-tests/tests/test_udf_examples.py \
+        --backend=onprem
+"""
+# ruff: noqa: S608 - the statements are the tests' own
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import pytest
-from mlflow_bucketfs_testing.server import BucketFSServer
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
+from mlflow_bucketfs_core import ConnectionSettings, mounted_path, udf_path
 
-_PAGE = Path(__file__).parents[2] / "docs" / "user" / "udfs.md"
-_SCRIPT = re.compile(
-    r"CREATE OR REPLACE PYTHON3_MLFLOW (?P<input>SCALAR|SET) SCRIPT (?P<name>\w+)"
-    r"\((?P<columns>.*?)\)\s+(?P<output>RETURNS|EMITS) (?P<emitted>.*?) AS\n(?P<code>.*?)\n/\n",
-    re.DOTALL,
-)
-_FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
-_TYPES = {"VARCHAR": "str", "DOUBLE": "float"}
+from . import udf_page
+from .udf_places import Container, Exasol, Host
 
-# A UDF is a fresh process; this one runs the script in exasol-udf-mock-python.
-_HOST = """
-import json, sys
-from exasol_udf_mock_python.column import Column
-from exasol_udf_mock_python.connection import Connection
-from exasol_udf_mock_python.group import Group
-from exasol_udf_mock_python.mock_exa_environment import MockExaEnvironment
-from exasol_udf_mock_python.mock_meta_data import MockMetaData
-from exasol_udf_mock_python.udf_mock_executor import UDFMockExecutor
+_REGIONS = ("south", "north")
+_FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
-spec = json.load(sys.stdin)
-types = {"str": str, "float": float}
-columns = lambda pairs: [Column(name, types[kind], sql) for name, kind, sql in pairs]
-meta = MockMetaData(
-    script_code_wrapper_function=None,
-    input_type=spec["input"],
-    input_columns=columns(spec["columns"]),
-    output_type=spec["output"],
-    output_columns=columns(spec["emitted"]),
-)
-meta._script_code = spec["code"]  # it would take the code from a function only
-connections = {name: Connection(**values) for name, values in spec["connections"].items()}
-groups = UDFMockExecutor().run(
-    [Group([tuple(row) for row in rows]) for rows in spec["groups"]],
-    MockExaEnvironment(meta, connections),
-)
-print(json.dumps([group.rows for group in groups]))
+# Runs after the page's Python: a second model that says otherwise, and what the tests must know.
+_MORE = """
+import json
+
+with mlflow.start_run():
+    other_model = LogisticRegression(max_iter=1000).fit(features, 2 - species)
+    other = mlflow.sklearn.log_model(other_model, name="other", pip_requirements=["scikit-learn"])
+flowers = features.iloc[::15]
+known = {
+    "location": info.artifact_path,
+    "path": udf_path(info.artifact_path),
+    "other_location": other.artifact_path,
+    "flowers": flowers.values.tolist(),
+    "species": model.predict(flowers).tolist(),
+    "other_species": other_model.predict(flowers).tolist(),
+}
+print(json.dumps(known))
 """
 
-
-def _columns(text: str) -> list[tuple[str, str, str]]:
-    pairs = [part.split(maxsplit=1) for part in re.split(r",\s*(?![^(]*\))", text.strip())]
-    return [(name, _TYPES[sql.partition("(")[0]], sql) for name, sql in pairs]
-
-
-@dataclass(frozen=True)
-class Script:
-    """One script of the page."""
-
-    input: str
-    output: str
-    columns: list[tuple[str, str, str]]
-    emitted: list[tuple[str, str, str]]
-    code: str
-
-    @classmethod
-    def named(cls, name: str) -> Script:
-        """Find a script on the page."""
-        match = next(m for m in _SCRIPT.finditer(_PAGE.read_text()) if m["name"] == name)
-        returns = match["output"] == "RETURNS"
-        emitted = f"result {match['emitted']}" if returns else match["emitted"].strip("()")
-        columns, emits = _columns(match["columns"]), _columns(emitted)
-        return cls(match["input"], match["output"], columns, emits, match["code"])
+# The mount follows an upload after a while; MLmodel is uploaded last.
+_SEEN = """
+CREATE OR REPLACE {language} SCALAR SCRIPT seen(model VARCHAR(2000)) RETURNS BOOLEAN AS
+import os, time
+def run(ctx):
+    deadline = time.monotonic() + 60
+    while not os.path.exists(ctx.model + "/MLmodel") and time.monotonic() < deadline:
+        time.sleep(1)
+    return os.path.exists(ctx.model + "/MLmodel")
+"""
 
 
 @dataclass(frozen=True)
 class Iris:
-    """The model of the page, the bucket it is in, and what it says about the flowers."""
+    """The models of the page, and what they say about some flowers."""
 
-    server: BucketFSServer
-    tracking_uri: str
     location: str
+    path: str
+    other_location: str
     flowers: list[list[float]]
     species: list[float]
+    other_species: list[float]
+
+
+@dataclass
+class Udfs:
+    """A place that executes the page, and what stands there for what the page prints."""
+
+    place: Host | Exasol
+    stand_ins: dict[str, str]
+
+    def execute(self, statement: str) -> list[tuple[float, ...]]:
+        """Execute a statement; numbers come back as floats, whatever their type is in SQL."""
+        return [tuple(map(float, row)) for row in self.place.execute(statement)]
+
+    def read(self, heading: str) -> list[tuple[float, ...]]:
+        """Execute a section of the page, and return the rows of its last statement."""
+        return [self.execute(each) for each in udf_page.statements(heading, self.stand_ins)][-1]
 
 
 @pytest.fixture(scope="module")
-def iris(mlflow_server, embedded_store, mlflow_client_env):
-    """Log the model of the page with plain MLflow."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in mlflow_client_env.items():
-            environment.setenv(name, value)
-        previous = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(mlflow_server.uri)
-        features, species = load_iris(return_X_y=True, as_frame=True)
-        features.columns = _FEATURES
-        model = LogisticRegression(max_iter=1000).fit(features, species)
-        mlflow.set_experiment("udfs")
-        with mlflow.start_run():
-            info = mlflow.sklearn.log_model(
-                model, name="model", registered_model_name="iris", pip_requirements=["scikit-learn"]
-            )
-        client = mlflow.MlflowClient()
-        client.set_registered_model_alias("iris", "champion", info.registered_model_version)
-        mlflow.set_tracking_uri(previous)
-    embedded_store.sync_mount()
-    flowers = features.iloc[::15]
-    expected = [float(each) for each in model.predict(flowers)]
-    return Iris(
-        embedded_store,
-        mlflow_server.uri,
-        info.artifact_path,
-        flowers.to_numpy().tolist(),
-        expected,
+def iris(mlflow_server, mlflow_client_env, bucketfs_uri, tmp_path_factory) -> Iris:
+    """Run the Python of the page in a process of its own, as its reader does."""
+    if mlflow_server.backend_store_uri is None:
+        pytest.skip("the server of --mlflow-server may have a model `iris` of its own")
+    stand_ins = {
+        udf_page.LOCATION: f"{bucketfs_uri}/udfs",
+        udf_page.TRACKING_SERVER: mlflow_server.uri,
+    }
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("EXA_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", udf_page.python(stand_ins) + _MORE],
+        env={**clean, **mlflow_client_env},
+        cwd=tmp_path_factory.mktemp("reader"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
+    return Iris(**json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.fixture
-def udf(iris):
-    """Run a script of the page as a UDF: a fresh process, a mount, no password."""
-
-    def run(name, groups, connections=(), mount_root=None):
-        script = Script.named(name)
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("EXA_", "MLFLOW_"))}
-        spec = {**vars(script), "groups": groups, "connections": dict(connections)}
-        iris.server.requests.clear()
-        completed = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _HOST],
-            input=json.dumps(spec),
-            env={**clean, "EXA_BUCKETFS_MOUNT_ROOT": str(mount_root or iris.server.mount_root)},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        return json.loads(completed.stdout.splitlines()[-1])
-
-    return run
+def mount(iris, bucketfs_target, bucketfs_server) -> Path:
+    """The directory that shows the buckets to UDFs, with the models in it."""
+    del iris
+    if bucketfs_target.backend != "embedded":
+        pytest.skip("only the embedded BucketFS has a mount on this machine")
+    bucketfs_server.sync_mount()
+    bucketfs_server.requests.clear()
+    return Path(bucketfs_server.mount_root)
 
 
-def _connection(address="", user=None, password=None):
-    return {"address": address, "user": user, "password": password}
+@pytest.fixture
+def host(mount, iris, tmp_path) -> Udfs:
+    """This machine: the buckets are mounted elsewhere than below /buckets."""
+    path = mounted_path(iris.location, ConnectionSettings(mount_root=str(mount)))
+    assert path == iris.path.replace("/buckets", str(mount), 1)
+    return Udfs(Host(mount, tmp_path), {udf_page.MODEL_PATH: path})
 
 
-def test_one_row_at_a_time_by_location(udf, iris):
-    """Every row gets its species, and BucketFS is not asked."""
-    rows = [[iris.location, *flower] for flower in iris.flowers]
-    assert udf("species_by_location", [rows]) == [[[s] for s in iris.species]]
-    assert iris.server.requests.count() == 0
+@pytest.fixture
+def container(mount, iris, slc_container, tmp_path) -> Udfs:
+    """The exported container: it sees /buckets, and has no network."""
+    (tmp_path / "udf").mkdir()
+    place = Container(slc_container.archive, mount, tmp_path / "udf")
+    return Udfs(place, {udf_page.MODEL_PATH: iris.path})
 
 
-def test_by_alias(udf, iris):
-    """The alias is resolved by the tracking server, the files come from the mount."""
-    connections = {"MLFLOW": _connection(iris.tracking_uri)}
-    assert udf("species_by_alias", [iris.flowers], connections) == [[[s] for s in iris.species]]
-    assert iris.server.requests.count() == 0
+@pytest.fixture
+def exasol(request, iris, database) -> Iterator[Udfs]:
+    """A real database with the container deployed; its mount shows the models already."""
+    if request.config.getoption("--skip-slc"):
+        pytest.skip("--skip-slc: the container is not deployed")
+    language = request.getfixturevalue("deployed_slc")
+    # deployed for new sessions: this one is older
+    languages = "SELECT system_value FROM exa_parameters WHERE parameter_name = 'SCRIPT_LANGUAGES'"
+    database.execute(
+        "ALTER SESSION SET SCRIPT_LANGUAGES = {languages}",
+        {"languages": database.execute(languages).fetchval()},
+    )
+    # they belong to no schema: those of a database that is in use must stay as they are
+    names = "('MLFLOW', 'BUCKETFS')"
+    query = f"SELECT COUNT(*) FROM exa_all_connections WHERE connection_name IN {names}"
+    if int(database.execute(query).fetchval()):
+        pytest.skip(f"the database has connections of the names {names}, which the page replaces")
+    database.execute(_SEEN.format(language=language))
+    for location in (iris.location, iris.other_location):
+        seen = database.execute("SELECT seen({model})", {"model": str(udf_path(location))})
+        assert seen.fetchval(), f"not on the mount after a minute: {location}"
+    stand_ins = {udf_page.MODEL_PATH: iris.path, udf_page.LANGUAGE: language}
+    yield Udfs(Exasol(database), stand_ins)
+    database.execute("DROP CONNECTION IF EXISTS MLFLOW")
+    database.execute("DROP CONNECTION IF EXISTS BUCKETFS")
 
 
-def test_many_rows_and_several_models(udf, iris):
-    """Each group is scored in data frames by the model that its rows name."""
-    numbered = [[float(n), *flower] for n, flower in enumerate(iris.flowers)]
-    half = len(numbered) // 2
-    # the same model under two names, as two models would be
-    other = iris.location.replace("exa+bfs://", "exabfs://")
-    groups = [
-        [[iris.location, *row] for row in numbered[:half]],
-        [[other, *row] for row in numbered[half:]],
+@pytest.fixture(params=["host", "container", "exasol"])
+def udfs(request, iris) -> Udfs:
+    """A place that executes the page, with the page's tables, and flowers and models in them."""
+    udfs: Udfs = request.getfixturevalue(request.param)
+    udfs.stand_ins[udf_page.MODEL_LOCATION] = iris.location
+    udfs.read("The model and the flowers")
+    flowers = [
+        f"({number}, {', '.join(map(str, flower))}, '{_REGIONS[number % 2]}')"
+        for number, flower in enumerate(iris.flowers)
     ]
-    scored = [row for group in udf("species_in_batches", groups) for row in group]
-    assert scored == [[float(n), s] for n, s in enumerate(iris.species)]
-    assert iris.server.requests.count() == 0
+    udfs.execute(f"INSERT INTO flowers VALUES {', '.join(flowers)}")
+    models = zip(_REGIONS, (iris.location, iris.other_location), strict=True)
+    udfs.execute(f"INSERT INTO models VALUES {', '.join(map(str, models))}")
+    return udfs
 
 
-def test_a_damaged_model_is_loaded_over_http(udf, iris, tmp_path):
-    """With the fallback, a node whose copy is damaged asks BucketFS once."""
-    mount = tmp_path / "mount"
-    shutil.copytree(iris.server.mount_root, mount)
-    for part in mount.rglob("model.*"):
-        part.write_bytes(b"damaged")
-    rows = [[iris.location, *flower] for flower in iris.flowers]
-    connections = {"BUCKETFS": _connection(user="r", password="read")}
-    scored = udf("species_with_fallback", [rows], connections, mount)
-    assert scored == [[[s] for s in iris.species]]
-    assert iris.server.requests.listings == 1
+@pytest.mark.parametrize(
+    "heading", ["One row at a time, by location", "By path"], ids=["by_location", "by_path"]
+)
+def test_one_row_at_a_time(udfs, iris, bucketfs_server, heading):
+    """By its location and by its path, the model scores the flower of the page, without HTTP."""
+    if heading == "By path":
+        udfs.read("One row at a time, by location")
+    assert udfs.read(heading) == [(iris.species[0],)]
+    assert bucketfs_server.requests.count() == 0
+
+
+def test_by_alias(udfs, iris, bucketfs_server, mlflow_udf_tracking_uri):
+    """The alias is resolved by the tracking server, the files come from the mount."""
+    if isinstance(udfs.place, Exasol) and "//127." in mlflow_udf_tracking_uri:
+        pytest.skip("an address that UDFs of the database reach: --mlflow-server-host ADDRESS")
+    udfs.stand_ins[udf_page.TRACKING_SERVER] = mlflow_udf_tracking_uri
+    udfs.place.reaches(mlflow_udf_tracking_uri)
+    assert udfs.read("By alias") == [(iris.species[0],)]
+    assert bucketfs_server.requests.count() == 0
+
+
+def test_many_rows_at_a_time(udfs, iris, bucketfs_server):
+    """Every flower of the table gets its species."""
+    assert sorted(udfs.read("Many rows at a time")) == list(enumerate(iris.species))
+    assert bucketfs_server.requests.count() == 0
+
+
+def test_several_models(udfs, iris, bucketfs_server):
+    """Every flower is scored by the model of its region."""
+    udfs.read("Many rows at a time")
+    by_region = zip(iris.species, iris.other_species, strict=True)
+    expected = [(number, both[number % 2]) for number, both in enumerate(by_region)]
+    assert sorted(udfs.read("Several models, one per group")) == expected
+    assert bucketfs_server.requests.count() == 0
+
+
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+def test_with_a_fallback(udfs, iris, bucketfs_server, tmp_path, harm):
+    """A model that the mount lacks or has damaged comes over HTTP, with the password."""
+    real = isinstance(udfs.place, Exasol)
+    if not real:
+        udfs.place.mount = Path(shutil.copytree(udfs.place.mount, tmp_path / "mount"))
+        model = udfs.place.mount / udf_path(iris.location).removeprefix("/buckets/")
+        if harm == "missing":
+            shutil.rmtree(model)
+        else:
+            (model / "model.skops").write_bytes(b"damaged")
+        udfs.place.reaches(bucketfs_server.url)
+        udfs.stand_ins[udf_page.READ_PASSWORD] = "read"
+    elif harm == "missing":
+        pytest.skip("what is in BucketFS comes to the mount of an Exasol")
+    assert udfs.read("With a fallback to HTTP") == [(iris.species[0],)]
+    if not real:
+        assert bucketfs_server.requests.listings == 1
+        assert {request.user for request in bucketfs_server.requests} == {"r"}
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+@pytest.mark.parametrize(
+    ("heading", "call"),
+    [
+        ("One row at a time, by location", "species_by_location('{location}', {features})"),
+        ("By alias", "species_by_alias({features})"),
+        ("Many rows at a time", "species_in_batches('{location}', id, {features})"),
+        ("With a fallback to HTTP", "species_with_fallback('{location}', {features})"),
+    ],
+    ids=["by_location", "by_alias", "in_batches", "with_fallback"],
+)
+def test_a_process_loads_the_model_once(udfs, iris, mlflow_server, heading, call):
+    """However many rows and groups a process gets, it opens the model as often as for one."""
+    udfs.stand_ins[udf_page.TRACKING_SERVER] = mlflow_server.uri
+    udfs.read(heading)
+    select = f"SELECT {call.format(location=iris.location, features=_FEATURES)} FROM flowers"
+    assert len(udfs.execute(f"{select} WHERE id = 0")) == 1
+    for_one_row = udfs.place.database.models_opened
+    assert len(udfs.execute(f"{select} GROUP BY region")) == len(iris.flowers)
+    assert udfs.place.database.models_opened == for_one_row > 0
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+def test_more_rows_than_a_data_frame_has(udfs, iris):
+    """A group that fills more than one data frame is scored to its last row."""
+    udfs.execute("DELETE FROM flowers")
+    flower = ", ".join(map(str, iris.flowers[0]))
+    rows = ", ".join(f"({number}, {flower}, 'north')" for number in range(10_003))
+    udfs.execute(f"INSERT INTO flowers VALUES {rows}")
+    scored = sorted(udfs.read("Many rows at a time"))
+    assert scored == [(number, iris.species[0]) for number in range(10_003)]
+
+
+def test_every_statement_of_the_page_is_tried():
+    """A section with statements that no test above reads would stay untried."""
+    assert udf_page.headings() == [
+        "The model and the flowers",
+        "One row at a time, by location",
+        "By path",
+        "By alias",
+        "Many rows at a time",
+        "Several models, one per group",
+        "With a fallback to HTTP",
+    ]
+
+
+def test_the_page_is_split_as_pyexasol_does():
+    """Statements end where Exasol's own client for Python sees their end."""
+    reason = "comes with the group exasol: uv run --group exasol pytest"
+    pyexasol = pytest.importorskip("pyexasol._sql_splitter", reason=reason)
+    ours = [each for heading in udf_page.headings() for each in udf_page.statements(heading, {})]
+    assert ours == [each.strip() for each in pyexasol.split_sql_script(udf_page.sql())]

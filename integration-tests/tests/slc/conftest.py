@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-MOCK = "exasol_udf_mock_python"
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +30,3 @@ def installed(exported: Path) -> dict[str, str]:
     """Version of each Python package in the container, by name."""
     packages = json.loads((exported / "packages.json").read_text(encoding="utf-8"))
     return {package["name"]: package["version"] for package in packages}
-
-
-@pytest.fixture(scope="session")
-def udf_mock() -> dict[str, str]:
-    """The mount that makes exasol-udf-mock-python importable in the container."""
-    found = importlib.util.find_spec(MOCK)
-    if found is None or not found.submodule_search_locations:
-        pytest.skip(f"{MOCK} is not installed: uv run --group slc pytest")
-    return {f"/mock/{MOCK}": next(iter(found.submodule_search_locations))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 
 import pytest
@@ -52,6 +53,25 @@ def test_the_container_is_isolated(slc_container):
         "/buckets Read-only file system",
         "/usr/local Read-only file system",
     ]
+
+
+def test_an_address_of_this_machine_is_reached(slc_container, bucketfs_server):
+    """Through `reach` a server here answers under its own address, and no other one does."""
+    bucketfs_server.put("reached.txt", b"hello")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        source = (
+            "import socket, sys, urllib.request\n"
+            "print(urllib.request.urlopen(sys.argv[1], timeout=30).read())\n"
+            "print([name for _, name in socket.if_nameindex()])\n"
+            "print(socket.socket().connect_ex(('127.0.0.1', int(sys.argv[2]))) != 0)\n"
+            "sys.exit(3)"
+        )
+        url = f"{bucketfs_server.url}/default/reached.txt"
+        arguments = (url, str(other.getsockname()[1]))
+        reach = [bucketfs_server.url.removeprefix("http://")]
+        done = slc_container.run_python(source, *arguments, reach=reach, check=False)
+    assert done.stdout.splitlines() == ["b'hello'", "['lo']", "True"]
+    assert done.returncode == 3
 
 
 def test_a_failing_command_says_why(slc_container):

@@ -48,19 +48,6 @@ def test_a_logged_model_predicts_the_same(slc_container, logged, by):
     assert json.loads(done.stdout) == expected
 
 
-def test_a_udf_scores_rows(slc_container, udf_mock, logged):
-    """A SET script with ``ctx.get_dataframe`` and ``emit`` scores in batches."""
-    uri, rows, expected = logged
-    done = slc_container.run_python(
-        (HERE / "run_udf.py").read_text(encoding="utf-8"),
-        (HERE / "scoring_udf.py").read_text(encoding="utf-8"),
-        json.dumps([[uri, number, *row] for number, row in enumerate(rows)]),
-        mounts=udf_mock,
-        path=["/mock"],
-    )
-    assert json.loads(done.stdout) == [list(pair) for pair in enumerate(expected)]
-
-
 @pytest.fixture
 def trained_elsewhere(tmp_path, bucketfs_uri, bucketfs_target, mlflow_environment, unique):
     """Train a forest in an environment of its own, put it into BucketFS, and return its URI."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from mlflow_bucketfs_testing import SlcBuilder, SlcContainer, SlcUnavailableError
+from mlflow_bucketfs_testing import SlcBuilder, SlcContainer, SlcUnavailableError, slc_reach
 
 pytest_plugins = ["pytester"]
 
@@ -97,3 +97,38 @@ def test_a_project_says_where_its_container_is(pytester):
     result = pytester.runpytest_subprocess("-rs")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*there is no exported container */build/slc.tar.gz"])
+
+
+def test_an_address_is_reached_through_a_socket(bucketfs_server):
+    """What two halves pass on to each other is whole, both ways, for many requests at a time."""
+    port = bucketfs_server.port
+    source = (
+        "import sys, urllib.request\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "content = bytes(range(256)) * 20_000\n"
+        "def both_ways(number):\n"
+        "    url = f'http://{sys.argv[1]}/default/{number}'\n"
+        "    put = urllib.request.Request(url, content, method='PUT')\n"
+        "    put.add_header('Authorization', 'Basic dzp3cml0ZQ==')\n"
+        "    urllib.request.urlopen(put, timeout=60).close()\n"
+        "    with urllib.request.urlopen(url, timeout=60) as answer:\n"
+        "        return answer.read() == content\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    sys.exit(7 if all(pool.map(both_ways, range(16))) else 1)\n"
+    )
+    # another loopback address, as this machine is not a container that has one of its own
+    there, here = f"127.0.0.1:{port}", f"127.0.0.2:{port}"
+    with slc_reach.reachable([there]) as folder:
+        script = folder / "reach.py"
+        route = f"{here}={folder}/0"
+        command = [sys.executable, "-I", "-S", script, route, "--", sys.executable, "-c", source]
+        assert subprocess.run([*command, here], check=False, timeout=120).returncode == 7
+    assert bucketfs_server.requests.count(method="PUT") == 16
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("address", ["localhost:80", "10.0.0.1:80", "127.0.0.1", "127.0.0.1:x"])
+def test_only_loopback_addresses_can_be_reached(archive, address):
+    """A container without network has no other address that could be listened on."""
+    with pytest.raises(ValueError, match=r"reads 127\.0\.0\.1:PORT, not"):
+        SlcContainer(archive).run(["true"], reach=[address])

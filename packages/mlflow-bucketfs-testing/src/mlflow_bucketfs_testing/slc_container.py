@@ -8,9 +8,11 @@ import shlex
 import shutil
 import subprocess
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_bucketfs_testing import slc_reach
 from mlflow_bucketfs_testing.slc_errors import SlcCommandError, SlcError, SlcUnavailableError
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class SlcContainer:
         *,
         env: Mapping[str, str] | None = None,
         mounts: Mapping[str, str | os.PathLike[str]] | None = None,
+        reach: Sequence[str] = (),
         stdin: str = "",
         check: bool = True,
         timeout_s: float | None = None,
@@ -107,6 +110,8 @@ class SlcContainer:
             command: Program and arguments.
             env: Variables, beside ``HOME`` and the locale.
             mounts: More directories to see, read-only: path in the container → path here.
+            reach: Loopback addresses of this machine, such as ``127.0.0.1:5000``, that the
+                command reaches under the same address although there is no network.
             stdin: What it reads from its standard input.
             check: Whether to raise if it fails.
             timeout_s: How long it may take, in seconds.
@@ -115,28 +120,24 @@ class SlcContainer:
             SlcCommandError: It failed, or took too long.
             SlcUnavailableError: No file, or no Docker engine.
             SlcError: The engine cannot make a container, such as for a mount that is not there.
+            ValueError: ``reach`` names another address than one of the loopback network.
         """
-        volumes = {"/buckets": self.buckets} if self.buckets else {}
-        name = f"slc-{uuid.uuid4().hex}"
-        line = ["create", "--interactive", "--name", name, *_AS_EXASOL]
-        for inside, here in {**volumes, **(mounts or {})}.items():
-            source = Path(here).absolute()
-            line += ["--mount", f"type=bind,source={source},target={inside},readonly"]
-        for key, value in {**_ENVIRONMENT, **(env or {})}.items():
-            line += ["--env", f"{key}={value}"]
-        line += [self.image, *command]
-        limit = self._timeout_s if timeout_s is None else timeout_s
-        created = self._docker(*line)
-        if created.returncode:
-            raise SlcError(f"cannot make a container of {self.archive}: {created.stderr.strip()}")
-        try:
-            start = ("start", "--attach", "--interactive", name)
-            done = self._docker(*start, stdin=stdin, timeout_s=limit)
-        except subprocess.TimeoutExpired as exc:
-            raise SlcCommandError(f"{_short(command)} took more than {limit:g} s") from exc
-        finally:
-            # Ends it too: after a timeout only the client has ended
-            self._docker("rm", "--force", name)
+        seen = {"/buckets": self.buckets} if self.buckets else {}
+        line = list(command)
+        with ExitStack() as stack:
+            if reach:
+                seen[slc_reach.FOLDER] = stack.enter_context(slc_reach.reachable(reach))
+                python = f"python{self._python}"
+                line = slc_reach.command_that_reaches(reach, command, python=python)
+            options = [
+                *_mount_options({**seen, **(mounts or {})}),
+                *(f"--env={key}={value}" for key, value in {**_ENVIRONMENT, **(env or {})}.items()),
+            ]
+            limit = self._timeout_s if timeout_s is None else timeout_s
+            try:
+                done = self._run_once(options, line, stdin=stdin, timeout_s=limit)
+            except subprocess.TimeoutExpired as exc:
+                raise SlcCommandError(f"{_short(command)} took more than {limit:g} s") from exc
         if check and done.returncode:
             raise SlcCommandError(
                 f"{_short(command)} ended with {done.returncode}:\n"
@@ -154,6 +155,7 @@ class SlcContainer:
         env: Mapping[str, str] | None = None,
         mounts: Mapping[str, str | os.PathLike[str]] | None = None,
         path: Sequence[str] = (),
+        reach: Sequence[str] = (),
         check: bool = True,
         timeout_s: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -162,22 +164,45 @@ class SlcContainer:
         Args:
             source: The program.
             arguments: Its ``sys.argv[1:]``.
-            env: See `run`, as ``mounts``, ``check`` and ``timeout_s``.
+            env: See `run`, as ``mounts``, ``reach``, ``check`` and ``timeout_s``.
             mounts: More directories to see.
             path: Folders in the container to import from, after the fixed ones.
+            reach: Loopback addresses of this machine to reach.
             check: Whether to raise if it fails.
             timeout_s: How long it may take, in seconds.
 
         Raises:
             SlcCommandError: It failed, or took too long.
             SlcUnavailableError: No file, or no Docker engine.
+            ValueError: ``reach`` names another address than one of the loopback network.
         """
         folders = [folder.format(self._python) for folder in _PYTHON_PATH]
         variables = {**(env or {}), "PYTHONPATH": ":".join([*folders, *path])}
         command = [f"python{self._python}", "-S", "-", *arguments]
         return self.run(
-            command, env=variables, mounts=mounts, stdin=source, check=check, timeout_s=timeout_s
+            command,
+            env=variables,
+            mounts=mounts,
+            reach=reach,
+            stdin=source,
+            check=check,
+            timeout_s=timeout_s,
         )
+
+    def _run_once(
+        self, options: Sequence[str], command: Sequence[str], *, stdin: str, timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
+        name = f"slc-{uuid.uuid4().hex}"
+        create = ("create", "--interactive", "--name", name, *_AS_EXASOL, *options)
+        created = self._docker(*create, self.image, *command)
+        if created.returncode:
+            raise SlcError(f"cannot make a container of {self.archive}: {created.stderr.strip()}")
+        try:
+            start = ("start", "--attach", "--interactive", name)
+            return self._docker(*start, stdin=stdin, timeout_s=timeout_s)
+        finally:
+            # Ends it too: after a timeout only the client has ended
+            self._docker("rm", "--force", name)
 
     def _imported(self) -> str:
         digest = hashlib.sha256()
@@ -212,6 +237,13 @@ class SlcContainer:
             timeout=timeout_s,
             env={**os.environ, **host},
         )
+
+
+def _mount_options(seen: Mapping[str, str | os.PathLike[str]]) -> list[str]:
+    return [
+        f"--mount=type=bind,source={Path(here).absolute()},target={inside},readonly"
+        for inside, here in seen.items()
+    ]
 
 
 def _short(command: Sequence[str]) -> str:

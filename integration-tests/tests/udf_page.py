@@ -1,0 +1,62 @@
+"""The page ``docs/user/udfs.md`` in parts: its Python, and its statements by section."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_FILE = Path(__file__).parents[2] / "docs" / "user" / "udfs.md"
+_SECTION = re.compile(r"^## (?P<heading>.+)\n(?P<text>(?:(?!## ).*\n)*)", re.MULTILINE)
+_BLOCK = r"^```{}\n(.*?)^```$"
+# A script ends with a line that holds a slash, everything else with a semicolon
+_STATEMENT = re.compile(
+    r"(CREATE OR REPLACE \w+ (?:SCALAR|SET) SCRIPT .*?)\n/$|(.+?);$", re.MULTILINE | re.DOTALL
+)
+
+# What stands on the page for what every reader has elsewhere. Nothing else may be replaced.
+LOCATION = "exa+bfss://db.example.com:2581/bfsdefault/default/mlflow"
+MODEL_LOCATION = f"{LOCATION}/…"
+MODEL_PATH = "/buckets/bfsdefault/default/mlflow/…"
+TRACKING_SERVER = "http://mlflow.example.com:5000"
+READ_PASSWORD = "the read password"
+LANGUAGE = "PYTHON3_MLFLOW"
+
+
+def python(stand_ins: Mapping[str, str]) -> str:
+    """Return the Python of the page, as one program."""
+    return _replaced("\n".join(_blocks("python", _text())), stand_ins)
+
+
+def statements(heading: str, stand_ins: Mapping[str, str]) -> list[str]:
+    """Return the statements of a section in their order, as a client would send them."""
+    sections = {each["heading"]: each["text"] for each in _SECTION.finditer(_text())}
+    found = _STATEMENT.finditer("".join(_blocks("sql", sections[heading])))
+    return [_replaced(each[1] or each[2].strip(), stand_ins) for each in found]
+
+
+def sql() -> str:
+    """Return all SQL of the page."""
+    return "".join(_blocks("sql", _text()))
+
+
+def headings() -> list[str]:
+    """Return the headings of the sections that have statements."""
+    return [each["heading"] for each in _SECTION.finditer(_text()) if "```sql" in each["text"]]
+
+
+def _text() -> str:
+    return _FILE.read_text(encoding="utf-8")
+
+
+def _blocks(language: str, text: str) -> Iterator[str]:
+    return (
+        each[1] for each in re.finditer(_BLOCK.format(language), text, re.MULTILINE | re.DOTALL)
+    )
+
+
+def _replaced(text: str, stand_ins: Mapping[str, str]) -> str:
+    # the longest first, as one is the beginning of another
+    for printed in sorted(stand_ins, key=len, reverse=True):
+        text = text.replace(printed, stand_ins[printed])
+    return text

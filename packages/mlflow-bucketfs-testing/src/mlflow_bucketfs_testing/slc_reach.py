@@ -1,0 +1,147 @@
+"""Loopback addresses of this machine, reached from a container that has no network.
+
+Each address has a Unix socket in a folder that both sides see. Here, what arrives at the socket
+is passed on to the address. In the container this file is run as a script: it listens at the same
+address, passes on to the socket, and runs the command that reaches it. So it imports nothing but
+the standard library.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+FOLDER = "/run/reach"
+_BLOCK = 64 * 1024
+_SCRIPT = "reach.py"
+
+
+@contextmanager
+def reachable(addresses: Sequence[str]) -> Iterator[Path]:
+    """Pass on to these addresses of this machine what a container sends.
+
+    Args:
+        addresses: Loopback addresses such as ``127.0.0.1:5000``.
+
+    Yields:
+        The folder that the container must see as `FOLDER`.
+
+    Raises:
+        ValueError: Not a loopback address.
+    """
+    targets = [_parse(address) for address in addresses]
+    # Not below a folder of the tests, since the path of a socket has at most 107 bytes
+    with TemporaryDirectory(prefix="slc-") as name, ExitStack() as stack:
+        folder = Path(name)
+        (folder / _SCRIPT).write_bytes(Path(__file__).read_bytes())
+        # The container's user is another one
+        folder.chmod(0o755)
+        for number, target in enumerate(targets):
+            listener = stack.enter_context(_listening(folder / str(number)))
+            stack.enter_context(_passing_on(listener, partial(socket.create_connection, target)))
+        yield folder
+
+
+def command_that_reaches(
+    addresses: Sequence[str], command: Sequence[str], *, python: str
+) -> list[str]:
+    """Return the command that a container must run instead, to reach the addresses.
+
+    Args:
+        addresses: Those that `reachable` got, in the same order.
+        command: Program and arguments.
+        python: The container's Python.
+    """
+    routes = [f"{address}={FOLDER}/{number}" for number, address in enumerate(addresses)]
+    return [python, "-I", "-S", f"{FOLDER}/{_SCRIPT}", *routes, "--", *command]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command that reaches addresses through sockets: ``ADDRESS=SOCKET… -- COMMAND…``."""
+    end = arguments.index("--")
+    with ExitStack() as stack:
+        for route in arguments[:end]:
+            address, _, path = route.partition("=")
+            listener = stack.enter_context(socket.create_server(_parse(address)))
+            stack.enter_context(_passing_on(listener, partial(_connected_to_socket, path)))
+        code = subprocess.call(arguments[end + 1 :])  # noqa: S603 - the caller's command
+    # As a shell says it: a signal has ended the command
+    return code if code >= 0 else 128 - code
+
+
+def _parse(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    with suppress(ValueError):
+        if ipaddress.IPv4Address(host).is_loopback:
+            return host, int(port)
+    raise ValueError(f"a loopback address reads 127.0.0.1:PORT, not {address}")
+
+
+@contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
+        path.chmod(0o666)
+        listener.listen()
+        yield listener
+
+
+def _connected_to_socket(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _passing_on(listener: socket.socket, connect: Callable[[], socket.socket]) -> Iterator[None]:
+    threading.Thread(target=_accept, args=(listener, connect), daemon=True).start()
+    try:
+        yield
+    finally:
+        # Closing alone would leave the thread waiting for a connection
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _accept(listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_serve, args=(connection, connect), daemon=True).start()
+
+
+def _serve(connection: socket.socket, connect: Callable[[], socket.socket]) -> None:
+    # Nobody listens: the other side sees its connection closed
+    with connection, suppress(OSError), connect() as target:
+        back = threading.Thread(target=_copy, args=(target, connection), daemon=True)
+        back.start()
+        _copy(connection, target)
+        back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while block := source.recv(_BLOCK):
+            target.sendall(block)
+    # The end of one direction is not that of the other
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
