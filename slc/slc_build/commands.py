@@ -28,7 +28,7 @@ def output_of(*command: str, env: Mapping[str, str] | None = None, cwd: Path | N
     Raises:
         SlcBuildError: It failed, or is not installed; with the end of what it said.
     """
-    done = subprocess.run(  # noqa: S603 - our own commands
+    done = subprocess.run(  # noqa: S603 -- our own commands
         command,
         capture_output=True,
         text=True,

@@ -53,7 +53,7 @@ def start() -> None:
     _clean_up(directory)  # what a crash of the last one may have left
     log = directory / "dockerd.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
+        process = subprocess.Popen(  # noqa: S603 -- our own command
             _command(directory),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FLAVOR = "mlflow-bucketfs-python-3.12"
 PYTHON = "3.12"
+FLAVOR = f"mlflow-bucketfs-python-{PYTHON}"
 FLAVOR_SOURCE = ROOT / "slc" / FLAVOR
 
 # Everything that is made, none of it in git.
@@ -35,7 +35,7 @@ def engine_directory() -> Path:
     no tool that walks through the checkout should meet an engine's layers.
     """
     name = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
-    return Path("/var/tmp") / f"mlflow-bucketfs-engine-{name}"  # noqa: S108 - it holds gigabytes
+    return Path("/var/tmp") / f"mlflow-bucketfs-engine-{name}"  # noqa: S108 -- it holds gigabytes
 
 
 def base_image() -> str:

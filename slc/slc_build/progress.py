@@ -52,7 +52,7 @@ def _being_written(directory: Path) -> str:
     for folder, _, names in os.walk(directory):
         for name in names:
             try:
-                found = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 - many files
+                found = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 -- many files
             except FileNotFoundError:
                 continue
             if found.st_size > _WORTH_SAYING and found.st_mtime > when:

@@ -42,7 +42,7 @@ def python_to_copy(version: str) -> Path:
     for candidate in (_uv_finds(version), *_pyenv_has(version)):
         probe = [candidate, "-I", "-c", _PROBE]
         try:
-            answer = subprocess.run(  # noqa: S603 - interpreters that uv or pyenv named
+            answer = subprocess.run(  # noqa: S603 -- interpreters that uv or pyenv named
                 probe, capture_output=True, text=True, check=True
             ).stdout
         except (OSError, subprocess.CalledProcessError):
@@ -64,8 +64,8 @@ def libraries_of(prefix: Path, version: str) -> list[SharedLibrary]:
     wanted = [prefix / f"bin/python{version}", *(m for m in modules if "_tkinter" not in m.name)]
     found: dict[str, SharedLibrary] = {}
     for file in wanted:
-        answer = subprocess.run(  # noqa: S603 - files of the interpreter that was found
-            ["ldd", str(file)],  # noqa: S607 - the system's
+        answer = subprocess.run(  # noqa: S603 -- files of the interpreter that was found
+            ["ldd", str(file)],  # noqa: S607 -- the system's
             capture_output=True,
             text=True,
             check=False,
@@ -76,8 +76,8 @@ def libraries_of(prefix: Path, version: str) -> list[SharedLibrary]:
 
 
 def _uv_finds(version: str) -> str:
-    return subprocess.run(  # noqa: S603 - our own command
-        ["uv", "python", "find", "--no-project", version],  # noqa: S607 - the user's uv
+    return subprocess.run(  # noqa: S603 -- our own command
+        ["uv", "python", "find", "--no-project", version],  # noqa: S607 -- the user's uv
         capture_output=True,
         text=True,
         check=False,

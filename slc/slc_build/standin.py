@@ -113,9 +113,9 @@ def _import(root: Path, name: str) -> None:
         *("--change", f"LABEL {LABEL}={json.dumps(platform.freedesktop_os_release()['ID'])}"),
     ]
     tar = ("tar", "--create", "--numeric-owner", "--sort=name", "--directory", str(root), ".")
-    with subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:  # noqa: S603 - our own command
-        subprocess.run(  # noqa: S603 - our own command
-            ["docker", "import", *changes, "-", name],  # noqa: S607 - the user's docker
+    with subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:  # noqa: S603 -- our own command
+        subprocess.run(  # noqa: S603 -- our own command
+            ["docker", "import", *changes, "-", name],  # noqa: S607 -- the user's docker
             stdin=packing.stdout,
             stdout=subprocess.DEVNULL,
             check=True,

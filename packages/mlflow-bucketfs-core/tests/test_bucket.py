@@ -1,27 +1,21 @@
-"""``Bucket`` on a server that does what it should: names, sizes, requests, passwords, threads."""
+"""``Bucket`` on a server that does what it should: names, sizes, positions, keys."""
 
 from __future__ import annotations
 
 import io
 import os
 import random
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from mlflow_bucketfs_core import Bucket, ConnectionSettings
 from mlflow_bucketfs_core.errors import (
-    AccessDeniedError,
-    AuthenticationError,
     BucketNotFoundError,
     InvalidKeyError,
     InvalidUriError,
-    MissingCredentialsError,
     ObjectNotFoundError,
-    PathBlockedError,
 )
-from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
+from mlflow_bucketfs_testing.server import BucketFSServer
 
 ODD_NAMES = [
     "a#b",
@@ -191,216 +185,6 @@ def test_settings_come_from_the_environment_by_default(server, monkeypatch):
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
     Bucket(server.uri()).upload_bytes("env", b"1")
     assert server.read("env") == b"1"
-
-
-# Requests and connections
-
-
-def test_one_request_per_operation_on_one_connection(server, bucket, tmp_path):
-    """Nothing costs more than its one request, and all share a connection."""
-    for number in range(5):
-        bucket.upload_bytes(f"counted/{number}", b"x" * 100_000)
-    bucket.keys("counted")
-    for number in range(5):
-        bucket.download_file(f"counted/{number}", tmp_path / "x")
-        bucket.exists("nothing")
-        bucket.delete(f"counted/{number}")
-    assert server.requests.count(method="PUT") == 5
-    assert server.requests.listings == 2  # the one asked for, and one before the first upload
-    assert server.requests.count(method="DELETE") == 5
-    assert len(server.requests) == 5 + 2 + 15
-    assert server.requests.connections == 1
-
-
-def test_instances_share_connections(server, settings):
-    """Making a bucket for each call costs nothing."""
-    for number in range(5):
-        Bucket(server.uri(), settings).exists(f"x{number}")
-        Bucket(server.uri(path="folder"), replace(settings)).exists("y")
-    assert server.requests.connections == 1
-
-
-def test_one_listing_per_folder_and_process(server, settings):
-    """The question whether a file is in the way is asked once, even for many folders at once."""
-    buckets = [Bucket(server.uri(), settings) for _ in range(2)]
-    buckets[0].prepare_uploads(f"once{n}/deep/er/file" for n in range(50))
-    assert server.requests.listings == 1
-    for number in range(50):
-        buckets[number % 2].upload_bytes(f"once{number}/deep/er/file", b"")
-        buckets[number % 2].upload_bytes(f"once{number}/file", b"")
-    assert server.requests.listings == 1
-    buckets[0].upload_bytes("at the root", b"")
-    assert server.requests.listings == 1
-    buckets[0].upload_bytes("once0/new/file", b"")
-    assert server.requests.listings == 2
-
-
-def test_many_threads_share_one_bucket(server, settings):
-    """Threads get their own contents over at most as many connections as there are workers."""
-    bucket = Bucket(server.uri(), replace(settings, max_workers=4))
-
-    def work(number):
-        content = b"%d" % number * 5000
-        bucket.upload_bytes(f"threads/{number}", content)
-        assert b"".join(bucket.iter_content(f"threads/{number}")) == content
-        assert f"threads/{number}" in bucket.keys("threads")
-        return bucket.exists(f"threads/{number}")
-
-    with ThreadPoolExecutor(32) as pool:
-        assert all(pool.map(work, range(100)))
-    puts = {record.connection for record in server.requests if record.method == "PUT"}
-    assert len(puts) <= 4
-    assert len(server.keys()) == 100
-
-
-def test_a_stream_may_use_the_bucket_it_is_uploaded_to(server, settings):
-    """Copying from bucket to bucket does not wait for its own connection."""
-    content = os.urandom(10_000_000)
-    server.put("original", content)
-    bucket = Bucket(server.uri(), replace(settings, max_workers=1))
-
-    def source():
-        for block in bucket.iter_content("original"):
-            bucket.exists("original")
-            yield block
-
-    copying = threading.Thread(target=bucket.upload_stream, args=("copy", source()), daemon=True)
-    copying.start()
-    copying.join(30)
-    assert not copying.is_alive()
-    assert server.read("copy") == content
-
-
-def test_abandoned_streams_block_nobody(server, settings):
-    """Whoever stops reading a download does not keep others from the bucket."""
-    server.put("large", bytes(5_000_000))
-    bucket = Bucket(server.uri(), replace(settings, max_workers=1))
-    streams = [bucket.iter_content("large") for _ in range(5)]
-    for stream in streams:
-        next(stream)
-    assert bucket.keys() == ["large"]
-    for stream in streams:
-        assert sum(map(len, stream)) < 5_000_000
-
-
-# A file in the way
-
-
-@pytest.mark.parametrize("behaviour", ["lose", "hang", "error"])
-def test_a_file_in_the_way_is_named(settings, behaviour):
-    """``d/x`` is refused with the name of the file ``d``, whatever the server would do with it."""
-    with BucketFSServer(file_in_the_way=behaviour) as server:
-        server.put("top/d", b"file")
-        bucket = Bucket(server.uri(), settings)
-        for key in ("top/d/x", "top/d/e/x"):
-            with pytest.raises(PathBlockedError, match="default/top/d'"):
-                bucket.upload_bytes(key, b"lost")
-        with pytest.raises(NotADirectoryError):
-            bucket.prepare_uploads(["top/a", "top/d/x"])
-        assert server.keys() == ["top/d"]
-        assert server.requests.count(method="PUT") == 0
-        bucket.upload_bytes("top/dd/x", b"fine")
-
-
-def test_a_folder_that_becomes_a_file_is_noticed(server, bucket):
-    """What this process knows about a folder ends when it writes a file of its name."""
-    bucket.upload_bytes("turn/d/x", b"1")
-    bucket.delete("turn/d/x")
-    bucket.upload_bytes("turn/d", b"now a file")
-    with pytest.raises(PathBlockedError, match="turn/d'"):
-        bucket.upload_bytes("turn/d/x", b"lost")
-    bucket.delete("turn/d")
-    bucket.upload_bytes("turn/d/x", b"again")
-    assert server.read("turn/d/x") == b"again"
-
-
-def test_a_file_and_a_folder_of_one_name_block_further_uploads(server, bucket):
-    """Where ``d/x`` was there first, ``d`` may be written, and nothing below it after that."""
-    bucket.upload_bytes("both/d/x", b"1")
-    bucket.upload_bytes("both/d", b"2")
-    assert server.keys() == ["both/d", "both/d/x"]
-    with pytest.raises(PathBlockedError):
-        bucket.upload_bytes("both/d/y", b"lost")
-
-
-def test_a_folder_seen_while_a_file_of_its_name_is_uploaded_is_forgotten(
-    own_server, settings, wait_until
-):
-    """What a listing showed before an upload ended does not count after it."""
-    own_server.inject(Fault.stall(1, at="upload", key="race/d"))
-    bucket = Bucket(own_server.uri(), settings)
-    with ThreadPoolExecutor(1) as pool:
-        upload = pool.submit(bucket.upload_bytes, "race/d", b"file")
-        wait_until(lambda: not len(own_server.faults))
-        bucket.upload_bytes("race/d/x", b"1")
-        upload.result(30)
-    with pytest.raises(PathBlockedError, match="race/d'"):
-        bucket.upload_bytes("race/d/y", b"lost")
-
-
-# Passwords
-
-
-@pytest.mark.parametrize(
-    ("name", "login", "refusals"),
-    [
-        pytest.param("default", ("w", None), (None, MissingCredentialsError), id="public-none"),
-        pytest.param("default", ("r", "read"), (None, AccessDeniedError), id="public-read"),
-        pytest.param("default", ("w", "wrong"), (None, AccessDeniedError), id="public-wrong"),
-        pytest.param("default", ("w", "write"), (None, None), id="public-write"),
-        pytest.param(
-            "private",
-            ("w", None),
-            (AuthenticationError, MissingCredentialsError),
-            id="private-none",
-        ),
-        pytest.param("private", ("r", "read"), (None, AccessDeniedError), id="private-read"),
-        pytest.param("private", ("w", "wrong"), (AccessDeniedError,) * 2, id="private-wrong"),
-        pytest.param("private", ("r", "write"), (AccessDeniedError,) * 2, id="private-user"),
-        pytest.param("private", ("w", "write"), (None, None), id="private-write"),
-    ],
-)
-def test_who_may_do_what(server, tmp_path, name, login, refusals):
-    """Each refusal is the error that says so, with the variables to set, after one request."""
-    server.put("there", b"1", bucket=name)
-    bucket = Bucket(server.uri(name), ConnectionSettings(*login))
-    reading = [
-        bucket.keys,
-        lambda: bucket.exists("there"),
-        lambda: bucket.download_file("there", tmp_path / "x"),
-    ]
-    writing = [lambda: bucket.upload_bytes("new", b"1"), lambda: bucket.delete("there")]
-    for operations, error in zip((reading, writing), refusals, strict=True):
-        for operation in operations:
-            server.requests.clear()
-            if error is None:
-                operation()
-                continue
-            with pytest.raises(error, match="EXA_BUCKETFS_PASSWORD") as caught:
-                operation()
-            assert isinstance(caught.value, PermissionError)
-            assert len(server.requests) == (error is not MissingCredentialsError)
-
-
-def test_nothing_is_read_off_a_stream_without_a_password(server):
-    """The source of an upload is untouched when the upload cannot work."""
-    source = iter([b"1"])
-    with pytest.raises(MissingCredentialsError):
-        Bucket(server.uri(), ConnectionSettings()).upload_stream("x", source)
-    assert next(source) == b"1"
-
-
-@pytest.mark.parametrize("password", ["ß模", "a:b", " x ", "p%41@/#?", "\udcff"], ids=ascii)
-def test_any_password_works(settings, password):
-    """Passwords are sent as UTF-8, and bytes of the environment that are not UTF-8 as they are."""
-    expected = password.encode("utf-8", "surrogateescape")
-    try:
-        known = expected.decode()
-    except UnicodeDecodeError:
-        known = expected.decode("latin-1")
-    with BucketFSServer([BucketConfig("default", write_password=known)]) as server:
-        Bucket(server.uri(), replace(settings, password=password)).upload_bytes("x", b"1")
-        assert server.keys() == ["x"]
 
 
 def test_a_missing_bucket_is_told(server, settings, tmp_path):

@@ -63,10 +63,11 @@ def test_a_password_in_an_entry_is_not_repeated(entry):
     assert "Geheim" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_no_list_allows_all_and_an_empty_list_none():
-    """The list restricts once it is there."""
+def test_no_list_allows_all_and_a_list_only_what_is_on_it():
+    """The list restricts once it is there, an empty one everything."""
     uri = BucketFSUri.parse("exa+bfs://db/s/b")
     check_host_allowed(None, uri)
+    check_host_allowed(parse_host_list("other,db", variable="V"), uri)
     with pytest.raises(HostNotAllowedError):
         check_host_allowed((), uri)
 

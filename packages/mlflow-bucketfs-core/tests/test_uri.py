@@ -24,18 +24,11 @@ HOSTS = st.one_of(
     st.ip_addresses(v=6).map(lambda address: f"[{address}]"),
 )
 URIS = st.builds(
-    "{}://{}{}{}{}".format,
+    "{}://{}{}{}".format,
     st.sampled_from(["exa+bfs", "exa+bfss", "exabfs", "exabfss", "EXA+BFS", "exaBFSs"]),
     HOSTS,
     st.just("") | st.integers(1, 65535).map(":{}".format),
-    st.sampled_from(["", "/", "//"]),
-    st.just(""),
-) | st.builds(
-    "{}://{}{}/{}".format,
-    st.sampled_from(["exa+bfs", "exa+bfss", "exabfs", "exabfss"]),
-    HOSTS,
-    st.just("") | st.integers(1, 65535).map(":{}".format),
-    PATHS,
+    st.just("") | PATHS.map("/{}".format),
 )
 
 

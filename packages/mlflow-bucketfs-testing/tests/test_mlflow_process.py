@@ -11,19 +11,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from mlflow_bucketfs_testing import (
-    ExternalMlflowServer,
     MlflowServerDiedError,
     MlflowServerError,
     MlflowServerPortInUseError,
     MlflowServerProcess,
     MlflowServerTimeoutError,
-    MlflowServerUnreachableError,
 )
 from mlflow_bucketfs_testing.process_session import MARKER
 
@@ -38,14 +37,28 @@ with server:
 """
 
 
+# Inherited by all that these tests start: other test runs on this machine have servers too
+RUN = "TESTS_OF_MLFLOW_PROCESS"
+
+
 def marked_processes() -> set[int]:
     """Return the ids of all processes that belong to any MLflow server of these tests."""
     found = set()
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if MARKER in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+            environment = process.environ()
+            ours = MARKER in environment and environment.get(RUN) == os.environ[RUN]
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.add(process.pid)
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def this_run():
+    """Mark this process, and with it whatever it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RUN, uuid.uuid4().hex)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +106,7 @@ def server(taken_ports):
 def call(uri, method, data=None):
     """Send a request to the server, with JSON or bytes, and return the body."""
     body = json.dumps(data).encode() if isinstance(data, dict) else data
-    request = urllib.request.Request(uri, data=body, method=method)  # noqa: S310 - our server
+    request = urllib.request.Request(uri, data=body, method=method)  # noqa: S310 -- our server
     request.add_header("Content-Type", "application/json")
     with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
         return response.read()
@@ -152,31 +165,6 @@ def test_foreign_address_is_refused():
     """An address that is not this machine's is an error which names it."""
     with pytest.raises(MlflowServerError, match=r"192\.0\.2\.1"):
         MlflowServerProcess(host="192.0.2.1").start()
-
-
-def test_external_twin_is_used_alike(server):
-    """A server that runs already has the same interface, and leaving it does not stop it."""
-    with ExternalMlflowServer(f"{server.uri}/") as external:
-        assert external.uri == server.uri
-        assert external.log_tail() == ""
-        assert external.pid is None
-
-    assert call(f"{server.uri}/health", "GET") == b"OK"
-
-
-def test_external_twin_without_a_server_is_an_error():
-    """An URL where nothing answers is an error which names it and the reason."""
-    with pytest.raises(MlflowServerUnreachableError, match=r"127\.0\.0\.1:1/health: .*refused"):
-        ExternalMlflowServer("http://127.0.0.1:1").start()
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:5000", "sqlite:///x.db", "http://u:secret@host:5000"])
-def test_external_twin_wants_a_plain_http_url(url):
-    """Anything but http(s)://host[:port] is refused, without showing a password."""
-    with pytest.raises(MlflowServerUnreachableError, match="not the URL") as caught:
-        ExternalMlflowServer(url)
-
-    assert "secret" not in str(caught.value)
 
 
 def test_death_at_start_shows_command_and_log_without_secrets(tmp_path):
@@ -298,7 +286,7 @@ def test_properties_need_a_started_server():
         with pytest.raises(MlflowServerError, match="was not started"):
             getattr(unstarted, name)
     with pytest.raises(MlflowServerError, match="not running"):
-        unstarted.pid  # noqa: B018 - it is the access that raises
+        unstarted.pid  # noqa: B018 -- it is the access that raises
     unstarted.stop()
 
 

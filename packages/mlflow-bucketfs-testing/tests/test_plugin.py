@@ -60,7 +60,7 @@ def test_package_names_are_lazy_and_complete():
     assert package.__version__
     assert {"__version__", *package.__all__} <= {*dir(package)}
     with pytest.raises(AttributeError, match="no attribute 'Bucket'"):
-        package.Bucket  # noqa: B018 - it is the access that raises
+        package.Bucket  # noqa: B018 -- it is the access that raises
 
 
 def test_empty_run_uses_no_fixture(pytester, fixture_names):
@@ -93,7 +93,7 @@ def test_plugin_can_be_switched_off(pytester):
     result.stdout.fnmatch_lines(["*fixture 'bucketfs_uri' not found*"])
 
 
-@pytest.mark.parametrize("value", ["soon", "0", "-1"])
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
 def test_bad_timeout_is_a_usage_error(pytester, value):
     """A timeout that is no positive number ends pytest before any test."""
     result = pytester.runpytest_subprocess(f"--mlflow-server-timeout={value}")
@@ -111,12 +111,12 @@ def test_command_line_wins_over_ini(pytester):
         mlflow_server_timeout = 7
     """)
     pytester.makepyfile("""
-        from mlflow_bucketfs_testing.config import server_timeout_s, server_url
+        from mlflow_bucketfs_testing import config
 
         def test(pytestconfig, mlflow_server_host):
             assert mlflow_server_host == "127.0.0.2"
-            assert server_url(pytestconfig) == "http://127.0.0.1:2"
-            assert server_timeout_s(pytestconfig) == 7
+            assert config.mlflow_server_option(pytestconfig) == "http://127.0.0.1:2"
+            assert config.mlflow_server_timeout_option(pytestconfig) == 7
     """)
 
     pytester.runpytest_subprocess("--mlflow-server=http://127.0.0.1:2").assert_outcomes(passed=1)

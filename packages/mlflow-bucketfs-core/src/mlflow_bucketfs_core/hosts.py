@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow_bucketfs_core.errors import ConfigurationError, HostNotAllowedError, InvalidUriError
-from mlflow_bucketfs_core.uri import BucketFSUri, redacted
+from mlflow_bucketfs_core.uri import BucketFSUri, default_port, redacted
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class HostRule:
 
     def matches(self, uri: BucketFSUri) -> bool:
         """Tell whether the URI leads to this host and port."""
-        own = BucketFSUri.parse(f"{uri.scheme}://{self}")
-        return (own.host, own.port) == (uri.host, uri.port)
+        port = default_port(tls=uri.tls) if self.port is None else self.port
+        return (self.host, port) == (uri.host, uri.port)
 
     def __str__(self) -> str:
         """Format the entry as it is written in the list."""

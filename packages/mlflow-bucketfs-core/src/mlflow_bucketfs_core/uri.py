@@ -37,7 +37,7 @@ class BucketFSUri:
     :meth:`joinpath` may hold a ``#`` or ``?`` in its path, which no text of a URI can.
 
     Attributes:
-        scheme: one of :data:`SCHEMES`, in lower case.
+        scheme: ``exa+bfs``, ``exa+bfss``, ``exabfs`` or ``exabfss``, in lower case.
         host: name or address in lower case, IPv6 without brackets.
         port: the port connected to; the scheme's own where the URI names none.
         service: name of the BucketFS service, empty if the URI ends before it.
@@ -65,7 +65,7 @@ class BucketFSUri:
         Raises:
             InvalidUriError: another scheme, a user or password, a query or fragment, a bad host
                 or port, ``.`` or ``..`` or control characters. The message never repeats what
-                may be a password; see :func:`redacted`.
+                may be a password.
         """
         scheme, separator, rest = text.partition("://")
         scheme = scheme.lower()
@@ -111,8 +111,12 @@ class BucketFSUri:
 
         Where this URI ends before service or bucket, the first segments of ``path`` supply them.
 
+        Args:
+            path: segments separated by ``/``, taken literally; empty for this very place.
+
         Raises:
-            InvalidKeyError: see :func:`~mlflow_bucketfs_core.keys.split_key`.
+            InvalidKeyError: a segment of ``path`` is ``.`` or ``..``, holds a control character,
+                or cannot be written as UTF-8.
         """
         own = [part for part in (self.service, self.bucket) if part]
         own += self.path.split("/") if self.path else []
@@ -181,8 +185,8 @@ def _refuse_secrets_and_suffixes(text: str, authority: str, path: str) -> None:
         if mark in authority or mark in path:
             raise InvalidUriError(
                 f"The URI '{redacted(text)}' contains a {name} ('{mark}'), which BucketFS URIs do "
-                f"not have. To reach a file with '{mark}' in its name, pass the name as artifact "
-                "path, not as part of the URI."
+                f"not have. To get a file with '{mark}' in its name, download the folder that "
+                "it is in."
             )
 
 

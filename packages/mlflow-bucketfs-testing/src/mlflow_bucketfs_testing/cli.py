@@ -53,7 +53,7 @@ def serve(
     It prints what to set in another terminal to use it. Its passwords are public: user r with
     password read, user w with password write.
     """
-    from mlflow_bucketfs_testing.serve import run_server  # noqa: PLC0415  # not for --help
+    from mlflow_bucketfs_testing.serve import run_server  # noqa: PLC0415 -- not for --help
 
     run_server(
         host=host,
@@ -72,6 +72,6 @@ def serve(
 @click.pass_context
 def demo(context: click.Context, *, keep: bool) -> None:
     """Log a model into an embedded BucketFS with a real MLflow server, and load it back."""
-    from mlflow_bucketfs_testing.demo import run_demo  # noqa: PLC0415  # not for --help
+    from mlflow_bucketfs_testing.demo import run_demo  # noqa: PLC0415 -- not for --help
 
     context.exit(0 if run_demo(keep=keep) else 1)

@@ -63,17 +63,17 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(name, text, default="")
 
 
-def server_url(config: pytest.Config) -> str | None:
+def mlflow_server_option(config: pytest.Config) -> str | None:
     """Return the URL of the MLflow server to reuse, or None to start one."""
     return _value(config, "mlflow_server") or None
 
 
-def server_host(config: pytest.Config) -> str | None:
+def mlflow_server_host_option(config: pytest.Config) -> str | None:
     """Return the address that a started MLflow server listens on, or None for the default."""
     return _value(config, "mlflow_server_host") or None
 
 
-def server_timeout_s(config: pytest.Config) -> float:
+def mlflow_server_timeout_option(config: pytest.Config) -> float:
     """Return how long a server may take to answer, in seconds.
 
     Raises:
@@ -84,7 +84,7 @@ def server_timeout_s(config: pytest.Config) -> float:
         timeout_s = float(value or _DEFAULT_TIMEOUT_S)
     except ValueError:
         timeout_s = 0.0
-    if timeout_s <= 0:
+    if not timeout_s > 0:  # nan is none
         raise pytest.UsageError(
             f"--mlflow-server-timeout (ini: mlflow_server_timeout) is a number of seconds, "
             f"not {value!r}"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mlflow_bucketfs_testing.config import BucketFSTarget, server_host
+from mlflow_bucketfs_testing.config import BucketFSTarget, mlflow_server_host_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def bucketfs_target(request: pytest.FixtureRequest, backend: str) -> BucketFSTar
     Scope: session. Type: mlflow_bucketfs_testing.config.BucketFSTarget (uri, user, password).
     Override it to run the same tests against another BucketFS.
     Example: ``login(bucketfs_target.user, bucketfs_target.password)``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     if backend != _ONPREM:
         pytest.skip(_NO_SAAS)
     # The parameters for both backends would wait for a SaaS database as well
@@ -73,8 +73,8 @@ def mlflow_server_host(request: pytest.FixtureRequest) -> str:
     in the network of the container that --backend=onprem started, or else loopback.
     Scope: session. Type: str.
     Example: ``return gateway_of(container)``, to override it for clients elsewhere.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
-    if host := server_host(request.config):
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+    if host := mlflow_server_host_option(request.config):
         return host
     container = request.getfixturevalue("backend_aware_onprem_database")
     gateway = container and str(container.network_info.gateway)
@@ -87,7 +87,7 @@ def mlflow_udf_tracking_uri(request: pytest.FixtureRequest, mlflow_tracking_uri:
     Skips if Exasol runs in a container that cannot reach it.
     Scope: session. Type: str.
     Example: ``run_udf(parameters={"tracking_uri": mlflow_udf_tracking_uri})``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     container = request.getfixturevalue("backend_aware_onprem_database")
     if container and _is_loopback(mlflow_tracking_uri):
         pytest.skip(
@@ -114,7 +114,7 @@ def _argument_names(parametrize: pytest.Mark) -> list[str]:
 
 
 def _bucket_uri(found: Mapping[str, Any]) -> str:
-    from mlflow_bucketfs_core import BucketFSUri  # noqa: PLC0415 - only if used
+    from mlflow_bucketfs_core import BucketFSUri  # noqa: PLC0415 -- only if used
     from mlflow_bucketfs_core.errors import InvalidUriError  # noqa: PLC0415
 
     url = urlsplit(found["url"])

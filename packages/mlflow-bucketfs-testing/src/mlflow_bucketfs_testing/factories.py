@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 import mlflow_bucketfs_testing as testing
-from mlflow_bucketfs_testing.config import server_timeout_s, server_url
+from mlflow_bucketfs_testing.config import mlflow_server_option, mlflow_server_timeout_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Scope = Literal["session", "package", "module", "class", "function"]
+"""The scopes of pytest."""
 
 _BUCKETFS_URI = "{bucketfs_uri}"
 
@@ -45,7 +46,7 @@ def bucketfs_server(*, scope: Scope = "session", **options: Any) -> Any:
         """A BucketFS without Exasol, in this process, on a free port.
         Scope: session. Type: mlflow_bucketfs_testing.BucketFSServer.
         Example: ``upload(bucketfs_server.url); assert bucketfs_server.keys()``.
-        """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+        """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
         with testing.BucketFSServer(**options) as server:
             yield server
 
@@ -124,7 +125,7 @@ def mlflow_server(
             env={**(_bucketfs_environment(request) if stores_in_bucketfs else {}), **(env or {})},
             extra_args=extra_args,
             directory=directory,
-            timeout_s=timeout_s or server_timeout_s(request.config),
+            timeout_s=timeout_s or mlflow_server_timeout_option(request.config),
             stop_timeout_s=stop_timeout_s,
             on_wait=on_wait,
         )
@@ -135,8 +136,8 @@ def mlflow_server(
         """A running MLflow server whose artifacts are stored in `bucketfs_uri`.
         Scope: session. Type: mlflow_bucketfs_testing.MlflowServerProcess, or ExternalMlflowServer
         with --mlflow-server URL. Example: ``get(mlflow_server.uri)``.
-        """  # noqa: D205 - `pytest --fixtures` shows one paragraph
-        url = server_url(request.config) if reuse else None
+        """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+        url = mlflow_server_option(request.config) if reuse else None
         with ExitStack() as stack:
             try:
                 server = testing.ExternalMlflowServer(url) if url else own_server(request)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_WILDCARD = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_WILDCARD = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound to
 _MLFLOW = (sys.executable, "-m", "mlflow")
 
 

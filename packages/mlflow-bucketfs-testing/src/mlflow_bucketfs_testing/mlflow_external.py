@@ -1,19 +1,15 @@
-"""An MLflow server that somebody else started: is it well, and how to use it like our own."""
+"""An MLflow server that somebody else started, used like our own."""
 
 from __future__ import annotations
 
-import urllib.request
-from http import HTTPStatus
-from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlflow_bucketfs_testing.errors import MlflowServerUnreachableError, masked
+from mlflow_bucketfs_testing.mlflow_health import health_problem
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_PROBE_TIMEOUT_S = 5.0
 
 
 class ExternalMlflowServer:
@@ -38,7 +34,7 @@ class ExternalMlflowServer:
             )
         self.uri = uri.rstrip("/")
 
-    def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002 - the twin's signature
+    def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002 -- the twin's signature
         """Return nothing: the log is where the server was started."""
         return ""
 
@@ -67,14 +63,3 @@ class ExternalMlflowServer:
 
     def __repr__(self) -> str:
         return f"<ExternalMlflowServer {self.uri}>"
-
-
-def health_problem(uri: str) -> str | None:
-    """Return why the server is not ready, or None if it is."""
-    # The server is a neighbour: a proxy of the environment must not answer in its place
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{uri}/health", timeout=_PROBE_TIMEOUT_S) as response:
-            return None if response.status == HTTPStatus.OK else f"HTTP status {response.status}"
-    except (OSError, HTTPException) as exc:
-        return str(getattr(exc, "reason", exc))

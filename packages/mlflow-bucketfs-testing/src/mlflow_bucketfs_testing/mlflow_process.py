@@ -21,7 +21,7 @@ from mlflow_bucketfs_testing.errors import (
     masked,
 )
 from mlflow_bucketfs_testing.mlflow_command import MlflowServerCommand, server_environment
-from mlflow_bucketfs_testing.mlflow_external import health_problem
+from mlflow_bucketfs_testing.mlflow_health import health_problem
 from mlflow_bucketfs_testing.process_session import ProcessSession
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_LOGGER = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _PORT_ATTEMPTS = 3
 _POLL_INTERVAL_S = 0.25
 _LOG_TAIL_BYTES = 64 * 1024
@@ -276,7 +276,7 @@ class MlflowServerProcess:
     def _end_session(self) -> None:
         session, self._session = self._session, None
         if session is not None and not session.end(timeout_s=self._stop_timeout_s):
-            _LOGGER.warning("Processes of the MLflow server at %s had to be killed.", self.uri)
+            _logger.warning("Processes of the MLflow server at %s had to be killed.", self.uri)
 
 
 def _free_port(host: str, port: int) -> int:

@@ -17,9 +17,9 @@ from mlflow_bucketfs_testing import factories, slc_fixtures
 from mlflow_bucketfs_testing.config import (
     BucketFSTarget,
     add_options,
-    server_host,
-    server_timeout_s,
-    server_url,
+    mlflow_server_host_option,
+    mlflow_server_option,
+    mlflow_server_timeout_option,
 )
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a bad option before any test runs, and bring in the fixtures for ``--backend``."""
-    server_timeout_s(config)
+    mlflow_server_timeout_option(config)
     # Present only if pytest-exasol-backend was loaded, whose options and fixtures are needed
     exasol = sys.modules.get("exasol.pytest_backend")
     if exasol is not None and config.pluginmanager.is_registered(exasol):
-        from mlflow_bucketfs_testing import exasol_backend  # noqa: PLC0415 - of no use without it
+        from mlflow_bucketfs_testing import exasol_backend  # noqa: PLC0415 -- of no use without it
 
         if exasol_backend.is_selected(config):
             config.pluginmanager.register(exasol_backend, "mlflow_bucketfs_exasol_backend")
@@ -55,11 +55,11 @@ slc_container = slc_fixtures.slc_container
 @pytest.fixture(scope="session")
 def bucketfs_target(request: pytest.FixtureRequest) -> BucketFSTarget:
     """The bucket to store to, with credentials: the first one of `bucketfs_server`.
-    With --backend, the bucket `default` of the selected Exasol instead.
+    With --backend, the bucket ``default`` of the selected Exasol instead.
     Scope: session. Type: mlflow_bucketfs_testing.config.BucketFSTarget (uri, user, password).
     Override it to run the same tests against another BucketFS.
     Example: ``login(bucketfs_target.user, bucketfs_target.password)``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     server: testing.BucketFSServer = request.getfixturevalue("bucketfs_server")
     bucket = server.buckets[0]
     return BucketFSTarget(
@@ -76,12 +76,12 @@ def bucketfs_uri(bucketfs_target: BucketFSTarget) -> Iterator[str]:
     What is in it at the end of the session is deleted.
     Scope: session. Type: str.
     Example: ``client.create_experiment("e", artifact_location=bucketfs_uri)``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     uri = f"{bucketfs_target.uri.rstrip('/')}/pytest-{uuid.uuid4().hex[:12]}"
     yield uri
     # The embedded server vanishes by itself, and a fault that a test left in it must not matter
     if bucketfs_target.backend != "embedded":
-        from mlflow_bucketfs_testing.cleanup import delete_folder  # noqa: PLC0415 - as rarely
+        from mlflow_bucketfs_testing.cleanup import delete_folder  # noqa: PLC0415 -- as rarely
 
         delete_folder(uri, bucketfs_target.environment)
 
@@ -92,8 +92,8 @@ def mlflow_server_host(request: pytest.FixtureRequest) -> str:
     With --backend=onprem and Exasol in Docker, the address by which its UDFs reach this machine.
     Scope: session. Type: str.
     Example: ``return gateway_of(container)``, to override it for clients elsewhere.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
-    return server_host(request.config) or "127.0.0.1"
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+    return mlflow_server_host_option(request.config) or "127.0.0.1"
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +103,7 @@ def mlflow_tracking_uri(
     """Tracking URI of `mlflow_server`. Nothing is set globally: pass it on.
     Scope: session. Type: str.
     Example: ``MlflowClient(mlflow_tracking_uri).search_runs(["0"])``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     return mlflow_server.uri
 
 
@@ -112,7 +112,7 @@ def mlflow_udf_tracking_uri(mlflow_tracking_uri: str) -> str:
     """Tracking URI as a UDF in the database must use it: that of `mlflow_server_host`.
     Scope: session. Type: str.
     Example: ``run_udf(parameters={"tracking_uri": mlflow_udf_tracking_uri})``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     return mlflow_tracking_uri
 
 
@@ -124,9 +124,9 @@ def mlflow_client_env(
     With --mlflow-server, credentials that the environment has already are left alone.
     Scope: session. Type: dict[str, str].
     Example: ``subprocess.run(["python", "train.py"], env={**os.environ, **mlflow_client_env})``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     credentials: Mapping[str, str] = bucketfs_target.environment
-    if server_url(request.config):
+    if mlflow_server_option(request.config):
         credentials = {k: v for k, v in credentials.items() if k not in os.environ}
     return {"MLFLOW_TRACKING_URI": mlflow_tracking_uri, **credentials}
 
@@ -138,7 +138,7 @@ def mlflow_environment(
     """The variables of `mlflow_client_env`, set in this process until the test ends.
     Scope: function. Type: dict[str, str].
     Example: ``@pytest.mark.usefixtures("mlflow_environment")``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     for name, value in mlflow_client_env.items():
         monkeypatch.setenv(name, value)
     return mlflow_client_env

@@ -56,7 +56,7 @@ class ProcessSession:
     ) -> None:
         self._marker = uuid.uuid4().hex
         # In a session of its own too: what ends our process group must not end the guard
-        self._guard = subprocess.Popen(  # noqa: S603 - our own module
+        self._guard = subprocess.Popen(  # noqa: S603 -- our own module
             [sys.executable, "-m", __name__, self._marker, str(abandoned_directory or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -65,7 +65,7 @@ class ProcessSession:
         )
         try:
             with log_path.open("ab") as log:
-                self._root = subprocess.Popen(  # noqa: S603 - the caller's command
+                self._root = subprocess.Popen(  # noqa: S603 -- the caller's command
                     command,
                     cwd=directory,
                     env={**env, MARKER: self._marker},

@@ -63,7 +63,7 @@ class SlcBuilder:
 
     @property
     def flavor_path(self) -> Path:
-        """The flavor's folder, absolute: the key of `export`'s result, as a string."""
+        """Absolute path of the flavor's folder; as a string, a key of what `export` returns."""
         return self._flavor_path
 
     def export(self) -> Any:
@@ -78,7 +78,7 @@ class SlcBuilder:
             FileNotFoundError: ``flavor_path`` is not a flavor.
         """
         try:
-            from exasol.slc.api import export  # noqa: PLC0415 - slow, and not everybody's
+            from exasol.slc.api import export  # noqa: PLC0415 -- slow, and not everybody's
             from exasol.slc.models.compression_strategy import (  # noqa: PLC0415
                 CompressionStrategy,
             )

@@ -26,7 +26,7 @@ def slc_archive(request: pytest.FixtureRequest) -> Path:
     """The exported container that `slc_container` runs: --slc-archive. Override it to find yours.
     Scope: session. Type: pathlib.Path.
     Example: ``return max(Path(".slc").glob("*.tar.gz"))``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     given = slc_archive_option(request.config)
     if given is None:
         pytest.skip("which container? Use --slc-archive FILE, or override the fixture slc_archive")
@@ -39,8 +39,8 @@ def slc_container(request: pytest.FixtureRequest, slc_archive: Path) -> testing.
     Skips where it cannot run, unless --slc-archive asked for it: then it fails.
     Scope: session. Type: mlflow_bucketfs_testing.SlcContainer.
     Example: ``slc_container.run_python("import my_udf")``.
-    """  # noqa: D205 - `pytest --fixtures` shows one paragraph
-    from mlflow_bucketfs_testing import SlcContainer, SlcUnavailableError  # noqa: PLC0415 - lazy
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+    from mlflow_bucketfs_testing import SlcContainer, SlcUnavailableError  # noqa: PLC0415 -- lazy
 
     server: testing.BucketFSServer = request.getfixturevalue("bucketfs_server")
     container = SlcContainer(slc_archive, buckets=server.mount_root)

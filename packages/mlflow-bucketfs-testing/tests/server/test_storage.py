@@ -76,7 +76,6 @@ class StoreMachine(RuleBasedStateMachine):
             for path in root.rglob("*")
             if path.is_file()
         }
-        folders = {key[:i] for key in self.model for i in range(len(key)) if key[i] == "/"}
         # a hidden archive leaves no folder behind, and none of these unpacks
         plain = {key: data for key, data in self.model.items() if not key.endswith(".zip")}
         folders = {key[:i] for key in plain for i in range(len(key)) if key[i] == "/"}

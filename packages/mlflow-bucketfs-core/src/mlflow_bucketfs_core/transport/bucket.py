@@ -19,8 +19,9 @@ from mlflow_bucketfs_core.transport.atomic_file import atomic_file
 from mlflow_bucketfs_core.transport.bodies import chunked_body, file_body, first_bytes
 from mlflow_bucketfs_core.transport.channel import Channel
 from mlflow_bucketfs_core.transport.exchange import read_body
-from mlflow_bucketfs_core.transport.failures import Operation, TransientFailure
+from mlflow_bucketfs_core.transport.failures import TransientFailure
 from mlflow_bucketfs_core.transport.folders import folder_guard
+from mlflow_bucketfs_core.transport.operation import Operation
 from mlflow_bucketfs_core.uri import BucketFSUri
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Bucket:
     def exists(self, key: str) -> bool:
         """Tell whether an object has exactly this key; folders do not exist as such.
 
-        One request; the object's content is not transferred.
+        One GET whose body is not read; an object of more than 64 KiB costs the connection.
 
         Raises:
             BucketFSError: see the class.
@@ -205,9 +206,13 @@ class Bucket:
     def upload_stream(self, key: str, chunks: Iterable[bytes]) -> None:
         """Upload a stream of unknown length.
 
-        Up to :data:`STREAM_BUFFER_BYTES` are held in memory and tried again like a file. What is
-        longer is sent in chunks while it arrives and cannot be tried again. If the source raises,
-        the upload is broken off and nothing is stored.
+        Up to 8 MiB are held in memory and tried again like a file. What is longer is sent in
+        chunks while it arrives and cannot be tried again. If the source raises, the upload is
+        broken off and nothing is stored.
+
+        Args:
+            key: the object to be.
+            chunks: the content, cut anywhere.
 
         Raises:
             BucketFSError: see :meth:`upload_file`.
@@ -224,6 +229,9 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         """Delete an object; one that does not exist is no error, as in BucketFS itself.
+
+        Args:
+            key: the object. BucketFS locks it for 10 to 30 seconds after that.
 
         Raises:
             MissingCredentialsError: no password is set.
@@ -263,6 +271,9 @@ class Bucket:
 
         So whatever takes an ``exasol.bucketfs.path.BucketPath`` gains the pooled connections,
         quoting, retries and timeouts of this class.
+
+        Args:
+            key: object or folder; empty for the bucket's root.
         """
         from mlflow_bucketfs_core.bucket_view import bucket_path  # noqa: PLC0415 -- costs 0.5 s
 
@@ -275,9 +286,9 @@ class Bucket:
     def _upload(
         self, key: str, body: Callable[[], tuple[Any, int | None]], *, repeatable: bool = True
     ) -> None:
-        self.prepare_uploads([key])
-        operation = self._channel.operation("upload", key)
+        operation = self._channel.write_operation("upload", key)
         guard = folder_guard(self.uri)
+        guard.check(self.uri, [operation.uri.path], self._files_among)
         guard.forget(operation.uri.path)
         try:
             self._channel.retry(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mlflow_bucketfs_core.errors import InvalidKeyError, MissingCredentialsError
 from mlflow_bucketfs_core.keys import normalize_key, quote_key
 from mlflow_bucketfs_core.transport.exchange import exchange
-from mlflow_bucketfs_core.transport.failures import Operation, TransientFailure
+from mlflow_bucketfs_core.transport.failures import TransientFailure
+from mlflow_bucketfs_core.transport.operation import Operation
 from mlflow_bucketfs_core.transport.retrying import RetryLoop
 from mlflow_bucketfs_core.transport.sessions import PooledSession, shared_session
 

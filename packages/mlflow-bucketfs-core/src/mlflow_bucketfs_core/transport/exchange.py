@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from mlflow_bucketfs_core.transport.failures import Operation
+    from mlflow_bucketfs_core.transport.operation import Operation
     from mlflow_bucketfs_core.transport.sessions import PooledSession
 
 _logger = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import urllib3.exceptions as u3
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
+    from mlflow_bucketfs_core.transport.operation import Operation
     from mlflow_bucketfs_core.uri import BucketFSUri
 
 # Beside 5xx; 408 is what proxies say when a request took them too long.
@@ -66,23 +66,6 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
         self.connected = connected
         self.retry_after_s = retry_after_s
         self.stalled_s = stalled_s
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What is being done, for messages.
-
-    Attributes:
-        verb: ``list``, ``download``, ``upload`` or ``delete``.
-        uri: what it is done to.
-    """
-
-    verb: str
-    uri: BucketFSUri
-
-    def message(self, reason: str) -> str:
-        """Say what failed, where and why."""
-        return f"Cannot {self.verb} {self.uri}: {reason}"
 
 
 def check_status(response: BaseHTTPResponse, operation: Operation) -> None:

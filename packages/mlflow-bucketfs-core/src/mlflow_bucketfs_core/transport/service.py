@@ -10,7 +10,7 @@ from mlflow_bucketfs_core.errors import BucketNotFoundError, UnexpectedResponseE
 from mlflow_bucketfs_core.hosts import check_host_allowed
 from mlflow_bucketfs_core.listing import keys_under
 from mlflow_bucketfs_core.transport.exchange import exchange, read_body
-from mlflow_bucketfs_core.transport.failures import Operation
+from mlflow_bucketfs_core.transport.operation import Operation
 from mlflow_bucketfs_core.transport.retrying import RetryLoop
 from mlflow_bucketfs_core.transport.sessions import shared_session
 from mlflow_bucketfs_core.uri import BucketFSUri

@@ -123,7 +123,7 @@ class BucketFSApp:
             await exchange.reply(403, "403: forbidden\n")
             return
         status = self._behaviour.unauthorized_status
-        challenge = status == 401 and self._behaviour.challenge  # noqa: PLR2004  # HTTP's number
+        challenge = status == 401 and self._behaviour.challenge  # noqa: PLR2004 -- HTTP's number
         headers = {"www-authenticate": 'Basic realm="BucketFS"'} if challenge else {}
         await exchange.reply(status, f"{status}: password required\n", headers)
 
@@ -136,6 +136,8 @@ class BucketFSApp:
         for start in range(0, len(keys), _KEYS_PER_WRITE):
             lines = "".join(f"{key}\n" for key in keys[start : start + _KEYS_PER_WRITE])
             await exchange.write(lines.encode())
+            # other connections get their turn, and so does the news that this client has left
+            await asyncio.sleep(0)
         await exchange.write(b"", last=True)
 
     async def _get(self, exchange: Exchange) -> None:

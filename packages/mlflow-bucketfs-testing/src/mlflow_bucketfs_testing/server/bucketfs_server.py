@@ -178,7 +178,7 @@ class BucketFSServer:
 
     @property
     def certificate_file(self) -> Path:
-        """The certificate of the HTTPS listener, PEM: what a client must trust."""
+        """PEM file with the certificate of the HTTPS listener, which a client must trust."""
         return self._certificate.file
 
     @property
@@ -188,7 +188,7 @@ class BucketFSServer:
 
     @property
     def mount_root(self) -> Path:
-        """Directory laid out as a UDF sees ``/buckets``: ``<service>/<bucket>/<key>``.
+        """Directory with ``<service>/<bucket>/<key>``, laid out as a UDF sees ``/buckets``.
 
         It is built when first asked for, and followed from then on. The files are the stored
         ones, by hard link: read them, never write to them.

@@ -16,7 +16,9 @@ Action = Literal[
     "status", "reset_before_body", "reset_on_upload", "cut_body", "stall", "trickle", "lose"
 ]
 Framing = Literal["content-length", "chunked", "close"]
+"""What tells a client where a body ends (``close``: nothing but the end of the connection)."""
 StallPoint = Literal["response", "body", "upload"]
+"""The point of an exchange at which the server goes silent, see `Fault.stall`."""
 
 
 class Where(TypedDict, total=False):

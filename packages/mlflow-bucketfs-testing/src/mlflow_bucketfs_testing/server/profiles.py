@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 FileInTheWay = Literal["lose", "hang", "error"]
+"""What becomes of a PUT of ``d/x`` while ``d`` is an object, see `BucketFSServer`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,7 +134,7 @@ class ServerThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as exc:  # noqa: BLE001  # raised again in the caller's thread
+        except BaseException as exc:  # noqa: BLE001 -- raised again in the caller's thread
             if not self._started.done():
                 self._started.set_exception(exc)
 

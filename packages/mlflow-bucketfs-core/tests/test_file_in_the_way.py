@@ -1,0 +1,72 @@
+"""``d/x`` where ``d`` is a file, which BucketFS would lose without a word."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from mlflow_bucketfs_core import Bucket
+from mlflow_bucketfs_core.errors import PathBlockedError
+from mlflow_bucketfs_core.transport import folders
+from mlflow_bucketfs_testing.server import BucketFSServer, Fault
+
+
+@pytest.mark.parametrize("behaviour", ["lose", "hang", "error"])
+def test_a_file_in_the_way_is_named(settings, behaviour):
+    """``d/x`` is refused with the name of the file ``d``, whatever the server would do with it."""
+    with BucketFSServer(file_in_the_way=behaviour) as server:
+        server.put("top/d", b"file")
+        bucket = Bucket(server.uri(), settings)
+        for key in ("top/d/x", "top/d/e/x"):
+            with pytest.raises(PathBlockedError, match="default/top/d'"):
+                bucket.upload_bytes(key, b"lost")
+        with pytest.raises(NotADirectoryError):
+            bucket.prepare_uploads(["top/a", "top/d/x"])
+        assert server.keys() == ["top/d"]
+        assert server.requests.count(method="PUT") == 0
+        bucket.upload_bytes("top/dd/x", b"fine")
+
+
+def test_a_folder_that_becomes_a_file_is_noticed(server, bucket):
+    """What this process knows about a folder ends when it writes a file of its name."""
+    bucket.upload_bytes("turn/d/x", b"1")
+    bucket.delete("turn/d/x")
+    bucket.upload_bytes("turn/d", b"now a file")
+    with pytest.raises(PathBlockedError, match="turn/d'"):
+        bucket.upload_bytes("turn/d/x", b"lost")
+    bucket.delete("turn/d")
+    bucket.upload_bytes("turn/d/x", b"again")
+    assert server.read("turn/d/x") == b"again"
+
+
+def test_a_file_and_a_folder_of_one_name_block_further_uploads(server, bucket):
+    """Where ``d/x`` was there first, ``d`` may be written, and nothing below it after that."""
+    bucket.upload_bytes("both/d/x", b"1")
+    bucket.upload_bytes("both/d", b"2")
+    assert server.keys() == ["both/d", "both/d/x"]
+    with pytest.raises(PathBlockedError):
+        bucket.upload_bytes("both/d/y", b"lost")
+
+
+def test_a_folder_seen_while_a_file_of_its_name_is_uploaded_is_forgotten(
+    own_server, settings, wait_until
+):
+    """What a listing showed before an upload ended does not count after it."""
+    own_server.inject(Fault.stall(1, at="upload", key="race/d"))
+    bucket = Bucket(own_server.uri(), settings)
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(bucket.upload_bytes, "race/d", b"file")
+        wait_until(lambda: not len(own_server.faults))
+        bucket.upload_bytes("race/d/x", b"1")
+        upload.result(30)
+    with pytest.raises(PathBlockedError, match="race/d'"):
+        bucket.upload_bytes("race/d/y", b"lost")
+
+
+def test_what_is_known_of_folders_is_bounded(server, bucket, monkeypatch):
+    """A tracking server that runs for months forgets the oldest folder, and asks for it again."""
+    monkeypatch.setattr(folders, "_MAX_FOLDERS", 2)
+    for folder in ("bound 1", "bound 2", "bound 2", "bound 3", "bound 1"):
+        bucket.prepare_uploads([f"{folder}/x"])
+    assert server.requests.listings == 4
+    assert len(folders.folder_guard(bucket.uri)._known) == 2
