@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 import nox
@@ -14,6 +15,7 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["format:check", "lint:code", "lint:typing", "test:unit"]
 
 PACKAGES = ("core", "plugin", "testing")
+SITE = Path("docs", "_build", "html")
 
 
 def _uv_run(session: nox.Session, group: str, *command: str) -> None:
@@ -80,6 +82,24 @@ def test_backends(session: nox.Session) -> None:
             session.run(*pytest, *(session.posargs or tests), env=environment, external=True)
         finally:
             server.terminate()
+
+
+@nox.session(name="docs:build")
+def docs_build(session: nox.Session) -> None:
+    """Build the documentation into ``docs/_build/html``; every warning is an error."""
+    # -E: a warning of the last build must not go unseen in this one
+    strict = ["-n", "-W", "-E", "--keep-going", "-d", str(SITE.parent / "doctrees")]
+    _uv_run(session, "docs", "sphinx-build", *strict, *session.posargs, "docs", str(SITE))
+    session.log(f"Open {SITE.absolute() / 'index.html'}, or: nox -s docs:open")
+
+
+@nox.session(name="docs:open")
+def docs_open(session: nox.Session) -> None:
+    """Show the documentation, as it was built last, in the web browser."""
+    index = SITE.absolute() / "index.html"
+    if not index.is_file():
+        session.error("There is no site yet: nox -s docs:build")
+    webbrowser.open(index.as_uri())
 
 
 @nox.session(name="package:check")

@@ -12,6 +12,7 @@ from benchmarks import contenders, report
 from benchmarks.bench import QUICK, Bench, Sizes
 from benchmarks.cases import CASES
 from benchmarks.chart import chart
+from benchmarks.results import Cost, Row
 from benchmarks.server import running_server
 from benchmarks.workspace import temporary_space
 
@@ -19,35 +20,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from benchmarks.contenders import Contender
-    from benchmarks.results import Row
     from benchmarks.workspace import Space
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CACHE = _ROOT / ".bench"
-_TABLE = _ROOT / "docs" / "_generated" / "bench.md"
+_TABLES = _ROOT / "docs" / "_generated"
 _CHART = _ROOT / "docs" / "_static" / "bench.svg"
 
 
 def main() -> int:
-    """Measure and print the table; after a complete run, write it for the documentation."""
+    """Measure and print the tables; write those that are complete for the documentation."""
     options = _options()
     sizes = QUICK if options.quick else Sizes()
-    _say("Preparing the environment of the counterpart")
-    ours, peer = contenders.ours(), contenders.peer(_CACHE)
+    _say("Preparing the environments")
+    ours, peer, udf = contenders.ours(), contenders.peer(_CACHE), contenders.udf(_CACHE)
     names = options.only or list(CASES)
     with temporary_space(max(CASES[name].disk_bytes(sizes) for name in names)) as space:
-        rows = _measure(names, sizes, (ours, peer), space)
+        results = _measure(names, sizes, (ours, peer, udf), space)
         arguments = ["--", *sys.argv[1:]] if sys.argv[1:] else []
         command = " ".join(["uv run nox -s bench", *arguments])
-        surroundings = report.surroundings(ours, peer, command, space)
-    text = f"{report.table(rows)}\n{surroundings}"
-    sys.stdout.write(text)
-    if not options.quick and not options.only:
-        _write(_TABLE, text)
-        _write(_CHART, chart(rows))
-    missed = [row for row in rows if row.shortfalls()]
-    for row in missed:
-        _say(f"NOT REACHED: {row.title}: {', '.join(row.shortfalls())} (target: {row.target})")
+        competition = report.competition(ours, peer, space)
+    rows = [result for result in results if isinstance(result, Row)]
+    costs = [result for result in results if isinstance(result, Cost)]
+    tables = {}
+    if rows:
+        tables["bench"] = f"{report.table(rows)}\n{report.surroundings(command, competition)}"
+    if costs:
+        installed = report.surroundings(command, {"installed": udf.versions()})
+        tables["imports"] = f"{report.cost_table(costs)}\n{installed}"
+    sys.stdout.write("\n".join(tables.values()))
+    for table, text in tables.items():
+        complete = all(name in names for name, case in CASES.items() if case.table == table)
+        if complete and not options.quick:
+            _write(_TABLES / f"{table}.md", text)
+            if table == "bench":
+                _write(_CHART, chart(rows))
+    missed = [result for result in results if result.shortfalls()]
+    for result in missed:
+        shortfalls = ", ".join(result.shortfalls())
+        _say(f"NOT REACHED: {result.title}: {shortfalls} (target: {result.target})")
     return 1 if missed and options.check else 0
 
 
@@ -62,18 +73,21 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(
-    names: Iterable[str], sizes: Sizes, clients: tuple[Contender, Contender], space: Space
-) -> list[Row]:
-    rows: list[Row] = []
+    names: Iterable[str],
+    sizes: Sizes,
+    clients: tuple[Contender, Contender, Contender],
+    space: Space,
+) -> list[Row | Cost]:
+    results: list[Row | Cost] = []
     for name in names:
         _say(f"Measuring: {name}")
         bench = Bench(*clients, sizes, space.clients / name)
         bench.directory.mkdir()
         env = bench.env(TMPDIR=str(space.server))
         with running_server(CASES[name].profile, env) as server:
-            rows += CASES[name].run(bench, server)
+            results += CASES[name].run(bench, server)
         shutil.rmtree(bench.directory)
-    return rows
+    return results
 
 
 def _write(path: Path, text: str) -> None:

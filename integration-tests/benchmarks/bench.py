@@ -58,12 +58,14 @@ class Bench:
     Attributes:
         ours: our client.
         peer: the client it is compared with.
+        udf: our client where there is nothing but what a UDF needs.
         sizes: how much to move.
         directory: for the case's files; removed afterwards.
     """
 
     ours: Contender
     peer: Contender
+    udf: Contender
     sizes: Sizes
     directory: Path
 

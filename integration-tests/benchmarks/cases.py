@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import crowded_bucket, imports, large_file, mounted_model, small_files
+from benchmarks import (
+    crowded_bucket,
+    imports,
+    large_file,
+    mounted_model,
+    small_files,
+    udf_process,
+)
 from benchmarks.results import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.bench import Bench, Sizes
-    from benchmarks.results import Row
+    from benchmarks.results import Cost, Row
     from benchmarks.server import Server
 
 
@@ -22,11 +29,13 @@ class Case:
 
     Attributes:
         run: measures it on an empty server.
+        table: the table that the results belong into.
         profile: the server's.
         disk_bytes: temporary disk space that it needs.
     """
 
-    run: Callable[[Bench, Server], list[Row]]
+    run: Callable[[Bench, Server], list[Row] | list[Cost]]
+    table: str = "bench"
     profile: str = "instant"
     disk_bytes: Callable[[Sizes], int] = lambda _sizes: 100 * MIB
 
@@ -46,4 +55,5 @@ CASES = {
     "model": Case(
         mounted_model.load, disk_bytes=lambda sizes: 3 * sizes.model_mb * 10**6 + 100 * MIB
     ),
+    "udf": Case(udf_process.costs, table="imports"),
 }

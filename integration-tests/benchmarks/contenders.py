@@ -15,6 +15,7 @@ from benchmarks.results import Sample
 
 PEER_REQUIREMENT = "exasol-mlflow-plugin==1.2.0"
 
+_ROOT = Path(__file__).resolve().parents[2]
 _CLIENT = Path(__file__).with_name("client.py")
 _VERSION_OF = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 
@@ -74,21 +75,48 @@ def peer(cache: Path) -> Contender:
         RuntimeError: uv is missing.
         subprocess.CalledProcessError: uv cannot install it.
     """
+    name, _, version = PEER_REQUIREMENT.partition("==")
+    python = _python(cache / f"{name}-{version}-python-{platform.python_version()}")
+    if _version(python, name) != version:
+        _uv("pip", "install", "--python", python, PEER_REQUIREMENT)
+    packages = (name, "mlflow", "exasol-bucketfs", "requests", "urllib3")
+    return Contender(name, python, packages)
+
+
+def udf(cache: Path) -> Contender:
+    """The plugin with what a UDF needs and nothing else, as the lock file has it.
+
+    Args:
+        cache: directory for its environment.
+
+    Raises:
+        RuntimeError: uv is missing.
+        subprocess.CalledProcessError: uv cannot install it.
+    """
+    python = _python(cache / f"udf-python-{platform.python_version()}")
+    requirements = cache / "udf.txt"
+    what = ("--package", "mlflow-bucketfs-plugin", "--extra", "udf", "--no-default-groups")
+    _uv("export", "--locked", *what, "--no-hashes", "--output-file", str(requirements))
+    _uv("pip", "sync", "--python", python, str(requirements))
+    packages = ("mlflow-bucketfs-plugin", "mlflow-skinny", "numpy", "pandas", "scikit-learn")
+    return Contender("mlflow-bucketfs-plugin[udf]", python, packages)
+
+
+def _python(environment: Path) -> str:
+    python = environment / "bin" / "python"
+    if not python.exists():
+        # uv's environments come with a .gitignore that covers them
+        base = os.path.realpath(sys.executable)
+        _uv("venv", "--clear", "--python", base, str(environment))
+    return str(python)
+
+
+def _uv(*arguments: str) -> None:
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         raise RuntimeError("uv is not on the path: pip install uv")
-    name, _, version = PEER_REQUIREMENT.partition("==")
-    directory = cache / f"{name}-{version}-python-{platform.python_version()}"
-    python = directory / "bin" / "python"
-    if not python.exists() or _version(str(python), name) != version:
-        # uv's environments come with a .gitignore that covers them
-        base = os.path.realpath(sys.executable)
-        make = [uv, "venv", "--quiet", "--clear", "--python", base, str(directory)]
-        subprocess.run(make, check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python), PEER_REQUIREMENT]
-        subprocess.run(install, check=True)
-    packages = (name, "mlflow", "exasol-bucketfs", "requests", "urllib3")
-    return Contender(name, str(python), packages)
+    command = [uv, *arguments, "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)
 
 
 def _version(python: str, package: str) -> str:

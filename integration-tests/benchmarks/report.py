@@ -12,10 +12,10 @@ from benchmarks import curl
 from benchmarks.results import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from benchmarks.contenders import Contender
-    from benchmarks.results import Measurement, Row, Traffic
+    from benchmarks.results import Cost, Measurement, Row, Traffic
     from benchmarks.workspace import Space
 
 _NOTHING = "-"
@@ -33,19 +33,38 @@ _HEADINGS = (
 )
 
 
+_COST_HEADINGS = ("what", "whose code", "time", "target", "reached")
+
+
 def table(rows: Sequence[Row]) -> str:
     """Format the results; where two figures stand in a cell, the first is ours."""
-    lines = [_HEADINGS, ("---",) * len(_HEADINGS), *map(_cells, rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return _table(_HEADINGS, map(_cells, rows))
 
 
-def surroundings(ours: Contender, peer: Contender, command: str, space: Space) -> str:
-    """Say what was measured where and with what, as a Markdown list."""
-    facts = {
+def cost_table(costs: Sequence[Cost]) -> str:
+    """Format what has no counterpart."""
+    return _table(_COST_HEADINGS, map(_cost_cells, costs))
+
+
+def surroundings(command: str, facts: Mapping[str, str]) -> str:
+    """Say what was measured where and with what, as a Markdown list.
+
+    Args:
+        command: what repeats it.
+        facts: what else there is to say.
+    """
+    everywhere = {
         "command": f"`{command}`",
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.system()}, {platform.machine()}",
         "Python": platform.python_version(),
+    }
+    return "".join(f"- {name}: {fact}\n" for name, fact in {**everywhere, **facts}.items())
+
+
+def competition(ours: Contender, peer: Contender, space: Space) -> dict[str, str]:
+    """Say what took part, for :func:`surroundings`."""
+    return {
         "ours": ours.versions(),
         "theirs": peer.versions(),
         "curl": curl.version(),
@@ -53,7 +72,23 @@ def surroundings(ours: Contender, peer: Contender, command: str, space: Space) -
         f"uvicorn {version('uvicorn')}, h11 {version('h11')}; "
         f"its objects are {'in memory' if space.server_is_in_memory else 'on disk'}",
     }
-    return "".join(f"- {name}: {fact}\n" for name, fact in facts.items())
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ("---",) * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _cost_cells(cost: Cost) -> tuple[str, ...]:
+    reached = "**no**" if cost.shortfalls() else "yes"
+    target = str(cost.target)
+    return (
+        cost.title,
+        cost.whose,
+        _duration(cost.measured.seconds),
+        target or _NOTHING,
+        reached if target else _NOTHING,
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -145,3 +145,25 @@ class Row:
             for name, lower, upper in checks
             if lower is not None and upper is not None and lower > upper
         ]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One line of a table without a counterpart.
+
+    Attributes:
+        title: what costs time.
+        whose: whose code it is.
+        measured: the runs.
+        target: what has to be reached.
+    """
+
+    title: str
+    whose: str
+    measured: Measurement
+    target: Target
+
+    def shortfalls(self) -> list[str]:
+        """Say what was not reached; nothing if everything was."""
+        limit = self.target.most_seconds
+        return ["seconds"] if limit is not None and self.measured.seconds > limit else []

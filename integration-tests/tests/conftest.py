@@ -59,6 +59,12 @@ def folder_at(bucketfs_target: BucketFSTarget) -> Callable[[str], Folder]:
 
 
 @pytest.fixture(scope="session")
+def proxied(bucketfs_uri: str, folder_at: Callable[[str], Folder]) -> Folder:
+    """The folder that `proxying_mlflow_server` stores to."""
+    return folder_at(f"{bucketfs_uri}/proxied")
+
+
+@pytest.fixture(scope="session")
 def artifact_root(mlflow_tracking_uri: str) -> str:
     """Where `mlflow_server` has its clients store: in BucketFS, or there is nothing to test."""
     location: str = MlflowClient(mlflow_tracking_uri).get_experiment("0").artifact_location
@@ -132,7 +138,7 @@ def database(bucketfs_target: BucketFSTarget, request: pytest.FixtureRequest):
     """
     if bucketfs_target.backend != "onprem":
         pytest.skip("SQL needs a database: --backend=onprem")
-    import pyexasol  # noqa: PLC0415 - comes with pytest-exasol-slc
+    import pyexasol  # noqa: PLC0415 -- comes with pytest-exasol-slc
 
     exasol = request.getfixturevalue("exasol_config")
     # a started container is waited for here

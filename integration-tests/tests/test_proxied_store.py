@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 import requests
 from mlflow import MlflowClient
 
@@ -34,12 +33,6 @@ print(json.dumps({
     "downloaded": len(list(target.joinpath("data", "sub").iterdir())),
 }))
 """
-
-
-@pytest.fixture
-def proxied(bucketfs_uri, folder_at):
-    """The folder that `proxying_mlflow_server` stores to."""
-    return folder_at(f"{bucketfs_uri}/proxied")
 
 
 def test_a_client_needs_neither_plugin_nor_password(

@@ -13,12 +13,6 @@ def _url(server, path):
     return f"{server.uri}/api/2.0/mlflow-artifacts/artifacts/{path}"
 
 
-@pytest.fixture
-def proxied(bucketfs_uri, folder_at):
-    """The folder that `proxying_mlflow_server` stores to."""
-    return folder_at(f"{bucketfs_uri}/proxied")
-
-
 def test_a_large_upload_through_the_proxy_arrives_whole(proxying_mlflow_server, proxied):
     """More than the server holds in memory arrives byte-identical."""
     data = bytes(range(256)) * (20 * 4096)

@@ -85,6 +85,45 @@ def test_archives_are_found_unpacked(server, mounted, tmp_path):
     assert mounted_path(f"{URI}/m.tar.gz") == f"{mounted}/bfsdefault/default/m"
 
 
+def test_a_logged_model_counts_from_when_its_mlmodel_is_there(server, mounted):
+    """MLmodel is uploaded last: without it, the folder is not there yet, though its files are."""
+    folder = f"1/models/m-{'0a' * 16}/artifacts"
+    server.put(f"{folder}/model.pkl", b"1")
+    assert mounted_path(f"{URI}/{folder}") is None
+    assert local_path_or_uri(f"{URI}/{folder}") == f"{URI}/{folder}"
+    assert mounted_path(f"{URI}/{folder}/model.pkl")
+    server.put(f"{folder}/MLmodel", b"1")
+    assert mounted_path(f"{URI}/{folder}") == f"{mounted}/bfsdefault/default/{folder}"
+
+
+def test_what_may_not_be_looked_at_is_an_error(run_python):
+    """It is neither there nor missing: the error names it, and HTTP is asked in its place."""
+    code = """
+import logging, os, shutil, sys, tempfile
+from mlflow_bucketfs_core import load_model_with_fallback, local_path_or_uri, mounted_path
+from mlflow_bucketfs_core.mounted import reads_over_http
+logging.basicConfig()
+root = os.environ["EXA_BUCKETFS_MOUNT_ROOT"] = tempfile.mkdtemp()
+os.makedirs(f"{root}/s/b/d")
+os.chmod(f"{root}/s", 0)
+if os.geteuid() == 0:  # whom no permissions stop
+    os.chmod(root, 0o755)
+    os.seteuid(65534)
+for use in (mounted_path, local_path_or_uri):
+    try:
+        use("exa+bfs://h/s/b/d")
+    except PermissionError as error:
+        print(error.filename.removeprefix(root))
+print(load_model_with_fallback("exa+bfs://h/s/b/d", lambda uri: (uri, reads_over_http())))
+os.seteuid(os.getuid())
+os.chmod(f"{root}/s", 0o700)
+shutil.rmtree(root)
+"""
+    out, err = run_python(code)
+    assert out.splitlines() == ["/s/b/d", "/s/b/d", "('exa+bfs://h/s/b/d', True)"]
+    assert "/s/b/d, trying HTTP: PermissionError: [Errno 13] Permission denied: " in err
+
+
 @pytest.mark.parametrize(
     ("hosts", "found"),
     [
@@ -155,6 +194,31 @@ def test_both_failures_are_told(mounted):
     with pytest.raises(RuntimeError, match=r"cannot load exa\+bfs") as caught:
         load_model_with_fallback(uri, Loader(str(mounted), "exa+bfs"))
     assert str(mounted) in str(caught.value.__context__)
+
+
+def test_what_is_not_on_the_mount_is_read_over_http(mounted, caplog):
+    """Also where the rest of the bucket is mounted, and MLflow would say that it is missing."""
+    with caplog.at_level(logging.INFO):
+        assert load_model_with_fallback(f"{URI}/missing", lambda _: mounted_path(URI)) is None
+    assert mounted_path(URI) == f"{mounted}/bfsdefault/default"
+    assert caplog.messages == [f"{URI}/missing is not mounted here: reading over HTTP"]
+
+
+@pytest.mark.parametrize(("uri", "over_http"), [(f"{URI}/x", True), ("runs:/1/model", False)])
+def test_other_uris_are_left_to_the_loader(mounted, uri, over_http):
+    """Only for a URI of BucketFS is HTTP asked for; what is behind others is not known here."""
+    seen = load_model_with_fallback(uri, lambda _: mounted_path(URI))
+    assert seen == (None if over_http else f"{mounted}/bfsdefault/default")
+
+
+@pytest.mark.usefixtures("mounted")
+@pytest.mark.parametrize("uri", ["exa+bfs://db", "exa+bfs://db/s", "exa+bfs://w:p@db/s/b"])
+def test_bad_uris_are_not_loaded(uri):
+    """A malformed URI is told as such, not as a failure of the mount."""
+    load = Loader()
+    with pytest.raises(InvalidUriError):
+        load_model_with_fallback(uri, load)
+    assert load.calls == []
 
 
 @pytest.mark.usefixtures("mounted")

@@ -33,7 +33,12 @@ ODD_NAMES = {
     "no extension": "plain",
 }
 LOGGED_MODEL = f"1/models/m-{'0a' * 16}/artifacts"
-MODEL_FILES = {"MLmodel": b"m", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
+MODEL_FILES = {
+    "MLmodel": b"flavors: {}\n",
+    "model.pkl": b"pickle",
+    "code/x.py": b"",
+    ".hidden": b"h",
+}
 
 
 @pytest.fixture(autouse=True)

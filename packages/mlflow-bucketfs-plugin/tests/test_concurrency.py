@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -100,25 +99,29 @@ BucketFSArtifactRepository(sys.argv[1]).log_artifacts(sys.argv[2])
 """
 
 
-def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
-    """Ctrl-C amid hundreds of files ends after those under way; no MLmodel is written."""
-    monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")
-    server = make_server(profile=Profile(put_floor_s=0.2))
-    directory = local.write({"MLmodel": b"m"} | {f"{number}": b"x" for number in range(400)})
+def interrupt_an_upload(server, directory, *, patience_s):
+    """Press Ctrl-C in a process that uploads a directory, once BucketFS has an answer for it."""
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, server.uri(path="root"), directory],
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ,
     )
     try:
         while server.requests.count(method="PUT") == 0 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=patience_s)[1]
     finally:
         process.kill()
     assert "KeyboardInterrupt" in error
+
+
+def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
+    """Ctrl-C amid hundreds of files ends after those under way; no MLmodel is written."""
+    monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")
+    server = make_server(profile=Profile(put_floor_s=0.2))
+    directory = local.write({"MLmodel": b"m"} | {f"{number}": b"x" for number in range(400)})
+    interrupt_an_upload(server, directory, patience_s=60)
     assert 0 < len(server.keys()) < 100
     assert "root/MLmodel" not in server.keys()
 
@@ -127,21 +130,8 @@ def test_interrupt_ends_the_waits_for_another_try(make_server, local):
     """Ctrl-C against a server that is always busy does not wait for the tries that are left."""
     server = make_server()
     server.inject(Fault.status(503, method="PUT", retry_after=40, times=None))
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, server.uri(path="root"), local.write({"a": b"x"})],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-    try:
-        while server.requests.count(method="PUT") == 0 and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        # half of the wait that the server asks for
-        error = process.communicate(timeout=20)[1]
-    finally:
-        process.kill()
-    assert "KeyboardInterrupt" in error
+    # half of the wait that the server asks for
+    interrupt_an_upload(server, local.write({"a": b"x"}), patience_s=20)
     assert server.requests.count(method="PUT") == 1
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
 
 import pytest
 from mlflow.data.dataset_source_registry import get_registered_sources
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow_bucketfs_core import uri
 from mlflow_bucketfs_plugin import entrypoint
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
@@ -41,6 +43,15 @@ def test_schemes_are_registered_whatever_is_imported_first(run_python, first_imp
     names, warnings = json.loads(output)
     assert names == ["BucketFSArtifactRepository"] * len(SCHEMES)
     assert warnings == []
+
+
+def test_every_scheme_that_core_parses_has_an_entry_point():
+    """A scheme that is added to core and forgotten here would be unknown to MLflow."""
+    points = entry_points(group="mlflow.artifact_repository")
+    ours = {
+        p.name for p in points if p.value == f"{entrypoint.__name__}:BucketFSArtifactRepository"
+    }
+    assert ours == uri.SCHEMES == set(SCHEMES)
 
 
 def test_entry_point_imports_nothing_heavy(run_python):

@@ -176,12 +176,19 @@ print("predicted:", model.predict([[2.0]])[0])
 """
 
 
-def test_a_damaged_model_on_the_mount_is_loaded_over_http(logged, tmp_path):
+DAMAGES = {
+    "damaged": lambda path: path.write_bytes(b"damaged"),
+    "not arrived": lambda path: shutil.rmtree(path.parent, ignore_errors=True),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_model_on_the_mount_is_loaded_over_http(logged, tmp_path, damage):
     """``load_model_with_fallback`` asks BucketFS, although the mount wins everywhere else."""
     mount = tmp_path / "mount"
     shutil.copytree(logged.server.mount_root, mount)
-    for part in mount.rglob("model.*"):
-        part.write_bytes(b"damaged")
+    for part in list(mount.rglob("model.*")):
+        damage(part)
     output = subprocess.run(
         [sys.executable, "-c", FALLING_BACK, logged.uris["raw"]],
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from mlflow_bucketfs_plugin.mounted_bucket import mounted_bucket
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
 MODEL = f"1/models/m-{'0a' * 16}/artifacts"
-FILES = {"MLmodel": b"m", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
+FILES = {"MLmodel": b"flavors: {}\n", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def test_fallback(server, mounted, local, monkeypatch):
     server.delete(f"root/{MODEL}/MLmodel")
     server.mount_paused = False
     server.mount_paused = True
-    server.put_many([(f"root/{MODEL}/MLmodel", b"m"), ("root/late/f", b"l")])
+    server.put_many([(f"root/{MODEL}/MLmodel", FILES["MLmodel"]), ("root/late/f", b"l")])
     assert Path(repo.download_artifacts("plots/a.png")).read_bytes() == b"12345"
     assert [i.path for i in repo.list_artifacts("plots")] == ["plots/a.png"]
     assert server.requests.connections == 0
@@ -43,6 +43,23 @@ def test_fallback(server, mounted, local, monkeypatch):
         repo.download_artifacts("missing")
     assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
     assert "EXA_BUCKETFS_MOUNT_FALLBACK" not in str(caught.value)
+
+
+def test_fallback_for_an_incomplete_model(server, mounted, local, monkeypatch, caplog):
+    """With the fallback, a model that lacks a part comes over HTTP, and its folder is listed so."""
+    named = {"MLmodel": b"flavors: {a: {data: weights}}\n"}
+    server.put(f"root/{MODEL}/MLmodel", named["MLmodel"])
+    server.mount_paused = True
+    server.put(f"root/{MODEL}/weights", b"w")
+    with pytest.raises(MlflowException, match=f"{MODEL}/weights does not exist"):
+        mounted.download_artifacts(MODEL)
+    assert server.requests.connections == 0
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
+    repo = BucketFSArtifactRepository(mounted.artifact_uri)
+    whole = {**FILES, **named, "weights": b"w"}
+    assert local.read(Path(repo.download_artifacts(MODEL))) == whole
+    assert f"{MODEL}/weights" in [i.path for i in repo.list_artifacts(MODEL)]
+    assert f"{MODEL}/weights does not exist" in caplog.text
 
 
 WRITES = {

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
 MODEL = f"1/models/m-{'0a' * 16}/artifacts"
-FILES = {"MLmodel": b"m", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
+FILES = {"MLmodel": b"flavors: {}\n", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,7 @@ bucket = root / "s" / "b"
 (bucket / "locked").mkdir(parents=True)
 (bucket / "locked" / "f").touch()
 (bucket / "model").mkdir()
-(bucket / "model" / "MLmodel").touch()
+(bucket / "model" / "MLmodel").write_text("flavors: {}\\n")
 (bucket / "model" / "weights").touch()
 os.environ["EXA_BUCKETFS_MOUNT_ROOT"] = str(root)
 repo = BucketFSArtifactRepository("exa+bfs://127.0.0.1:1/s/b")
@@ -233,5 +233,5 @@ def test_unreadable(run_python):
     assert lines == [
         *(refused.format(name) for name in ("locked", "locked", "locked/f")),
         *(refused.format(name) for name in ("model/weights", "model/weights")),
-        "['locked']",
+        "[]",
     ]

@@ -37,7 +37,7 @@ def publish(folder: Path, bucket_url: str, *, password: str) -> list[str]:
 
 def _put(url: str, data: bytes, login: str) -> None:
     for attempts_left in reversed(range(_ATTEMPTS)):
-        request = urllib.request.Request(url, data=data, method="PUT")  # noqa: S310 - as configured
+        request = urllib.request.Request(url, data=data, method="PUT")  # noqa: S310 -- as configured
         request.add_header("Authorization", login)
         try:
             urllib.request.urlopen(request, timeout=60).close()  # noqa: S310

@@ -16,7 +16,7 @@ def main() -> None:
         mlflow.log_metric("accuracy", model.score(MONTHS, CHURNED))
         # named, since finding them out would take longer than the training
         info = mlflow.sklearn.log_model(model, name="churn", pip_requirements=["scikit-learn"])
-    print(info.model_uri)  # noqa: T201 - the result
+    print(info.model_uri)  # noqa: T201 -- the result
 
 
 if __name__ == "__main__":

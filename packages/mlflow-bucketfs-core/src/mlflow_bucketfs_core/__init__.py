@@ -6,7 +6,6 @@ process pays for its imports.
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +42,6 @@ _MODULES = {
     "mounted_path": "mounted",
     "udf_path": "mounted",
 }
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

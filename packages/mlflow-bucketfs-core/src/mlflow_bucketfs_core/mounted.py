@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _Model = TypeVar("_Model")
 _over_http: ContextVar[bool] = ContextVar("mlflow_bucketfs_over_http", default=False)
+
+# Where MLflow 3 puts a logged model: <experiment>/models/m-<32 hex digits>/artifacts
+_LOGGED_MODEL = re.compile(r"(^|/)models/m-[0-9a-f]{32}/artifacts(?P<below>/|$)")
+MLMODEL = "MLmodel"
+
+# What says that there is no such file. All else, such as missing rights, must be told.
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -46,6 +55,34 @@ def bucket_udf_path(uri: BucketFSUri, mount_root: str = DEFAULT_MOUNT_ROOT) -> s
     return "/".join((mount_root.rstrip("/"), uri.service, uri.bucket))
 
 
+def in_logged_model(key: str) -> bool:
+    """Tell whether a key names the folder of a model that MLflow logged, or something in it."""
+    return _LOGGED_MODEL.search(key) is not None
+
+
+def is_mounted(path: str) -> bool:
+    """Tell whether a file or folder is on the mount.
+
+    The folder of a logged model counts from when its ``MLmodel`` is there, which is uploaded last.
+
+    Args:
+        path: below the mount root.
+
+    Raises:
+        OSError: it cannot be told, for example for want of permission; names the path.
+    """
+    match = _LOGGED_MODEL.search(path)
+    needed = f"{path}/{MLMODEL}" if match and not match["below"] else path
+    try:
+        # os.path.exists takes what may not be looked at for missing
+        os.stat(needed)  # noqa: PTH116
+    except OSError as error:
+        if error.errno in _MISSING:
+            return False
+        raise
+    return True
+
+
 def udf_path(uri: BucketFSUri | str) -> str:
     """Return the path under which UDFs see what the URI names; it need not exist.
 
@@ -64,6 +101,8 @@ def udf_path(uri: BucketFSUri | str) -> str:
 def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = None) -> str | None:
     """Return the path under which this process sees what the URI names, if it exists.
 
+    The folder of a logged model without its ``MLmodel`` counts as not there yet.
+
     Args:
         uri: a BucketFS URI.
         settings: ``mount_root`` and ``mount_hosts``; from the environment if ``None``.
@@ -74,6 +113,7 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
     Raises:
         InvalidUriError: not a BucketFS URI, or one without a bucket.
         ConfigurationError: an environment variable has a bad value.
+        OSError: this process may not look; names the path.
     """
     parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
     settings = ConnectionSettings.from_env() if settings is None else settings
@@ -82,8 +122,7 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
     if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, parsed):
         return None
     path = _path_below(settings.mount_root, parsed)
-    # Path.exists raises for a name that is too long, which no file on the mount has
-    return path if os.path.exists(path) else None  # noqa: PTH110
+    return path if is_mounted(path) else None
 
 
 def local_path_or_uri(uri: str) -> str:
@@ -94,6 +133,7 @@ def local_path_or_uri(uri: str) -> str:
 
     Raises:
         InvalidUriError: a BucketFS scheme with a malformed rest.
+        OSError: this process may not look; names the path.
     """
     if not is_bucketfs_uri(uri):
         return uri
@@ -101,10 +141,12 @@ def local_path_or_uri(uri: str) -> str:
 
 
 def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwargs: Any) -> _Model:
-    """Load a model from the mount, and over HTTP if that fails, whatever the settings say.
+    """Load a model from the mount, else over HTTP, whatever the settings say.
+
+    HTTP is asked for what is not on the mount, and if loading from the mount fails.
 
     Args:
-        uri: any URI that ``load_func`` takes.
+        uri: any URI that ``load_func`` takes; those of other schemes are passed on as they are.
         load_func: for example ``mlflow.sklearn.load_model``; called with a path or URI.
         kwargs: passed on to ``load_func``.
 
@@ -112,18 +154,30 @@ def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwarg
         What ``load_func`` returns.
 
     Raises:
+        InvalidUriError: a BucketFS scheme with a malformed rest.
+        ConfigurationError: an environment variable has a bad value.
         Exception: what ``load_func`` raises over HTTP, with the failure on the mount, if there
             was one, as its context.
     """
-    path = local_path_or_uri(uri)
-    if path == uri:
+    if not is_bucketfs_uri(uri):
         return load_func(uri, **kwargs)
+    parsed, settings = BucketFSUri.parse(uri).require_bucket(), ConnectionSettings.from_env()
     try:
-        return load_func(path, **kwargs)
+        path = mounted_path(parsed, settings)
+        if path is not None:
+            return load_func(path, **kwargs)
     except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
-        _logger.warning("Cannot load %s from %s, trying HTTP: %r", uri, path, error)
-        with reading_over_http():
-            return load_func(uri, **kwargs)
+        place = _path_below(settings.mount_root, parsed)
+        reason = f"{type(error).__name__}: {error}"
+        _logger.warning("Cannot load %s from %s, trying HTTP: %s", uri, place, reason)
+        return _load_over_http(uri, load_func, kwargs)
+    _logger.info("%s is not mounted here: reading over HTTP", uri)
+    return _load_over_http(uri, load_func, kwargs)
+
+
+def _load_over_http(uri: str, load_func: Callable[..., _Model], kwargs: dict[str, Any]) -> _Model:
+    with reading_over_http():
+        return load_func(uri, **kwargs)
 
 
 def _path_below(mount_root: str, uri: BucketFSUri) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.keys import join_key, parent_folders
+from mlflow_bucketfs_core.mounted import MLMODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-MLMODEL = "MLmodel"
 
 
 def files_below(directory: Path) -> dict[str, Path]:

@@ -56,8 +56,8 @@ def compare_with_constraints(model: str, constraints: Path) -> None:
     try:
         local = path if path.exists() else Path(download_artifacts(artifact_uri=model))
         found = compare_model(local, constraints.read_text(encoding="utf-8"))
-    except (MlflowException, OSError) as exc:
-        click.echo(f"{model}: {exc}", err=True)
+    except (MlflowException, OSError) as error:
+        click.echo(f"{model}: {error}", err=True)
         sys.exit(2)
     for difference in found:
         click.echo(difference)

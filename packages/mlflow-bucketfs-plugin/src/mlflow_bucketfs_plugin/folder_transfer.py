@@ -53,7 +53,11 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
         failures = run_all(upload, others, max_workers=workers, progress=progress)
         held_back: list[str] = []
         for models in mlmodels_inside_out(files):
-            incomplete = [m for m in models if _any_of_model([*failures, *held_back], m)]
+            incomplete = [
+                mlmodel
+                for mlmodel in models
+                if any(belongs_to_model(name, mlmodel) for name in (*failures, *held_back))
+            ]
             complete = [m for m in models if m not in incomplete]
             failures |= run_all(upload, complete, max_workers=workers, progress=progress)
             held_back += incomplete
@@ -158,10 +162,6 @@ def _warn_of_archives_in_models(names: Iterable[str], folder: BucketFSUri) -> No
             folder,
             ", ".join(archives),
         )
-
-
-def _any_of_model(failures: Iterable[str], mlmodel: str) -> bool:
-    return any(belongs_to_model(name, mlmodel) for name in failures)
 
 
 def _in_any_model(name: str, mlmodels: Iterable[str]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -12,24 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow.utils.file_utils import create_tmp_dir
-from mlflow_bucketfs_core.errors import ObjectNotFoundError
+from mlflow_bucketfs_core.errors import BucketFSError, ObjectNotFoundError
 from mlflow_bucketfs_core.hosts import any_rule_matches
 from mlflow_bucketfs_core.keys import strip_archive_suffix
-from mlflow_bucketfs_core.mounted import bucket_udf_path, reads_over_http
+from mlflow_bucketfs_core.mounted import (
+    MLMODEL,
+    bucket_udf_path,
+    in_logged_model,
+    is_mounted,
+    reads_over_http,
+)
 from mlflow_bucketfs_core.transport.atomic_file import atomic_file
 
-from mlflow_bucketfs_plugin.artifact_tree import MLMODEL, files_below, is_mlmodel
+from mlflow_bucketfs_plugin.artifact_tree import files_below, is_mlmodel
 from mlflow_bucketfs_plugin.constraints import warn_of_numpy_2
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
+from mlflow_bucketfs_plugin.model_parts import WHAT_TO_DO, check_model
 
 if TYPE_CHECKING:
     from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
 
 _logger = logging.getLogger(__name__)
 _COPY_BLOCK_BYTES = 1 << 20
-
-# Where MLflow 3 puts a logged model: <experiment>/models/m-<32 hex digits>/artifacts
-_LOGGED_MODEL = re.compile(r"(^|/)models/m-[0-9a-f]{32}/artifacts$")
 
 
 def mounted_bucket(place: BucketFSUri, settings: ConnectionSettings) -> MountedBucket | None:
@@ -114,10 +117,14 @@ class MountedBucket:
         """Tell whether reads of a place come from here, if only to fail.
 
         What is missing comes over HTTP if that is allowed, and if it is an archive in any case:
-        BucketFS shows UDFs its content, not the archive.
+        BucketFS shows UDFs its content, not the archive. A model that lacks a part counts as
+        missing.
+
+        Raises:
+            OSError: it cannot be told, for example for want of permission.
         """
         if self._has(place):
-            return True
+            return not self.may_use_http or self._is_whole(place)
         if strip_archive_suffix(place.path) != place.path:
             _logger.info("%s is an archive, which is not mounted: reading over HTTP", place)
             return False
@@ -151,14 +158,22 @@ class MountedBucket:
             return path
         missing = path / MLMODEL if path.exists() else path
         raise ObjectNotFoundError(
-            f"There is no artifact at '{place}': {missing} does not exist. A fresh upload may not "
-            "have reached this node yet. To ask BucketFS over HTTP for what is missing here, set "
-            "EXA_BUCKETFS_MOUNT_FALLBACK=http."
+            f"There is no artifact at '{place}': {missing} does not exist. {WHAT_TO_DO}"
         )
 
     def _has(self, place: BucketFSUri) -> bool:
+        return is_mounted(str(self.directory / place.path))
+
+    def _is_whole(self, place: BucketFSUri) -> bool:
         path = self.directory / place.path
-        return (path / MLMODEL if _LOGGED_MODEL.search(place.path) else path).exists()
+        if not (path / MLMODEL).is_file():
+            return True
+        try:
+            check_model(path, files_below(path))
+        except BucketFSError as error:
+            _logger.warning("Reading %s over HTTP: %s", place, error)
+            return False
+        return True
 
     def copy_file(self, place: BucketFSUri, target: Path) -> None:
         """Copy one file; it appears complete or not at all.
@@ -190,24 +205,36 @@ class MountedBucket:
             The path of the file or folder.
 
         Raises:
-            ObjectNotFoundError: see :meth:`existing_path`.
+            ObjectNotFoundError: see :meth:`existing_path` and :func:`check_model`.
+            IncompleteTransferError: see :func:`check_model`.
             OSError: it cannot be read.
         """
+        try:
+            return self._provide(place, relative, dst_path)
+        except OSError as error:
+            # For runs:/ MLflow asks with a dst_path and drops the error. It asks the run's own
+            # folder first, where nothing is what it expects.
+            nothing = isinstance(error, ObjectNotFoundError) and not self._has(place)
+            if dst_path is not None and (in_logged_model(place.path) or not nothing):
+                _logger.warning("Cannot read %s: %s", place, error)
+            raise
+
+    def _provide(self, place: BucketFSUri, relative: str, dst_path: str | None) -> str:
         source = self.existing_path(place)
-        if dst_path is None:
-            if not (source / MLMODEL).is_file():
-                return str(source)
-            dst_path = create_tmp_dir()
-        link = Path(dst_path).resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
-        target = Path(dst_path, relative)
+        if dst_path is None and not (source / MLMODEL).is_file():
+            return str(source)
+        files = files_below(source) if source.is_dir() else {"": source}
+        if MLMODEL in files:
+            _logger.info("The model %s is read from %s", place, source)
+            check_model(source, files)
+            warn_of_numpy_2(source)
+        directory = Path(create_tmp_dir() if dst_path is None else dst_path)
+        link = directory.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
+        target = directory / relative
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
-            for name, file in files_below(source).items():
-                _put(file, target / name, link=link)
-            if (target / MLMODEL).is_file():
-                warn_of_numpy_2(source)
-        else:
-            _put(source, target, link=link)
+        for name, file in files.items():
+            _put(file, target / name, link=link)
         return str(target)
 
 

@@ -1,0 +1,149 @@
+"""What the pages name and a test cannot have, and what stands for it.
+
+============================================  ==================================================
+on the page                                   in the test
+============================================  ==================================================
+``db.example.com:2581``, ``:2580``            an embedded BucketFS with a certificate as Exasol's
+``AB:CD:…``                                   the fingerprint of this certificate
+``/exa/etc/ssl/ssl.crt``                      the file with it
+``EXA_BUCKETFS_PASSWORD='…'`` (in quotes)     its write password; its read password if the quotes
+                                              hold the word *read*
+``localhost:2580``, ``:2581``                 the same BucketFS, or the one that the page starts
+``localhost:5000``, ``mlflow.example.com``    an MLflow server, or the one that the page starts
+any other port in a command that stays        a free one
+============================================  ==================================================
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+HTTP, TLS, MLFLOW = 2580, 2581, 5000
+"""The ports of the documentation."""
+
+# Another name of the loopback address than the pages' own: so the way back is clear.
+_DATABASE = "127.0.0.1"
+_DATABASE_NAME = re.compile(r"(?P<scheme>[\w+]+://)?\bdb\.example\.com\b(?::(?P<port>\d+))?")
+_LOCAL_NAME = re.compile(r"\b(?P<host>localhost|127\.0\.0\.1|mlflow\.example\.com):(?P<port>\d+)\b")
+_PORT_OPTION = re.compile(r"(?P<option>--(?:tls-)?port)(?P<between>[ =])(?P<port>\d+)\b")
+_FINGERPRINT = re.compile(r"\bAB:CD:(?:[0-9A-F:]*)…")
+_CERTIFICATE = "/exa/etc/ssl/ssl.crt"
+_PASSWORD = re.compile(r"""(?P<name>EXA_BUCKETFS_PASSWORD=)(?:'(?P<text>[^'\n]*)'|"[^"$\n]*")""")
+_SERVE = re.compile(r"(?m)^(?P<command>[^#\n]*mlflow-bucketfs-testing serve)\b(?!.*--port)")
+_MLFLOW_SERVER = re.compile(r"(?m)^[^#\n]*\bmlflow server\b")
+
+
+class Services(Protocol):
+    """The servers that a page uses and does not start."""
+
+    @property
+    def http_port(self) -> int:
+        """Port of BucketFS over HTTP."""
+
+    @property
+    def tls_port(self) -> int:
+        """Port of BucketFS over HTTPS."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its certificate, ``AB:CD:…``."""
+
+    @property
+    def certificate_file(self) -> Path:
+        """Its certificate."""
+
+    @property
+    def mlflow_port(self) -> int:
+        """Port of an MLflow server, which is started when this is asked for."""
+
+
+class Places:
+    """The substitutes of one page, the same for all its blocks.
+
+    Args:
+        services: the servers that the page does not start.
+        commands: those blocks of the page that run until they are stopped.
+    """
+
+    def __init__(self, services: Services, commands: Iterable[str]) -> None:
+        self._services = services
+        self._own: dict[int, int] = {}
+        for command in commands:
+            for port in documented_ports(command):
+                self._own.setdefault(port, _free_port())
+
+    def actual(self, text: str) -> str:
+        """Return what to run in place of what the page shows."""
+        text = _SERVE.sub(rf"\g<command> --port {HTTP}", text)
+        text = _FINGERPRINT.sub(lambda _: self._services.fingerprint, text)
+        text = text.replace(_CERTIFICATE, str(self._services.certificate_file))
+        text = _PASSWORD.sub(_password, text)
+        text = _LOCAL_NAME.sub(self._local, text)
+        text = _PORT_OPTION.sub(
+            lambda m: f"{m['option']}{m['between']}{self._port(int(m['port']))}", text
+        )
+        return _DATABASE_NAME.sub(self._database, text)
+
+    def documented(self, text: str) -> str:
+        """Return what the page would show in place of what was printed."""
+        services = self._services
+        text = text.replace(services.fingerprint, "AB:CD:…")
+        text = text.replace(str(services.certificate_file), _CERTIFICATE)
+        for port, actual in ((HTTP, services.http_port), (TLS, services.tls_port)):
+            text = text.replace(f"{_DATABASE}:{actual}", f"db.example.com:{port}")
+        for port, actual in self._own.items():
+            text = re.sub(rf":{actual}\b", f":{port}", text)
+        return text
+
+    def ports_of(self, command: str) -> list[int]:
+        """Return the ports that a command of the page, as shown, opens in the test."""
+        return [self._own[port] for port in documented_ports(command)]
+
+    def _port(self, documented: int) -> int:
+        if documented in self._own:
+            return self._own[documented]
+        if documented == MLFLOW:
+            return self._services.mlflow_port
+        shared = {HTTP: self._services.http_port, TLS: self._services.tls_port}
+        return shared.get(documented, documented)
+
+    def _local(self, match: re.Match[str]) -> str:
+        host = "localhost" if match["host"] == "mlflow.example.com" else match["host"]
+        return f"{host}:{self._port(int(match['port']))}"
+
+    def _database(self, match: re.Match[str]) -> str:
+        scheme = match["scheme"] or ""
+        plain = scheme in {"http://", "exa+bfs://", "exabfs://"}
+        port = int(match["port"] or (HTTP if plain else TLS))
+        ports = {HTTP: self._services.http_port, TLS: self._services.tls_port}
+        if port not in ports:  # SQL, for example: the page has to say that it needs an Exasol
+            return match[0]
+        return f"{scheme}{_DATABASE}:{ports[port]}"
+
+
+def documented_ports(command: str) -> list[int]:
+    """Return the ports that a command which stays opens, as the page has them."""
+    ports = [int(match["port"]) for match in _PORT_OPTION.finditer(command)]
+    if _SERVE.search(command):
+        ports.append(HTTP)
+    if _MLFLOW_SERVER.search(command) and "--port" not in command:
+        ports.append(MLFLOW)
+    return ports
+
+
+def _password(match: re.Match[str]) -> str:
+    if "wrong" in match[0]:
+        return match[0]
+    return match["name"] + ("read" if re.search(r"\bread\b", match[0]) else "write")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,49 @@
+"""A Python that runs the blocks of one page in one namespace; a program, not a module.
+
+It reads one JSON object per line from its standard input, and answers with a line on the file
+descriptor that is its argument: ``ok`` or ``failed``.
+"""
+
+from __future__ import annotations
+
+import json
+import linecache
+import os
+import sys
+import traceback
+from pathlib import Path
+
+
+def _main(answers: int) -> None:
+    # the blocks must not read what comes next, and import from their directory as a user would
+    orders = os.fdopen(os.dup(0), encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.path[0] = ""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for order in map(json.loads, orders):
+        os.environ.clear()
+        os.environ.update(order["env"])
+        os.chdir(order["directory"])
+        verdict = "ok" if _run(order, namespace) else "failed"
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(answers, f"{verdict}\n".encode())
+
+
+def _run(order: dict[str, str], namespace: dict[str, object]) -> bool:
+    path = order["path"]
+    # tracebacks show the lines of the page
+    page = Path(path).read_text(encoding="utf-8")
+    linecache.cache[path] = (len(page), None, page.splitlines(keepends=True), path)
+    try:
+        code = compile("\n" * (int(order["line"]) - 1) + order["source"], path, "exec")
+        exec(code, namespace)  # noqa: S102 - this is what it is for
+    except BaseException as exc:  # noqa: BLE001 - SystemExit is a failure as well
+        inside = exc.__traceback__.tb_next if exc.__traceback__ else None
+        traceback.print_exception(type(exc), exc, inside)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]))

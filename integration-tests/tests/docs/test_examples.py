@@ -1,0 +1,194 @@
+"""That the pages' examples are executed, and that an example which is wrong fails."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import psutil
+import pytest
+from doc_examples.blocks import RUN_ELSEWHERE, blocks_of
+from doc_examples.markdown import markdown_files
+
+pytest_plugins = ["pytester"]
+
+_ROOT = Path(__file__).parents[3]
+# no reader types what is in these: changes of the past, and the README of a project of its own
+_NOT_FOR_READERS = {"CHANGELOG.md", "integration-tests/reuse-example/README.md"}
+
+
+def _pages() -> list[Path]:
+    files = {page: str(page.relative_to(_ROOT)) for page in markdown_files(_ROOT)}
+    return [page for page, name in files.items() if not name.endswith(tuple(_NOT_FOR_READERS))]
+
+
+def test_every_page_with_an_example_is_collected(request):
+    """No page is forgotten by `testpaths`: each is below docs/ or named there."""
+    named = request.config.getini("testpaths")
+    collected = {path.resolve() for name in named for path in _ROOT.glob(name)}
+    with_blocks = {page for page in _pages() if blocks_of(page.read_text(encoding="utf-8"))}
+    below_docs = {page for page in with_blocks if page.is_relative_to(_ROOT / "docs")}
+    assert with_blocks - below_docs - collected == set()
+    assert _ROOT / "docs" in collected
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: str(page.relative_to(_ROOT)))
+def test_every_block_is_executed_or_marked(page):
+    """Nothing is of a kind that nobody knows what to do with; the tests in reasons are there."""
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    assert [(block.line, block.problem) for block in blocks if block.problem] == []
+    reasons = [block.marks.skip for block in blocks if block.marks.skip]
+    named = [name for reason in reasons for name in re.findall(r"[\w.-]+/[\w./-]*\w", reason)]
+    assert [name for name in named if not (_ROOT / name).exists()] == []
+    elsewhere = [reason for reason in reasons if reason.startswith(RUN_ELSEWHERE)]
+    assert [reason for reason in elsewhere if "/" not in reason] == []
+
+
+@pytest.fixture
+def run_pages(pytester, monkeypatch):
+    """Run the examples of pages of one's own, in a pytest of its own."""
+    # in a process of its own too: pytester would import the package anew, with other classes
+    monkeypatch.setenv("PYTHONPATH", str(_ROOT / "integration-tests"))
+
+    def run(**pages):
+        pytester.makeconftest(
+            "from pathlib import Path\n"
+            "from doc_examples.collection import collect_page\n"
+            "def pytest_collect_file(file_path, parent):\n"
+            "    if file_path.suffix == '.md':\n"
+            "        return collect_page(Path(__file__).parent, file_path, parent)\n"
+        )
+        for name, text in pages.items():
+            Path(pytester.path, f"{name}.md").write_text(textwrap.dedent(text), encoding="utf-8")
+        return pytester.runpytest_subprocess("-rs", "--junit-xml=results.xml")
+
+    return run
+
+
+def test_what_is_right_passes(run_pages):
+    """Variables, directory and names go from block to block; output and status are as shown."""
+    result = run_pages(
+        page="""
+    ```bash
+    mkdir here && cd here && export COLOUR=blue
+    ```
+
+    ```python
+    import os
+
+    colour = os.environ["COLOUR"]
+    ```
+
+    ```python
+    print(colour, os.path.basename(os.getcwd()))
+    ```
+
+    <!-- prints this -->
+    ```console
+    $ echo "$COLOUR" is \\
+      the colour, number 15
+    $ pwd
+    blue is the colour, number 23
+    /…/here
+    ```
+
+    <!-- ends with 3 -->
+    ```bash
+    exit 3
+    ```
+
+    <!-- file: greet.py -->
+    ```python
+    print("hello")
+    ```
+
+    ```bash
+    python greet.py > said.txt
+    grep -q hello said.txt
+    ```
+
+    ```python
+    def test_numbers(tmp_path):
+        assert 2 + 2 == 4
+    ```
+
+    ```text
+    anything at all
+    ```
+    """
+    )
+    result.assert_outcomes(passed=8)
+
+
+# kind of mistake -> the block with it, in line 5 of its page, and what pytest says about it
+_WRONG = {
+    "bash": ("```bash\ntrue\nls nothing-here", "line 7: status 2: ls nothing-here"),
+    "console": ("```console\n$ false\nsome output", "line 6: status 1: false"),
+    "unknown command": ("```bash\ntrue\nno-such-command", "line 7: no-such-command"),
+    "variable": ('```bash\necho "$NOT_SET"', "line 6: NOT_SET"),
+    "exception": ("```python\nx = 1\nx / 0", '.md", line 7, in <module>'),
+    "syntax": ("```python\nx = = 1", '.md", line 6'),
+    "exit": ("```python\nraise SystemExit(0)", "SystemExit: 0"),
+    "end of Python": ("```python\nimport os\nos._exit(0)", "the Python process ended"),
+    "test": ("```python\ndef test_it():\n    assert 1 == 2", "assert 1 == 2"),
+    "package": ("```bash\npip install no-such-package", "no-such-package is not here"),
+    "extra": ("```bash\npip install mlflow-bucketfs-plugin[bogus]", "has no extra bogus"),
+    "version": ("```bash\npip install 'mlflow<2'", "not <2"),
+    "language": ("```bogus\nanything", "the language 'bogus'"),
+    "no language": ("```\nanything", "the language ''"),
+    "directive with code": ("```{code-block} python\n1 / 0", "the language '{code-block}'"),
+    "sql": ("```sql\nSELECT 1", "a sql block needs the mark"),
+    "inside a directive": ("````{note}\n```bash\nfalse\n```\n````", "line 7: status 1: false"),
+    "output": ("<!-- prints this -->\n```console\n$ echo red\nblue", "not printed: blue"),
+    "status": ("<!-- ends with 2 -->\n```bash\nexit 1", "ended with status 1, not 2"),
+    "reason": ("<!-- skip: next -->\n```bash\ntrue", "the mark must be"),
+    "lost mark": ("<!-- prints this -->\n\nText.", "no block follows the mark"),
+    "server ends": ("<!-- runs until stopped -->\n```bash\necho --port 5000", "ended with status"),
+    "server's port": ("<!-- runs until stopped -->\n```bash\nsleep 5", "give it --port"),
+}
+
+
+def test_what_is_wrong_fails(run_pages, pytester):
+    """The message names page, line and what went wrong."""
+    names = {kind: re.sub(r"\W", "_", kind) for kind in _WRONG}
+    pages = {names[kind]: f"# Title\n\nText.\n\n{block}\n" for kind, (block, _) in _WRONG.items()}
+    closed = {name: text + "```\n" * (text.count("```") % 2) for name, text in pages.items()}
+    run_pages(**closed).assert_outcomes(failed=len(_WRONG))
+    results = ET.parse(pytester.path / "results.xml")  # noqa: S314 - pytest wrote it
+    texts = [failure.text for failure in results.iter("failure")]
+    said = {re.search(r"/(\w+)\.md, line [567],", text)[1]: text for text in texts}
+    wrong = {kind: said[names[kind]] for kind in _WRONG if _WRONG[kind][1] not in said[names[kind]]}
+    assert wrong == {}
+
+
+def test_what_is_not_run_says_why(run_pages):
+    """A skipped block shows its reason, and one below a failure the line of this."""
+    result = run_pages(
+        marked='<!-- skip: next "needs an Exasol" -->\n```sql\nSELECT 1\n```\n',
+        elsewhere='<!-- skip: next "run by a/test.py" -->\n```sql\nSELECT 1\n```\n',
+        broken="```bash\nfalse\n```\n\n```bash\ntouch never\n```\n",
+    )
+    result.assert_outcomes(failed=1, skipped=2)
+    result.stdout.fnmatch_lines_random(
+        ["SKIPPED*: needs an Exasol", "SKIPPED*: the block in line 1 of this page failed"]
+    )
+
+
+def test_a_server_of_the_page_is_gone_after_it(run_pages, tmp_path):
+    """It listens on a free port in place of the documented one, and its processes end."""
+    pid = tmp_path / "pid"
+    page = f"""
+    <!-- runs until stopped -->
+    ```bash
+    sleep 600 & echo $! > {pid}
+    python -m http.server --bind 127.0.0.1 $(echo --port 5000 | cut -d' ' -f2)
+    ```
+
+    ```bash
+    curl --silent --fail http://localhost:5000/ > listing.html
+    ```
+    """
+    run_pages(page=page).assert_outcomes(passed=2)
+    assert not psutil.pid_exists(int(pid.read_text()))

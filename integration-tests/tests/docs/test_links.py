@@ -1,0 +1,74 @@
+"""That the links of the pages lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from doc_examples.markdown import anchors, links, markdown_files
+
+_ROOT = Path(__file__).parents[3]
+_PAGES = markdown_files(_ROOT)
+# how a page outside of the repository, such as a package's on PyPI, links into it
+_REPOSITORY = re.compile("https://github.com/mlflow-bucketfs/mlflow-bucketfs/(blob|tree)/main/")
+_SITE = "https://mlflow-bucketfs.readthedocs.io/en/latest/"
+
+
+def _target(page: Path, link: str) -> tuple[Path, str] | None:
+    """Return the file and the anchor that a link means, if it is one of ours."""
+    address, _, anchor = link.partition("#")
+    if _REPOSITORY.match(address):
+        return _ROOT / _REPOSITORY.sub("", address), anchor
+    if address.startswith(_SITE):
+        name = address.removeprefix(_SITE).removesuffix(".html") or "index"
+        return (_ROOT / "docs" / name).with_suffix(".md"), anchor
+    if ":" in address:
+        return None
+    return (page.parent / address if address else page), anchor
+
+
+def _broken(page: Path) -> list[str]:
+    found = []
+    for link in links(page.read_text(encoding="utf-8")):
+        target = _target(page, link)
+        if target is None:
+            continue
+        path, anchor = target
+        if not path.exists():
+            found.append(f"{link}: no such file")
+        elif anchor and anchor not in anchors(path.read_text(encoding="utf-8")):
+            found.append(f"{link}: no such heading")
+    return found
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    """A link within the repository, or from outside into it, leads to what is there."""
+    assert _broken(page) == []
+
+
+@pytest.mark.parametrize(
+    "page", sorted(_ROOT.glob("packages/*/*.md")), ids=lambda page: str(page.relative_to(_ROOT))
+)
+def test_pages_of_packages_have_no_relative_links(page):
+    """They are shown on PyPI, where a relative link leads nowhere."""
+    relative = [link for link in links(page.read_text(encoding="utf-8")) if ":" not in link]
+    assert [link for link in relative if not link.startswith("#")] == []
+
+
+def test_broken_links_are_found(tmp_path):
+    """A file or a heading that is not there is named; links in code are none."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# The `code`, and *more*\n\n[a](other.md) [b](#nowhere) [c](#the-code-and-more)\n"
+        f"[d](page.md) [e](https://example.com/x.md) `[f](g.md)` ![h]({_SITE}user/nothing.html)\n"
+        "\n```text\n[i](j.md)\n# No heading\n```\n\n[k](#no-heading)\n",
+        encoding="utf-8",
+    )
+    assert _broken(page) == [
+        "other.md: no such file",
+        "#nowhere: no such heading",
+        f"{_SITE}user/nothing.html: no such file",
+        "#no-heading: no such heading",
+    ]

@@ -1,0 +1,141 @@
+"""Is a model on the mount whole?
+
+MLflow loads a model long after this package has handed it over, from links in a temporary
+directory: an error then names the link, or no path at all (``Ran out of input``). So what can be
+known of a model's parts is looked at before, where the mounted path can be named.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from mlflow_bucketfs_core.errors import IncompleteTransferError, ObjectNotFoundError
+from mlflow_bucketfs_core.keys import strip_archive_suffix
+from mlflow_bucketfs_core.mounted import MLMODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+_logger = logging.getLogger(__name__)
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# Under these names a flavor in an MLmodel says which files and folders it loads. Its environment
+# (conda.yaml and the like) is not among them: models load without. The first two are MLflow's own
+# pickles and skops files; what a flavor keeps under the others is known to that flavor only.
+_SERIALIZED = ("python_model", "pickled_model")
+_OTHERS = ("model_path", "data", "model_data")
+# What MLflow adds after it has measured the size that it notes in the MLmodel
+_NOT_MEASURED = {
+    MLMODEL,
+    "conda.yaml",
+    "python_env.yaml",
+    "requirements.txt",
+    "registered_model_meta",
+}
+# of the protocols since 2, which is all that MLflow writes
+_PICKLE_START, _PICKLE_END = b"\x80", b"."
+
+WHAT_TO_DO = (
+    "A fresh upload may not have reached this node yet. To ask BucketFS over HTTP for what is "
+    "missing here, set EXA_BUCKETFS_MOUNT_FALLBACK=http."
+)
+
+
+def check_model(model: Path, files: Mapping[str, Path]) -> None:
+    """Check that a model has the files that its ``MLmodel`` names, and that they are not cut off.
+
+    Damage that only loading can find is left to whoever loads the model. If the files are smaller
+    together than when the model was saved, there is a warning only: somebody may have deleted an
+    example.
+
+    Args:
+        model: a directory with an ``MLmodel``.
+        files: all files below it, by their relative names.
+
+    Raises:
+        ObjectNotFoundError: a part is missing.
+        IncompleteTransferError: a part, or the ``MLmodel``, is cut off or damaged.
+        OSError: one of them cannot be read.
+    """
+    mlmodel = _read_mlmodel(model / MLMODEL)
+    flavors = [flavor for flavor in mlmodel["flavors"].values() if isinstance(flavor, dict)]
+    for part in _parts(flavors, (*_SERIALIZED, *_OTHERS)):
+        # archives appear unpacked
+        if not _has(files, part) and not _has(files, strip_archive_suffix(part)):
+            raise ObjectNotFoundError(
+                f"{model / part} does not exist, but {model / MLMODEL} names it. {WHAT_TO_DO}"
+            )
+    for part in _parts(flavors, _SERIALIZED):
+        if part in files:
+            _check_content(files[part])
+    _compare_size(model, files, mlmodel.get("model_size_bytes"))
+
+
+def _read_mlmodel(path: Path) -> dict[str, Any]:
+    text = path.read_bytes()
+    try:
+        content = yaml.load(text, _YamlLoader)  # noqa: S506 -- a safe one
+    except yaml.YAMLError as error:
+        raise _damaged(path, " ".join(str(error).split())) from error
+    if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
+        raise _damaged(path, "it names no flavors")
+    # MLflow sorts the keys, so this one comes last; people who write an MLmodel may leave it out
+    if "utc_time_created" not in content and not text.endswith(b"\n"):
+        raise _damaged(path, "it ends within a line")
+    return content
+
+
+def _parts(flavors: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[str]:
+    for flavor in flavors:
+        named = [flavor.get(name) for name in names]
+        if names is not _SERIALIZED and isinstance(artifacts := flavor.get("artifacts"), dict):
+            named += [a.get("path") for a in artifacts.values() if isinstance(a, dict)]
+        for part in filter(None, named):
+            path = posixpath.normpath(str(part))
+            # what leads elsewhere, or is the model's directory, is left to MLflow
+            if not path.startswith(("/", ".")):
+                yield path
+
+
+def _has(files: Mapping[str, Path], part: str) -> bool:
+    # a part is a file, a folder, or what the names of several files begin with
+    return any(name.startswith(part) for name in files)
+
+
+def _check_content(path: Path) -> None:
+    with path.open("rb") as file:
+        if path.suffix == ".skops" and not zipfile.is_zipfile(file):
+            raise _damaged(path, "it is not a complete zip file")
+        if path.suffix == ".pkl" and not _is_pickle(file):
+            raise _damaged(path, "it is not a complete pickle")
+
+
+def _is_pickle(file: BinaryIO) -> bool:
+    start = file.read(1)
+    file.seek(-len(start), os.SEEK_END)
+    return (start, file.read(1)) == (_PICKLE_START, _PICKLE_END)
+
+
+def _compare_size(model: Path, files: Mapping[str, Path], saved: object) -> None:
+    if not isinstance(saved, int):
+        return
+    there = sum(file.stat().st_size for name, file in files.items() if name not in _NOT_MEASURED)
+    if there < saved:
+        _logger.warning(
+            "The files in %s have %d bytes together, and had %d when the model was saved. If "
+            "loading it fails, one of them may be cut off or missing.",
+            model,
+            there,
+            saved,
+        )
+
+
+def _damaged(path: Path, reason: str) -> IncompleteTransferError:
+    return IncompleteTransferError(f"{path} is cut off or damaged: {reason}. {WHAT_TO_DO}")

@@ -1,0 +1,108 @@
+"""What ``mlflow-bucketfs check`` says of passwords and buckets, and of writing into one."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow_bucketfs_testing.server import Fault
+
+
+def test_wrong_password_for_a_private_bucket(server, check):
+    """A refused password is told as such, with the variables that make it up."""
+    checked = check(server.uri("private"), password="wrong")
+    assert checked.names("failed") == ["list"]
+    assert "refuses the password for user w" in checked["list"]["summary"]
+    assert "EXA_BUCKETFS_PASSWORD" in checked["list"]["remedy"]
+    assert "EXA_BUCKETFS_USER" in checked["list"]["remedy"]
+
+
+def test_no_password_for_a_private_bucket(server, check):
+    """A missing password is told as missing, not as wrong."""
+    checked = check(server.uri("private"), password="")
+    assert checked.names("failed") == ["list"]
+    assert "none is set" in checked["list"]["summary"]
+
+
+def test_no_password_for_a_public_bucket(server, check):
+    """A public bucket is read without a password, and only writing fails."""
+    checked = check(server.uri(), password="")
+    assert checked.names("failed") == ["write"]
+    assert "EXA_BUCKETFS_PASSWORD" in checked["write"]["remedy"]
+    assert "--read-only" in checked["write"]["remedy"]
+
+
+def test_wrong_password_for_a_public_bucket(server, check):
+    """A public bucket is read with any password, so that a wrong one shows when writing."""
+    checked = check(server.uri(), password="wrong")
+    assert checked.names("failed") == ["write"]
+    assert "write password" in checked["write"]["remedy"]
+    assert server.keys() == []
+
+
+@pytest.mark.parametrize("bucket", ["default", "private"])
+def test_read_only_password(server, bucket, check):
+    """A password that only reads passes with --read-only and is told as such without it."""
+    reader = {"password": "read", "EXA_BUCKETFS_USER": "r"}
+    checked = check(server.uri(bucket), **reader)
+    assert checked.names("failed") == ["write"]
+    assert "user r only reads" in checked["write"]["remedy"]
+    assert "--read-only" in checked["write"]["remedy"]
+    assert check(server.uri(bucket), "--read-only", **reader).exit_code == 0
+
+
+def test_missing_bucket(server, check):
+    """A bucket that does not exist fails with the names of those that do."""
+    checked = check(server.uri().replace("/default", "/models"))
+    assert checked.names("failed") == ["list"]
+    assert "no bucket 'models'" in checked["list"]["summary"]
+    assert checked["list"]["remedy"] == "The buckets there are: default, private"
+
+
+@pytest.mark.parametrize("path", ["mlflow", "mlflow/artifacts"])
+def test_path_blocked_by_a_file(server, path, check):
+    """A file in the way is named, and nothing is written that BucketFS would lose."""
+    server.put("mlflow", b"")
+    checked = check(server.uri(path=path))
+    assert checked.names("failed") == ["path"]
+    assert checked["path"]["details"]["file_in_the_way"] == "mlflow"
+    assert server.requests.count(method="PUT") == 0
+
+
+def test_uri_of_a_file_may_be_read(server, check):
+    """With --read-only a URI may name a single file."""
+    server.put("mlflow/model.pkl", b"")
+    assert check(server.uri(path="mlflow/model.pkl"), "--read-only").exit_code == 0
+
+
+def test_upload_that_gets_lost(server, check):
+    """An upload that is answered with 200 and lost is noticed by reading it back."""
+    server.inject(Fault.lose(method="PUT"))
+    checked = check(server.uri())
+    assert checked.names("failed") == ["read_back"]
+    assert checked["delete"]["result"] == "ok"
+
+
+def test_object_is_deleted_when_it_cannot_be_read_back(server, check):
+    """The probe object is deleted also if reading it back failed."""
+    server.inject(Fault.status(500, method="GET", key="*check*", times=None))
+    checked = check(server.uri())
+    assert checked.names("failed") == ["read_back"]
+    assert server.requests.count(method="PUT", status=200) == 1
+    assert server.keys() == []
+
+
+def test_object_is_deleted_when_the_answer_to_the_upload_is_lost(server, check):
+    """An upload whose answer never came may have been stored, and is deleted as well."""
+    server.inject(Fault.reset_before_body(method="PUT", times=None))
+    checked = check(server.uri())
+    assert checked.names("failed") == ["write"]
+    assert server.requests.count(method="PUT") > 0
+    assert server.keys() == []
+
+
+def test_object_that_cannot_be_deleted_is_named(server, check):
+    """Who has to delete the probe object by hand is told its key."""
+    server.inject(Fault.status(403, method="DELETE"))
+    checked = check(server.uri(path="a"))
+    assert checked.names("failed") == ["delete"]
+    (key,) = server.keys()
+    assert key in checked["delete"]["remedy"]

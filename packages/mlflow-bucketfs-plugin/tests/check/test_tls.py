@@ -1,0 +1,197 @@
+"""What ``mlflow-bucketfs check`` says of certificates."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+from mlflow_bucketfs_plugin.check.certificate import Certificate, presented_certificate
+from mlflow_bucketfs_plugin.check.tls_advice import why_refused
+
+
+def users_of(server):
+    """Return the users whose password was sent."""
+    return {record.user for record in server.requests} - {None}
+
+
+def test_http_spoken_to_the_tls_port(server, check):
+    """Plain HTTP to the HTTPS port is recognised, and the URI to use is told."""
+    checked = check(server.tls_uri().replace("exa+bfss", "exa+bfs"))
+    assert checked.names("failed") == ["service"]
+    assert checked["service"]["remedy"] == f"Use {server.tls_uri()}"
+
+
+def test_https_spoken_to_the_http_port(server, check):
+    """HTTPS to the HTTP port is recognised without sending the password in the clear."""
+    checked = check(server.uri().replace("exa+bfs", "exa+bfss"))
+    assert checked.names("failed") == ["tls"]
+    assert checked["tls"]["remedy"] == f"Use {server.uri()}"
+    assert users_of(server) == set()
+
+
+def test_self_signed_certificate(server, check):
+    """The names in the certificate, its fingerprint and the variables to set are told."""
+    checked = check(server.tls_uri())
+    assert checked.names("failed") == ["tls"]
+    tls = checked["tls"]
+    assert tls["details"]["names"] == ["exacluster.local"]
+    assert tls["details"]["issuer"] == "commonName=exacluster.local"
+    assert tls["details"]["not_after"] > "2025"
+    fingerprint = tls["details"]["sha256"]
+    assert fingerprint.replace(":", "").lower() == server.certificate_fingerprint
+    assert "openssl x509" in tls["remedy"]
+    assert f"EXA_BUCKETFS_CERT_FINGERPRINT={fingerprint}" in tls["remedy"]
+    assert "EXA_BUCKETFS_CA_BUNDLE=" in tls["remedy"]
+    assert "EXA_BUCKETFS_TLS_HOSTNAME=exacluster.local" in tls["remedy"]
+    assert users_of(server) == set()
+
+
+def test_remedies_for_a_self_signed_certificate_work(server, check):
+    """Both remedies that the check proposes make it pass."""
+    fingerprint = check(server.tls_uri())["tls"]["details"]["sha256"]
+    pinned = check(server.tls_uri(), EXA_BUCKETFS_CERT_FINGERPRINT=fingerprint)
+    assert pinned.exit_code == 0
+    assert "FINGERPRINT" in pinned["tls"]["summary"]
+    trusted = check(
+        server.tls_uri(),
+        EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file),
+        EXA_BUCKETFS_TLS_HOSTNAME="exacluster.local",
+    )
+    assert trusted.exit_code == 0
+    assert "CA_BUNDLE" in trusted["tls"]["summary"]
+
+
+def test_wrong_host_name(server, check):
+    """A trusted certificate for another name leads to EXA_BUCKETFS_TLS_HOSTNAME alone."""
+    checked = check(server.tls_uri(), EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file))
+    assert checked.names("failed") == ["tls"]
+    remedy = checked["tls"]["remedy"]
+    assert remedy.endswith("EXA_BUCKETFS_TLS_HOSTNAME=exacluster.local")
+    assert "FINGERPRINT" not in remedy
+    assert users_of(server) == set()
+
+
+def test_wrong_fingerprint(server, check):
+    """A certificate other than the pinned one is told with its own fingerprint."""
+    checked = check(server.tls_uri(), EXA_BUCKETFS_CERT_FINGERPRINT="ab" * 32)
+    assert checked.names("failed") == ["tls"]
+    fingerprint = checked["tls"]["details"]["sha256"]
+    assert f"EXA_BUCKETFS_CERT_FINGERPRINT={fingerprint}" in checked["tls"]["remedy"]
+    assert users_of(server) == set()
+
+
+def test_missing_ca_bundle(server, check):
+    """A CA bundle that does not exist is told as that, not as a bad certificate."""
+    checked = check(server.tls_uri(), EXA_BUCKETFS_CA_BUNDLE="/nowhere.pem")
+    assert checked.names("failed") == ["tls"]
+    assert "/nowhere.pem" in checked["tls"]["summary"]
+
+
+def test_verification_switched_off(server, check):
+    """Without verification the check passes with a warning that shows how to do better."""
+    checked = check(server.tls_uri(), EXA_SSL_CERT_VALIDATION="no")
+    assert checked.exit_code == 0
+    assert checked.names("warning") == ["tls"]
+    assert "EXA_BUCKETFS_CERT_FINGERPRINT=" in checked["tls"]["remedy"]
+
+
+@contextmanager
+def tls_listener(directory, *, names, is_ca, days):
+    """Shake hands with whoever connects, with a certificate of our own making."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody")])
+    now = dt.datetime.now(dt.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=100))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = directory / "both.pem"
+    file.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                first = connection.recv(1, socket.MSG_PEEK)
+                if first == b"Q":
+                    return
+                if not first:
+                    continue
+                try:
+                    with context.wrap_socket(connection, server_side=True) as wrapped:
+                        wrapped.recv(1)
+                except OSError:
+                    continue
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listener.getsockname()[1]
+        try:
+            yield port
+        finally:
+            with socket.create_connection(("127.0.0.1", port)) as end:
+                end.sendall(b"Q")
+            thread.join()
+
+
+@pytest.mark.parametrize(("is_ca", "days"), [(True, 10), (False, 10), (True, -10), (False, -10)])
+def test_any_certificate_can_be_read(tmp_path, is_ca, days):
+    """A certificate is decoded whether or not it is a CA's, and also when it has expired."""
+    with tls_listener(tmp_path, names=["a.example", "b.example"], is_ca=is_ca, days=days) as port:
+        certificate = presented_certificate("127.0.0.1", port, "127.0.0.1")
+    assert certificate.names == ("a.example", "b.example")
+    assert certificate.subject == certificate.issuer == "commonName=somebody"
+    assert certificate.not_after is not None
+    expires = dt.date.fromisoformat(certificate.not_after)
+    assert (expires > dt.datetime.now(dt.timezone.utc).date()) == (days > 0)
+
+
+def test_expired_certificate(tmp_path, check):
+    """An expired certificate is told as that."""
+    with tls_listener(tmp_path, names=["localhost"], is_ca=True, days=-10) as port:
+        checked = check(
+            f"exa+bfss://localhost:{port}/bfsdefault/default",
+            EXA_BUCKETFS_CA_BUNDLE=str(tmp_path / "both.pem"),
+        )
+    assert checked.names("failed") == ["tls"]
+    assert "expired" in checked["tls"]["summary"]
+
+
+def test_names_in_a_certificate_are_not_proposed_to_a_shell():
+    """A name that a shell would take for a command is not part of any remedy."""
+    certificate = Certificate("AB:CD", names=("$(reboot)", "*.example.com", "a\x1b[2Jb"))
+    finding = why_refused(
+        BucketFSUri.parse("exa+bfss://db/a/b"),
+        ConnectionSettings(),
+        certificate,
+        ValueError("refused"),
+        lambda _: False,
+    )
+    assert "EXA_BUCKETFS_CERT_FINGERPRINT" in str(finding.remedy)
+    assert "EXA_BUCKETFS_TLS_HOSTNAME" not in str(finding.remedy)

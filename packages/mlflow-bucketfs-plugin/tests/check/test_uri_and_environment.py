@@ -1,0 +1,55 @@
+"""What ``mlflow-bucketfs check`` says of the URI and the environment's variables."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_password_in_uri_is_not_repeated(check, run, secret):
+    """A URI with a password is refused without showing it, in both formats."""
+    uri = f"exa+bfs://w:{secret}@db.example.com/bfsdefault/default"
+    checked = check(uri)
+    assert checked.exit_code == 1
+    assert checked.uri is None
+    assert "EXA_BUCKETFS_PASSWORD" in checked["uri"]["summary"]
+    assert secret not in run(uri).output
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket", "exa+bfs://", "nonsense", ""])
+def test_no_uri_of_bucketfs(uri, check):
+    """What is no URI of BucketFS fails the first step, and what needs it is skipped."""
+    checked = check(uri)
+    assert checked.names("failed") == ["uri"]
+    assert checked.names("ok") == ["environment"]
+    assert "exa+bfs://host" in checked["uri"]["remedy"]
+
+
+def test_uri_without_bucket(server, check):
+    """A URI that ends before the bucket fails, and still the buckets that exist are named."""
+    checked = check(server.uri().rpartition("/")[0])
+    assert checked.names("failed") == ["uri"]
+    assert checked["service"]["details"]["buckets"] == ["default", "private"]
+    assert checked["list"]["summary"] == "needs the step 'uri', which failed"
+
+
+def test_bad_environment_variable(server, check):
+    """A variable that cannot be used is named, and no request is made without it."""
+    checked = check(server.uri(), EXA_BUCKETFS_MAX_WORKERS="many")
+    assert checked.names("failed") == ["environment"]
+    assert checked["environment"]["remedy"] == "Correct or unset EXA_BUCKETFS_MAX_WORKERS."
+    assert checked["resolve"]["result"] == "ok"
+    assert server.requests.connections == 0
+
+
+def test_host_that_is_not_allowed(server, check):
+    """Nothing connects to a host that EXA_BUCKETFS_ALLOWED_HOSTS lacks."""
+    checked = check(server.uri(), EXA_BUCKETFS_ALLOWED_HOSTS="db.example.com:2581")
+    assert checked.names("failed") == ["allowed_hosts"]
+    assert f"127.0.0.1:{server.port}" in checked["allowed_hosts"]["remedy"]
+    assert server.requests.connections == 0
+
+
+def test_host_that_is_allowed(server, check):
+    """A host in EXA_BUCKETFS_ALLOWED_HOSTS passes."""
+    allowed = f"db.example.com,127.0.0.1:{server.port}"
+    assert check(server.uri(), EXA_BUCKETFS_ALLOWED_HOSTS=allowed).exit_code == 0

@@ -1,0 +1,234 @@
+"""Models on the mount that are not whole: what a user of plain MLflow is told."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow_bucketfs_core import load_model_with_fallback, mounted_path
+from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
+from sklearn.linear_model import LinearRegression
+
+KINDS = ("runs", "version", "alias", "logged model", "raw")
+
+
+@dataclass
+class Stored:
+    """A model that this process has not written itself, and under which URIs it is known."""
+
+    server: BucketFSServer
+    format: str
+    uris: dict[str, str]
+
+    @property
+    def part(self):
+        """The name of the file with the model proper."""
+        return {"skops": "model.skops", "cloudpickle": "model.pkl"}[self.format]
+
+
+@pytest.fixture(scope="module", params=["skops", "cloudpickle"])
+def stored(request, tracking_uri, tmp_path_factory):
+    """Register a model, and store what MLflow saves without MLflow.
+
+    From its first upload on, this process would not read from the mount.
+    """
+    bucket = BucketConfig(f"test-damaged-{request.param}")
+    name = f"damaged-{request.param}"
+    directory = tmp_path_factory.mktemp("saved") / "model"
+    model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
+    mlflow.sklearn.save_model(
+        model, directory, serialization_format=request.param, pip_requirements=["scikit-learn"]
+    )
+    with BucketFSServer((bucket,)) as server:
+        client = MlflowClient(tracking_uri)
+        experiment_id = client.create_experiment(name, server.uri(path="mlflow"))
+        run_id = client.create_run(experiment_id).info.run_id
+        logged = client.create_logged_model(experiment_id, "model", run_id)
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.create_registered_model(name)
+        client.create_model_version(name, logged.artifact_location, run_id)
+        client.set_registered_model_alias(name, "champion", "1")
+        folder = logged.artifact_location.split("/", 5)[5]
+        server.put_many((f"{folder}/{p.name}", p.read_bytes()) for p in directory.iterdir())
+        uris = (
+            f"runs:/{run_id}/model",
+            f"models:/{name}/1",
+            f"models:/{name}@champion",
+            f"models:/{logged.model_id}",
+            logged.artifact_location,
+        )
+        yield Stored(server, request.param, dict(zip(KINDS, uris, strict=True)))
+
+
+@pytest.fixture
+def model(stored, tracking_uri, environment, tmp_path, temporary_directory):
+    """The model's directory on a mount that the test may damage; nobody connects to BucketFS."""
+    mount = tmp_path / "mount"
+    assert temporary_directory.is_dir()  # where MLflow leaves what it downloads
+    shutil.copytree(stored.server.mount_root, mount)
+    environment.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(mount))
+    environment.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    environment.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    environment.delenv("EXA_BUCKETFS_PASSWORD")
+    stored.server.requests.clear()
+    yield Path(mounted_path(stored.uris["raw"]))
+    assert stored.server.requests.connections == 0
+
+
+DAMAGES = {
+    "missing": (Path.unlink, "does not exist"),
+    "empty": (lambda path: path.write_bytes(b""), "is cut off or damaged"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:90]), "is cut off or damaged"),
+    "other content": (lambda path: path.write_bytes(b"damaged"), "is cut off or damaged"),
+}
+WAYS = {
+    "pyfunc": mlflow.pyfunc.load_model,
+    "sklearn": mlflow.sklearn.load_model,
+    "download": mlflow.artifacts.download_artifacts,
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole(stored, model, caplog, kind, way):
+    """With all its parts, it loads by each kind of URI, and nothing is warned of."""
+    with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
+        way(stored.uris[kind])
+    told = [r for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
+    assert [r.levelname for r in told if str(model) in r.getMessage()] == ["INFO"]
+    assert not [r for r in told if r.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("damage", "reason"), DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("of", ["part", "MLmodel"])
+def test_damaged(stored, model, caplog, *, kind, of, damage, reason, way):
+    """The error names the mounted path and the reason; for ``runs:/``, MLflow hides it: a log."""
+    path = model / (stored.part if of == "part" else of)
+    damage(path)
+    with caplog.at_level(logging.WARNING), pytest.raises(mlflow.MlflowException) as caught:
+        way(stored.uris[kind])
+    told = str(caught.value) if kind != "runs" else "\n".join(caplog.messages)
+    assert str(path) in told
+    assert reason in told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_off_at_a_misleading_place(stored, model, caplog, kind):
+    """A part that ends as if it were whole is at least too small, which is told beforehand."""
+    path = model / stored.part
+    ends = {"model.pkl": b".", "model.skops": b"PK\x05\x06" + bytes(18)}
+    path.write_bytes(path.read_bytes()[:90] + ends[stored.part])
+    with caplog.at_level(logging.WARNING), pytest.raises((UnpicklingError, KeyError)):
+        mlflow.pyfunc.load_model(stored.uris[kind])
+    assert f"The files in {model} have " in caplog.text
+
+
+@pytest.mark.parametrize("name", ["conda.yaml", "python_env.yaml", "requirements.txt"])
+def test_loads_without_its_environment(stored, model, caplog, name):
+    """What MLflow does not need does not need to have arrived."""
+    (model / name).unlink()
+    with caplog.at_level(logging.WARNING, "mlflow_bucketfs_plugin"):
+        mlflow.pyfunc.load_model(stored.uris["raw"])
+    assert not [r for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
+
+
+def test_one_missing_model_among_others(stored, model, caplog):
+    """Where nothing of the model has arrived, that is what ``runs:/`` logs, and only that."""
+    shutil.rmtree(model)
+    with caplog.at_level(logging.WARNING), pytest.raises(mlflow.MlflowException):
+        mlflow.pyfunc.load_model(stored.uris["runs"])
+    (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
+    assert f"{model} does not exist" in told
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_helper_tells_what_failed_on_the_mount(stored, model, caplog, environment, damage):
+    """The second attempt of ``load_model_with_fallback`` fails as well: both are told."""
+    environment.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    unreachable = f"exa+bfs://127.0.0.1:9/{stored.uris['raw'].split('/', 3)[3]}"
+    damage[0](model / stored.part)
+    with caplog.at_level(logging.WARNING), pytest.raises(mlflow.MlflowException) as caught:
+        load_model_with_fallback(unreachable, mlflow.sklearn.load_model)
+    assert f"Cannot load {unreachable} from {model}, trying HTTP: " in caplog.text
+    error = caught.value
+    while error.__context__:
+        error = error.__context__
+    assert f"{type(error).__name__}: {error}" in caplog.text
+
+
+UNREADABLE = """
+import logging, os, shutil, sys, tempfile
+from pathlib import Path
+import mlflow, mlflow.pyfunc, mlflow.sklearn
+from mlflow_bucketfs_core import load_model_with_fallback, local_path_or_uri, mounted_path
+from sklearn.linear_model import LinearRegression
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+root = Path(tempfile.mkdtemp())
+root.chmod(0o755)
+tempfile.tempdir = str(root / "tmp")
+(root / "tmp").mkdir()
+(root / "tmp").chmod(0o777)
+bucket = root / "s" / "b"
+uri = "exa+bfs://127.0.0.1:9/s/b/model"
+os.environ["EXA_BUCKETFS_MOUNT_ROOT"] = str(root)
+os.chdir("/")
+model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
+mlflow.sklearn.save_model(model, bucket / "model", pip_requirements=["scikit-learn"])
+mlflow.pyfunc.load_model(uri)
+print(bucket)
+for locked in ("model/model.skops", "model/MLmodel", "model", ""):
+    print("locked:", locked)
+    path = bucket / locked
+    mode = path.stat().st_mode
+    path.chmod(0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    for use in (
+        mlflow.pyfunc.load_model,
+        mlflow.sklearn.load_model,
+        mlflow.artifacts.download_artifacts,
+        lambda uri: mlflow.artifacts.download_artifacts(uri, dst_path=tempfile.mkdtemp()),
+        mlflow.artifacts.list_artifacts,
+        lambda uri: mlflow.sklearn.load_model(local_path_or_uri(uri)),
+        lambda uri: load_model_with_fallback(uri, mlflow.sklearn.load_model),
+    ):
+        try:
+            print(len(use(uri)), "listed")
+        except mlflow.MlflowException as error:
+            print("HTTP failed:", "no connection" in str(error))
+        except OSError as error:
+            print(error)
+    os.seteuid(os.getuid())
+    path.chmod(mode)
+shutil.rmtree(root)
+"""
+
+
+def test_unreadable(run_python):
+    """What may not be read is named, with the reason, whichever way it is asked for."""
+    bucket, *lines = run_python(UNREADABLE, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0").splitlines()
+    groups = "\n".join(lines).split("locked: ")[1:]
+    for group, named in zip(
+        groups,
+        # a folder is named itself, or by the file that MLflow needs of it
+        ("/model/model.skops", "/model/MLmodel", "/model", "/model"),
+        strict=True,
+    ):
+        locked, *told = group.splitlines()
+        refused = f"[Errno 13] Permission denied: '{bucket}{named}"
+        listed = [] if named == "/model" else ["5 listed"]
+        assert [line for line in told if refused not in line] == [*listed, "HTTP failed: True"]
+        where = f"exa+bfs://127.0.0.1:9/s/b/model from {bucket}/model, trying HTTP: PermissionError"
+        assert sum(f"Cannot load {where}" in line for line in told) == 1
+        # with a dst_path, as for runs:/
+        hidden = [line for line in told if line.startswith("Cannot read exa+bfs://")]
+        assert len(hidden) == (1 if locked else 0)

@@ -1,0 +1,123 @@
+"""What a model's MLmodel says about its files, compared with what is on the mount."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from mlflow_bucketfs_core.errors import IncompleteTransferError, ObjectNotFoundError
+from mlflow_bucketfs_plugin.artifact_tree import files_below
+from mlflow_bucketfs_plugin.model_parts import check_model
+
+PYFUNC = {"loader_module": "mlflow.pyfunc.model", "env": {"conda": "conda.yaml"}, "code": "code"}
+PICKLE = b"\x80\x04N."
+
+
+@pytest.fixture
+def check(local):
+    """Check a model that consists of an MLmodel with these flavors, and of these files."""
+
+    def check(files, *flavors, **other):
+        content = {"flavors": {str(i): flavor for i, flavor in enumerate(flavors)}, **other}
+        model = local.write({"MLmodel": f"{json.dumps(content)}\n".encode(), **files}, "model")
+        check_model(model, files_below(model))
+        return model
+
+    return check
+
+
+WHOLE = {
+    "a file": ({"model_path": "m.pkl"}, {"m.pkl": PICKLE}),
+    "a folder": ({"data": "data"}, {"data/weights": b"1"}),
+    "the start of several names": (
+        {"pickled_model": "model"},
+        {"model.pdmodel": b"1", "model.pdparams": b"2"},
+    ),
+    "an artifact": ({"artifacts": {"x": {"path": "artifacts/x"}}}, {"artifacts/x": b""}),
+    "an archive, unpacked": (
+        {"artifacts": {"x": {"path": "artifacts/x.tar.gz"}}},
+        {"artifacts/x/y": b"1"},
+    ),
+    "another spelling": ({"data": "./data//weights"}, {"data/weights": b"1"}),
+    "a compressed pickle": ({"python_model": "m.pkl.gz"}, {"m.pkl.gz": b"\x1f\x8b"}),
+    "elsewhere": ({"data": "/elsewhere", "model_path": "../elsewhere"}, {}),
+    "the model's directory": ({"data": "."}, {}),
+    "nothing": ({"data": None, "artifacts": None, "model_path": ""}, {}),
+}
+
+
+@pytest.mark.parametrize(("flavor", "files"), WHOLE.values(), ids=WHOLE)
+def test_a_whole_model_passes(check, flavor, files):
+    """What flavors load may be many things; code and environment need not be there."""
+    check(files, {**PYFUNC, **flavor}, flavor)
+
+
+MISSING = {
+    "file": ({"model_path": "m.pkl"}, "m.pkl"),
+    "folder": ({"model_data": "sparkml"}, "sparkml"),
+    "python model": ({"python_model": "python_model.pkl"}, "python_model.pkl"),
+    "artifact": ({"artifacts": {"x": {"path": "artifacts/x"}}}, "artifacts/x"),
+    "archive": ({"data": "data.zip"}, "data.zip"),
+}
+
+
+@pytest.mark.parametrize(("flavor", "part"), MISSING.values(), ids=MISSING)
+def test_a_missing_part_is_named(check, local, flavor, part):
+    """Each file and folder that a flavor loads must be there."""
+    with pytest.raises(ObjectNotFoundError) as caught:
+        check({"other": b"1"}, {**PYFUNC, **flavor})
+    assert str(caught.value).startswith(f"{local.root}/model/{part} does not exist")
+
+
+DAMAGED = {
+    "empty pickle": ("m.pkl", b""),
+    "cut pickle": ("m.pkl", PICKLE[:-1]),
+    "no pickle": ("m.pkl", b"PK."),
+    "empty zip": ("m.skops", b""),
+    "cut zip": ("m.skops", b"PK\x03\x04..."),
+}
+
+
+@pytest.mark.parametrize(("part", "content"), DAMAGED.values(), ids=DAMAGED)
+def test_a_part_that_is_cut_off_is_named(check, local, part, content):
+    """What does not start and end as MLflow writes it cannot be loaded."""
+    with pytest.raises(IncompleteTransferError) as caught:
+        check({part: content}, {"pickled_model": part})
+    assert str(caught.value).startswith(f"{local.root}/model/{part} is cut off or damaged: it is")
+
+
+BROKEN = {
+    "empty": (b"", "it names no flavors"),
+    "text": (b"x", "it names no flavors"),
+    "no flavors": (b"flavors: 1", "it names no flavors"),
+    "cut": (b"flavors:\n  sklearn:\n    code: null\n    pick", "line "),
+    "cut at a misleading place": (b"flavors:\n  sklearn:\n    code: nu", "it ends within a line"),
+    "binary": (b"\x00\xff", "character"),
+    "not UTF-8": (b"flavors: \xff\xfe", "invalid"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_mlmodel_is_named(check, local, content, reason):
+    """The file that MLflow reads first is told apart from what it would raise about it."""
+    with pytest.raises(IncompleteTransferError, match=reason) as caught:
+        check({"MLmodel": content})
+    assert str(caught.value).startswith(f"{local.root}/model/MLmodel is cut off or damaged: ")
+
+
+@pytest.mark.parametrize(("size", "warns"), [(3, False), (4, True), (None, False), ("9", False)])
+def test_a_model_that_has_shrunk_is_warned_of(check, caplog, size, warns):
+    """The size that MLflow has measured is the least that the files must have now."""
+    files = {"a": b"1", "d/b": b"23", "conda.yaml": b"added later", "requirements.txt": b"too"}
+    with caplog.at_level(logging.WARNING):
+        model = check(files, {"data": "d"}, model_size_bytes=size)
+    assert [f"The files in {model} have 3 bytes" in text for text in caplog.messages] == [
+        True
+    ] * warns
+
+
+@pytest.mark.parametrize("end", ["\n", "\nutc_time_created: '2026-01-01 00:00:00.000000'"])
+def test_an_mlmodel_written_by_hand_passes(check, end):
+    """What ends with a line, or has what MLflow writes last, is complete."""
+    check({"MLmodel": f"flavors: {{}}{end}".encode()})
