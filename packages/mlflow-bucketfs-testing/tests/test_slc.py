@@ -101,6 +101,7 @@ def test_a_project_says_where_its_container_is(pytester):
 
 def test_an_address_is_reached_through_a_socket(bucketfs_server):
     """What two halves pass on to each other is whole, both ways, for many requests at a time."""
+    bucketfs_server.requests.clear()
     port = bucketfs_server.port
     source = (
         "import sys, urllib.request\n"

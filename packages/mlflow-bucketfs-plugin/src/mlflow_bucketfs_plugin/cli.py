@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def check(uri: str, *, as_json: bool, read_only: bool) -> None:
     """
     from mlflow_bucketfs_plugin.check import run_check  # noqa: PLC0415 -- for a quick --help
 
+    # what the transport warns about is in the report, as a result with its remedy
+    logging.getLogger("mlflow_bucketfs_core").addHandler(logging.NullHandler())
     report = run_check(uri, read_only=read_only)
     click.echo(report.to_json() if as_json else report.to_text())
     sys.exit(0 if report.ok else 1)
