@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
 import webbrowser
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["format:check", "lint:code", "lint:typing", "test:unit"]
 
-PACKAGES = ("core", "plugin", "testing")
 SITE = Path("docs", "_build", "html")
 
 
@@ -41,6 +37,10 @@ def lint_code(session: nox.Session) -> None:
     _uv_run(session, "lint", "ruff", "check", ".")
     _uv_run(session, "lint", "lint-imports")
     _uv_run(session, "lint", "yamllint", "--strict", ".github")
+    workflows = map(str, Path(".github", "workflows").glob("*.yml"))
+    schema = ["check-jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    _uv_run(session, "lint", *schema, *workflows)
+    _uv_run(session, "lint", "zizmor", "--offline", "--no-progress", ".github")
 
 
 @nox.session(name="lint:typing")
@@ -106,92 +106,41 @@ def docs_open(session: nox.Session) -> None:
 def package_check(session: nox.Session) -> None:
     """Build all packages, install each one alone, and run the tests against the wheels.
 
-    The tests run on every Python that is found of those named in ``WHEEL_PYTHONS``, or given
-    after ``--``.
+    Versions of Python for the tests go after ``--``; those that are not here are left out.
     """
-    shutil.rmtree("dist", ignore_errors=True)
-    for package in PACKAGES:
-        name = f"mlflow-bucketfs-{package}"
-        session.run("uv", "build", "--quiet", "--no-sources", "--package", name, external=True)
-    built = map(str, Path("dist").glob("mlflow_*"))
-    _uv_run(session, "package", "twine", "check", "--strict", *built)
-    for package, statement in ALONE.items():
-        python = _wheel_environment(session, sys.executable, f"mlflow-bucketfs-{package}")
-        session.run(python, "-I", "-c", statement, external=True)
-    for version in session.posargs or WHEEL_PYTHONS:
-        if (interpreter := _find_python(version)) is None:
-            session.warn(f"Python {version} is not here: its tests are left out")
-            continue
-        python = _wheel_environment(session, interpreter, "mlflow-bucketfs-testing[mlflow]", "dev")
-        # nox's directory for temporary files is closed to the users that some tests become
-        pytest = [python, "-m", "pytest", "-q", *WHEEL_TESTS]
-        session.run(*pytest, env={"TMPDIR": ""}, external=True)
-    _check_reuse(session)
+    _release_check(session, "wheels", *session.posargs)
 
 
-def _check_reuse(session: nox.Session) -> None:
-    """Run the tests of a project that knows of this workspace nothing but the wheels."""
-    example = Path("integration-tests", "reuse-example").absolute()
-    groups = f"{example / 'pyproject.toml'}:test"
-    python = Path(_wheel_environment(session, sys.executable, str(example), groups)).absolute()
-    with session.chdir(example):
-        session.run(str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", external=True)
+@nox.session(name="package:lowest")
+def package_lowest(session: nox.Session) -> None:
+    """Run the packages' tests on the lowest versions, and the lowest Python, that they allow.
 
-
-# What each package must be able to do with nothing but its own dependencies.
-ALONE = {
-    "core": "from mlflow_bucketfs_core import Bucket; Bucket('exa+bfs://h/s/b').as_path('x')",
-    "plugin": (
-        "import importlib.util as u\n"
-        "from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository\n"
-        "print(get_artifact_repository('exa+bfs://h/s/b/x'))\n"
-        "assert u.find_spec('flask') is None, 'the full mlflow came along'"
-    ),
-    "testing": (
-        "from mlflow_bucketfs_testing.server import BucketFSServer\n"
-        "with BucketFSServer() as server: print(server.uri())"
-    ),
-}
-WHEEL_PYTHONS = ("3.10", "3.13")
-WHEEL_TESTS = ("packages/mlflow-bucketfs-core", "packages/mlflow-bucketfs-plugin")
-
-
-def _wheel_environment(session: nox.Session, interpreter: str, *what: str) -> str:
-    """Make an empty environment with wheels from ``dist``, all else as locked; return its Python.
-
-    The first of ``what`` is a requirement, the others are dependency groups.
+    With ``--if-present`` after ``--``, a machine without this Python leaves it out.
     """
-    requirement, *groups = what
-    directory = Path(session.create_tmp(), "wheels")
-    shutil.rmtree(directory, ignore_errors=True)
-    constraints = directory.with_suffix(".txt")
-    export = ["uv", "export", "--quiet", "--locked", "--all-packages", "--all-extras"]
-    flags = ["--all-groups", "--no-hashes", "--no-emit-workspace", "--output-file"]
-    session.run(*export, *flags, str(constraints), external=True, silent=True)
-    session.run("uv", "venv", "--quiet", "--python", interpreter, str(directory), external=True)
-    install = ["uv", "pip", "install", "--quiet", "--python", str(directory)]
-    wheels = ["--find-links", "dist", "--constraint", str(constraints), requirement]
-    groups = [argument for group in groups for argument in ("--group", group)]
-    session.run(*install, *wheels, *groups, external=True)
-    return str(directory / "bin" / "python")
+    _release_check(session, "lowest", *session.posargs)
 
 
-def _find_python(version: str) -> str | None:
-    """Find a Python by uv's means, or pyenv's, which uv does not know."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    found = subprocess.run(
-        ["uv", "python", "find", "--no-project", version],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    candidates = [found.stdout.strip(), *map(str, pyenv.glob(f"{version}.*/bin/python"))]
-    for candidate in filter(None, candidates):
-        probe = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        answer = subprocess.run(probe, capture_output=True, text=True, check=False)
-        if answer.stdout.strip() == version:
-            return candidate
-    return None
+@nox.session(name="test:mlflow")
+def test_mlflow(session: nox.Session) -> None:
+    """Run the tests with the MLflow named after ``--``, such as 3.8.1, or with the newest.
+
+    All else is as new as fits to it. What follows goes to pytest.
+    """
+    _release_check(session, "mlflow", *session.posargs)
+
+
+@nox.session(name="release:check")
+def release_check(session: nox.Session) -> None:
+    """Say what keeps a tag, given after ``--``, from being released; print the release's text.
+
+    A package's name instead of a tag rehearses the release of its next version.
+    """
+    _release_check(session, "tag", *session.posargs)
+
+
+def _release_check(session: nox.Session, *arguments: str) -> None:
+    command = ["uv", "run", "--locked", "--group", "package", "python", "-m", "release_check"]
+    session.run(*command, *arguments, env={"PYTHONPATH": "release"}, external=True)
 
 
 @nox.session(name="bench")

@@ -1,0 +1,71 @@
+"""The workflows and the contributor's guide name tasks and packages that there are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+COMMANDS = [*WORKFLOWS, ROOT / ".ci" / "run", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+# `nox -s` with its sessions, up to what is not one: `--`, a comment, the end of code or line
+SESSIONS = re.compile(r"nox -s((?: +\"?[\w:$]+\"?)+)")
+
+
+@pytest.fixture(scope="module")
+def sessions():
+    """The names of all nox sessions."""
+    command = [sys.executable, "-m", "nox", "--list"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(re.findall(r"^[*-] (\S+) ->", listed.stdout, re.MULTILINE))
+
+
+def named_in(file):
+    """Return all words in a file that follow ``nox -s``."""
+    found = SESSIONS.findall(file.read_text(encoding="utf-8"))
+    return {word for words in found for word in words.split()}
+
+
+@pytest.mark.parametrize("file", COMMANDS, ids=lambda file: file.name)
+def test_sessions(file, sessions):
+    """Every session that is named exists; a variable stands for one that the script names."""
+    assert {name for name in named_in(file) if "$" not in name} <= sessions
+
+
+def test_contributors_find_the_sessions():
+    """The guide names those that a change and a release need, so the test above sees some."""
+    needed = {"lint:code", "test:unit", "package:check", "package:lowest", "release:check"}
+    assert needed <= named_in(ROOT / "CONTRIBUTING.md")
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_least_permissions(file):
+    """A workflow has no permissions; its jobs name theirs, and end in any case."""
+    workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {}
+    for job in workflow["jobs"].values():
+        assert job["permissions"]
+        assert job["timeout-minutes"]
+
+
+def test_only_publishing_has_credentials():
+    """The job that may publish runs nothing of ours; what it publishes was made without."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))["jobs"]
+    trusted = [name for name, job in jobs.items() if "id-token" in job["permissions"]]
+    assert trusted == ["publish"]
+    assert not [step for step in jobs["publish"]["steps"] if "run" in step]
+    assert jobs["build"]["permissions"] == {"contents": "read"}
+
+
+def test_every_package_can_be_released():
+    """The release workflow starts for a tag of each package, and rehearses each."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))
+    packages = {folder.name for folder in (ROOT / "packages").iterdir()}
+    tags = {tag.partition("-v[")[0] for tag in workflow["on"]["push"]["tags"]}
+    rehearsed = workflow["on"]["workflow_dispatch"]["inputs"]["package"]["options"]
+    assert tags == set(rehearsed) == packages
