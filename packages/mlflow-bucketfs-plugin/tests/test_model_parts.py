@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import nullcontext
 
 import pytest
 from mlflow_bucketfs_core.errors import IncompleteTransferError, ObjectNotFoundError
@@ -43,6 +44,12 @@ WHOLE = {
     "a compressed pickle": ({"python_model": "m.pkl.gz"}, {"m.pkl.gz": b"\x1f\x8b"}),
     "elsewhere": ({"data": "/elsewhere", "model_path": "../elsewhere"}, {}),
     "the model's directory": ({"data": "."}, {}),
+    "the name without its ending": ({"model_path": "m"}, {"m.pt": b"1"}),
+    "code by its last name": (
+        {"model_code_path": "/home/me/model.py"},
+        {"model.py": b"1"},
+    ),
+    "a URI": ({"model_data": "hdfs://h/model", "data": {"not": "a path"}}, {}),
     "nothing": ({"data": None, "artifacts": None, "model_path": ""}, {}),
 }
 
@@ -59,6 +66,8 @@ MISSING = {
     "python model": ({"python_model": "python_model.pkl"}, "python_model.pkl"),
     "artifact": ({"artifacts": {"x": {"path": "artifacts/x"}}}, "artifacts/x"),
     "archive": ({"data": "data.zip"}, "data.zip"),
+    "code": ({"model_code_path": "/home/me/model.py"}, "model.py"),
+    "file beside one with a similar name": ({"data": "oth"}, "oth"),
 }
 
 
@@ -68,6 +77,28 @@ def test_a_missing_part_is_named(check, local, flavor, part):
     with pytest.raises(ObjectNotFoundError) as caught:
         check({"other": b"1"}, {**PYFUNC, **flavor})
     assert str(caught.value).startswith(f"{local.root}/model/{part} does not exist")
+
+
+@pytest.mark.parametrize(("size", "refused"), [(5, False), (6, True)])
+def test_an_empty_folder_is_missing_without_harm(check, size, refused):
+    """BucketFS has no empty folders; without one, all bytes of the model are there."""
+    flavor = {"artifacts": {"x": {"path": "artifacts/x"}}, "python_model": "m.pkl"}
+    files = {"m.pkl": PICKLE, "b": b"1", "code/added.py": b"later", "MLmodel.bak": b""}
+    with pytest.raises(ObjectNotFoundError) if refused else nullcontext():
+        check(files, flavor, model_size_bytes=size)
+
+
+def test_what_is_loaded_in_any_case_must_be_there(check):
+    """However large the rest is, a missing pickle is no empty folder."""
+    with pytest.raises(ObjectNotFoundError):
+        check({"data": b"12345"}, {"pickled_model": "m.pkl"}, model_size_bytes=1)
+
+
+def test_an_archive_that_appears_unpacked_has_another_size(check, caplog):
+    """What BucketFS has unpacked is not measured against what was saved."""
+    flavor = {"artifacts": {"x": {"path": "artifacts/x.zip"}}}
+    check({"artifacts/x/y": b"1"}, flavor, model_size_bytes=9)
+    assert not caplog.records
 
 
 DAMAGED = {
@@ -92,7 +123,10 @@ BROKEN = {
     "text": (b"x", "it names no flavors"),
     "no flavors": (b"flavors: 1", "it names no flavors"),
     "cut": (b"flavors:\n  sklearn:\n    code: null\n    pick", "line "),
-    "cut at a misleading place": (b"flavors:\n  sklearn:\n    code: nu", "it ends within a line"),
+    "cut at a misleading place": (
+        b"artifact_path: m\nflavors:\n  sklearn:\n    code: nu",
+        "it ends within a line",
+    ),
     "binary": (b"\x00\xff", "character"),
     "not UTF-8": (b"flavors: \xff\xfe", "invalid"),
 }
@@ -115,6 +149,12 @@ def test_a_model_that_has_shrunk_is_warned_of(check, caplog, size, warns):
     assert [f"The files in {model} have 3 bytes" in text for text in caplog.messages] == [
         True
     ] * warns
+
+
+def test_a_last_line_without_end_is_warned_of(check, caplog):
+    """People who write an MLmodel themselves may have meant it so."""
+    check({"MLmodel": b"flavors: {}"})
+    assert "MLmodel ends within a line. It may be cut off." in caplog.text
 
 
 @pytest.mark.parametrize("end", ["\n", "\nutc_time_created: '2026-01-01 00:00:00.000000'"])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from mlflow_bucketfs_core.errors import IncompleteTransferError, ObjectNotFoundError
 from mlflow_bucketfs_core.keys import strip_archive_suffix
-from mlflow_bucketfs_core.mounted import MLMODEL
+from mlflow_bucketfs_core.mounted import MLMODEL, in_logged_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,16 +66,23 @@ def check_model(model: Path, files: Mapping[str, Path]) -> None:
     """
     mlmodel = _read_mlmodel(model / MLMODEL)
     flavors = [flavor for flavor in mlmodel["flavors"].values() if isinstance(flavor, dict)]
+    saved, unpacked = mlmodel.get("model_size_bytes"), False
+    loaded = set(_parts(flavors, _SERIALIZED))
     for part in _parts(flavors, (*_SERIALIZED, *_OTHERS)):
-        # archives appear unpacked
-        if not _has(files, part) and not _has(files, strip_archive_suffix(part)):
+        if _has(files, part):
+            continue
+        if _has(files, strip_archive_suffix(part)):
+            unpacked = True  # archives appear unpacked, with another size
+        # an empty folder, which BucketFS does not have, if all bytes are there without it
+        elif part in loaded or not isinstance(saved, int) or _size(files, "code/") < saved:
             raise ObjectNotFoundError(
                 f"{model / part} does not exist, but {model / MLMODEL} names it. {WHAT_TO_DO}"
             )
-    for part in _parts(flavors, _SERIALIZED):
+    for part in loaded:
         if part in files:
             _check_content(files[part])
-    _compare_size(model, files, mlmodel.get("model_size_bytes"))
+    if not unpacked:
+        _compare_size(model, files, saved)
 
 
 def _read_mlmodel(path: Path) -> dict[str, Any]:
@@ -86,9 +93,12 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
         raise _damaged(path, " ".join(str(error).split())) from error
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
         raise _damaged(path, "it names no flavors")
-    # MLflow sorts the keys, so this one comes last; people who write an MLmodel may leave it out
+    # MLflow sorts the keys: a model that it has logged begins with the path, and ends with the
+    # time. People who write an MLmodel may leave out both, and the end of the last line.
     if "utc_time_created" not in content and not text.endswith(b"\n"):
-        raise _damaged(path, "it ends within a line")
+        if "artifact_path" in content or in_logged_model(str(path.parent)):
+            raise _damaged(path, "it ends within a line")
+        _logger.warning("%s ends within a line. It may be cut off.", path)
     return content
 
 
@@ -97,8 +107,13 @@ def _parts(flavors: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[st
         named = [flavor.get(name) for name in names]
         if names is not _SERIALIZED and isinstance(artifacts := flavor.get("artifacts"), dict):
             named += [a.get("path") for a in artifacts.values() if isinstance(a, dict)]
-        for part in filter(None, named):
-            path = posixpath.normpath(str(part))
+        if names is not _SERIALIZED and isinstance(code := flavor.get("model_code_path"), str):
+            named.append(posixpath.basename(code))  # all that MLflow takes of it
+        for part in named:
+            # flavors of other people may have anything under these names, URIs too
+            if not part or not isinstance(part, str) or ":/" in part:
+                continue
+            path = posixpath.normpath(part)
             # what leads elsewhere, or is the model's directory, is left to MLflow
             if not path.startswith(("/", ".")):
                 yield path
@@ -106,7 +121,7 @@ def _parts(flavors: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[st
 
 def _has(files: Mapping[str, Path], part: str) -> bool:
     # a part is a file, a folder, or what the names of several files begin with
-    return any(name.startswith(part) for name in files)
+    return part in files or any(name.startswith((f"{part}/", f"{part}.")) for name in files)
 
 
 def _check_content(path: Path) -> None:
@@ -126,7 +141,7 @@ def _is_pickle(file: BinaryIO) -> bool:
 def _compare_size(model: Path, files: Mapping[str, Path], saved: object) -> None:
     if not isinstance(saved, int):
         return
-    there = sum(file.stat().st_size for name, file in files.items() if name not in _NOT_MEASURED)
+    there = _size(files)
     if there < saved:
         _logger.warning(
             "The files in %s have %d bytes together, and had %d when the model was saved. If "
@@ -135,6 +150,14 @@ def _compare_size(model: Path, files: Mapping[str, Path], saved: object) -> None
             there,
             saved,
         )
+
+
+def _size(files: Mapping[str, Path], *without: str) -> int:
+    return sum(
+        file.stat().st_size
+        for name, file in files.items()
+        if name not in _NOT_MEASURED and not name.startswith(without)
+    )
 
 
 def _damaged(path: Path, reason: str) -> IncompleteTransferError:

@@ -62,6 +62,11 @@ def mounted_bucket(place: BucketFSUri, settings: ConnectionSettings) -> MountedB
     return MountedBucket(directory, may_use_http=settings.mount_fallback_http)
 
 
+def warn_of_unreadable(place: BucketFSUri, error: OSError) -> None:
+    """Log why a place cannot be read, where MLflow may drop the error."""
+    _logger.warning("Cannot read %s: %s", place, error)
+
+
 def note_write(place: BucketFSUri) -> None:
     """Note that this process writes into a bucket: from now on it reads it over HTTP."""
     _process.add_written(place)
@@ -170,7 +175,8 @@ class MountedBucket:
             return True
         try:
             check_model(path, files_below(path))
-        except BucketFSError as error:
+        # a link of an unpacked archive may lead nowhere
+        except (BucketFSError, FileNotFoundError) as error:
             _logger.warning("Reading %s over HTTP: %s", place, error)
             return False
         return True
@@ -216,7 +222,7 @@ class MountedBucket:
             # folder first, where nothing is what it expects.
             nothing = isinstance(error, ObjectNotFoundError) and not self._has(place)
             if dst_path is not None and (in_logged_model(place.path) or not nothing):
-                _logger.warning("Cannot read %s: %s", place, error)
+                warn_of_unreadable(place, error)
             raise
 
     def _provide(self, place: BucketFSUri, relative: str, dst_path: str | None) -> str:

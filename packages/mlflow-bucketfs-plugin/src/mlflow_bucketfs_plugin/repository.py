@@ -26,7 +26,12 @@ from mlflow_bucketfs_plugin.folder_transfer import (
 )
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
-from mlflow_bucketfs_plugin.mounted_bucket import MountedBucket, mounted_bucket, note_write
+from mlflow_bucketfs_plugin.mounted_bucket import (
+    MountedBucket,
+    mounted_bucket,
+    note_write,
+    warn_of_unreadable,
+)
 from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, consume_in_thread
 
 if TYPE_CHECKING:
@@ -182,7 +187,13 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         with mlflow_errors():
             place = self._place(artifact_path)
             relative = normalize_key(artifact_path or "")
-            if mounted := self._mounted(place):
+            try:
+                mounted = self._mounted(place)
+            except OSError as error:
+                if directory is not None:
+                    warn_of_unreadable(place, error)
+                raise
+            if mounted:
                 return mounted.provide(place, relative, directory)
             bucket = self._bucket(place)
             keys = find_files(bucket, place, relative)

@@ -36,13 +36,13 @@ class Adapter(HTTPAdapter):
         send_timeout_s: float | None,
         streams: bool,
     ) -> None:
-        self._pool_options: dict[str, Any] = {"blocksize": BLOCK_BYTES}
+        tls_options: dict[str, Any] = {}
         if settings.tls_hostname is not None:
-            self._pool_options["assert_hostname"] = settings.tls_hostname
-            self._pool_options["server_hostname"] = settings.tls_hostname
+            tls_options["assert_hostname"] = settings.tls_hostname
+            tls_options["server_hostname"] = settings.tls_hostname
         if settings.cert_fingerprint is not None:
-            self._pool_options["assert_fingerprint"] = settings.cert_fingerprint
-        self._pool_classes = _pool_classes(send_timeout_s)
+            tls_options["assert_fingerprint"] = settings.cert_fingerprint
+        self._pool_classes = _pool_classes(send_timeout_s, tls_options)
         # pool_block: files never have more connections than workers, whoever is asking
         super().__init__(
             pool_maxsize=_MAX_IDLE_STREAMS if streams else settings.max_workers,
@@ -52,18 +52,20 @@ class Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Make the pools for direct connections."""
-        super().init_poolmanager(*args, **{**options, **self._pool_options})
+        super().init_poolmanager(*args, blocksize=BLOCK_BYTES, **options)
         self.poolmanager.pool_classes_by_scheme = self._pool_classes
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Return the pools for connections through a proxy."""
-        manager = super().proxy_manager_for(proxy, **options, **self._pool_options)
+        manager = super().proxy_manager_for(proxy, blocksize=BLOCK_BYTES, **options)
         if not proxy.lower().startswith("socks"):  # that one has connections of its own
             manager.pool_classes_by_scheme = self._pool_classes
         return manager
 
 
-def _pool_classes(send_timeout_s: float | None) -> dict[str, type[HTTPConnectionPool]]:
+def _pool_classes(
+    send_timeout_s: float | None, tls_options: dict[str, Any]
+) -> dict[str, type[HTTPConnectionPool]]:
     """Make pools whose connections send with a timeout of their own.
 
     urllib3 sends a body with the timeout for connecting, which is far too short for a server
@@ -96,6 +98,10 @@ def _pool_classes(send_timeout_s: float | None) -> dict[str, type[HTTPConnection
 
     class TlsPool(HTTPSConnectionPool):
         ConnectionCls = TlsConnection
+
+        # here, because a pool manager hands some of them to plain connections too (urllib3 2.2)
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, **tls_options})
 
         def _validate_conn(self, conn: Any) -> None:
             # without urllib3's warning per request about verification being off
