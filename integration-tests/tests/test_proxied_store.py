@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import requests
 from mlflow import MlflowClient
+from mlflow_bucketfs_testing import MlflowServerProcess
 
 _CLIENT = """
 import importlib.metadata, json, os, pathlib, sys
@@ -67,3 +69,15 @@ def test_the_proxy_says_404_for_what_is_missing(proxying_mlflow_server):
     """A client of the proxy can tell "not found" from "broken"."""
     url = f"{proxying_mlflow_server.uri}/api/2.0/mlflow-artifacts/artifacts/0/no/such/file.txt"
     assert requests.get(url, timeout=60).status_code == requests.codes.not_found
+
+
+def test_the_log_has_the_reason_of_what_clients_try_again():
+    """Without BucketFS, clients get 503 until they give up; the operator sees what is wrong."""
+    nowhere = "exa+bfs://127.0.0.1:9/s/b"
+    env = {"EXA_BUCKETFS_PASSWORD": "write", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    with MlflowServerProcess(artifacts_destination=nowhere, workers=1, env=env) as server:
+        url = f"{server.uri}/api/2.0/mlflow-artifacts/artifacts/0/file.txt"
+        answer = requests.put(url, data=b"text", timeout=60)
+        assert answer.status_code == requests.codes.unavailable
+        log = server.log_path.read_text(encoding="utf-8")
+    assert re.search("Answering with status 503: .*: no connection to 127.0.0.1:9.", log)

@@ -25,6 +25,7 @@ from mlflow_bucketfs_core import ConnectionSettings, mounted_path, udf_path
 from . import udf_page
 from .udf_places import Container, Exasol, Host
 
+_README = Path(__file__).parents[2] / "README.md"
 _REGIONS = ("south", "north")
 _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
@@ -203,6 +204,13 @@ def test_many_rows_at_a_time(udfs, iris, bucketfs_server):
     """Every flower of the table gets its species."""
     assert sorted(udfs.read("Many rows at a time")) == list(enumerate(iris.species))
     assert bucketfs_server.requests.count() == 0
+
+
+def test_the_readme_shows_a_script_of_the_page():
+    """What it says about scoring is what is tested here."""
+    shown = udf_page.sql_blocks(_README.read_text(encoding="utf-8"))
+    assert shown
+    assert [block for block in shown if block not in udf_page.sql()] == []
 
 
 def test_several_models(udfs, iris, bucketfs_server):

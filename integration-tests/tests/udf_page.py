@@ -37,7 +37,12 @@ def statements(heading: str, stand_ins: Mapping[str, str]) -> list[str]:
 
 def sql() -> str:
     """Return all SQL of the page."""
-    return "".join(_blocks("sql", _text()))
+    return "".join(sql_blocks(_text()))
+
+
+def sql_blocks(text: str) -> list[str]:
+    """Return the SQL of a page, block by block."""
+    return list(_blocks("sql", text))
 
 
 def headings() -> list[str]:

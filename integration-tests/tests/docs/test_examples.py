@@ -46,6 +46,15 @@ def test_every_block_is_executed_or_marked(page):
     assert [reason for reason in elsewhere if "/" not in reason] == []
 
 
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: str(page.relative_to(_ROOT)))
+def test_what_another_test_runs_is_what_the_page_shows(page):
+    """A block that is a file among the examples of a package has its text."""
+    for block in blocks_of(page.read_text(encoding="utf-8")):
+        file = _ROOT / (block.marks.skip or "").removeprefix(RUN_ELSEWHERE)
+        if file.parent.name == "examples":
+            assert block.source == file.read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def run_pages(pytester, monkeypatch):
     """Run the examples of pages of one's own, in a pytest of its own."""

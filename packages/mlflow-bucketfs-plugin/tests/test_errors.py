@@ -61,6 +61,24 @@ def test_status(server, repo, local, operation, status, code, remedy):  # noqa: 
     assert caught.value.error_code == code
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, False), (403, False), (429, True), (418, True), (503, True)]
+)
+def test_a_tracking_server_logs_what_clients_try_again(  # noqa: PLR0917
+    server, repo, local, operation, status, told, monkeypatch, caplog
+):
+    """MLflow's clients say "too many 503 error responses" at last, so the log must have why."""
+    server.put("root/f", b"1")
+    method, use = operation
+    server.inject(Fault.status(status, method=method, times=None))
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", repo.artifact_uri)
+    with pytest.raises(MlflowException) as caught:
+        use(BucketFSArtifactRepository(repo.artifact_uri), local)
+    lines = [r.getMessage() for r in caplog.records if r.name.endswith("mlflow_errors")]
+    code = caught.value.get_http_status_code()
+    assert lines == [f"Answering with status {code}: {caught.value}"] * told
+
+
 def test_silence(server, repo, local, operation, monkeypatch):
     """A server that stops answering is a timeout, told with the variable that sets it."""
     server.put("root/f", b"1")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
@@ -20,9 +22,15 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow_bucketfs_core import errors
 
+from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
+from mlflow_bucketfs_plugin.parallel import NotTriedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_logger = logging.getLogger(__name__)
+# Named in a message for each cause; the others are counted.
+_MOST_NAMES = 5
 _CODES: tuple[tuple[type[errors.BucketFSError], int], ...] = (
     (errors.InvalidUriError, INVALID_PARAMETER_VALUE),
     (errors.InvalidKeyError, INVALID_PARAMETER_VALUE),
@@ -55,7 +63,22 @@ def mlflow_errors() -> Iterator[None]:
     try:
         yield
     except errors.BucketFSError as error:
-        raise MlflowException(str(error), error_code=_code_of(error)) from error
+        raised = MlflowException(str(error), error_code=_code_of(error))
+        _tell_operator(raised)
+        raise raised from error
+    except MlflowException as error:
+        _tell_operator(error)
+        raise
+
+
+def _tell_operator(error: MlflowException) -> None:
+    """Log, in a tracking server, why clients of MLflow try again for minutes: they do not say."""
+    status = error.get_http_status_code()
+    tried_again = (
+        status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+    )
+    if tried_again and is_tracking_server_process():
+        _logger.warning("Answering with status %d: %s", status, error)
 
 
 def aggregated(
@@ -66,18 +89,39 @@ def aggregated(
     Args:
         action: what was done, for example ``"uploading"``.
         place: where, for the message.
-        failures: what failed and why.
+        failures: what failed and why, or was not tried.
         note: what else should be known.
 
     Returns:
         An exception with the error code that all failures share, else INTERNAL_ERROR.
     """
-    codes = {_code_of(error) for error in failures.values()}
-    details = "\n".join(
-        f"- {name}: {str(error) or type(error).__name__}" for name, error in failures.items()
-    )
+    tried = {n: error for n, error in failures.items() if not isinstance(error, NotTriedError)}
+    codes = {_code_of(error) for error in tried.values()}
+    lines = [f"{len(tried)} failure(s) while {action} artifacts at {place}:", *_by_cause(tried)]
+    if not_tried := len(failures) - len(tried):
+        lines.append(f"Not tried, because it would have failed too: {not_tried} file(s)")
+    if note:
+        lines.append(note)
     return MlflowException(
-        f"{len(failures)} failure(s) while {action} artifacts at {place}:\n{details}"
-        + (f"\n{note}" if note else ""),
-        error_code=codes.pop() if len(codes) == 1 else INTERNAL_ERROR,
+        "\n".join(lines), error_code=codes.pop() if len(codes) == 1 else INTERNAL_ERROR
     )
+
+
+def _by_cause(failures: Mapping[str, BaseException]) -> Iterator[str]:
+    """Say every cause once, with some of the files that have it."""
+    causes: dict[str, list[str]] = {}
+    for name, error in failures.items():
+        causes.setdefault(_cause_of(error), []).append(name)
+    for cause, names in causes.items():
+        if len(names) == 1:
+            error = failures[names[0]]
+            yield f"- {names[0]}: {str(error) or type(error).__name__}"
+        else:
+            more = len(names) - _MOST_NAMES
+            yield f"- {', '.join(names[:_MOST_NAMES])}{f' and {more} more' if more > 0 else ''}: {cause}"
+
+
+def _cause_of(error: BaseException) -> str:
+    """Return why something failed, without the name of the file that failed."""
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason or error) or type(error).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import sys
 import time
 
 from mlflow_bucketfs_testing.server import BucketFSServer
@@ -47,3 +49,20 @@ def test_request_log_is_bounded(connect):
         for number in range(5):
             client.get(f"/default/{number}")
         assert [record.key for record in server.requests] == ["2", "3", "4"]
+
+
+def test_an_error_is_in_the_log_before_its_header_is_sent(server):
+    """Many clients, urllib among them, look at the status of an error and leave its text unread."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the two threads take turns at any place
+    try:
+        for number in range(300):
+            connection.request("GET", "/default/missing")
+            with connection.getresponse() as response:
+                assert len(server.requests) == number + 1
+                assert response.status == 404
+                assert len(response.read()) == server.requests[-1].bytes_sent
+    finally:
+        sys.setswitchinterval(interval)
+        connection.close()

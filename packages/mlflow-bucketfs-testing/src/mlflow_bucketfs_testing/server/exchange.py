@@ -85,6 +85,10 @@ class Exchange:
     ) -> None:
         """Answer with a short text."""
         body = text.encode()
+        if self.fault is None or self.fault.action == "status":
+            # now, because many clients take an error from the header and leave the text unread
+            self._status, self._sent_bytes = status, len(body)
+            self.record()
         await self.start(status, {"content-type": "text/plain", **(headers or {})}, len(body))
         await self.write(body, last=True)
 

@@ -46,8 +46,9 @@ class RequestRecord:
 class RequestLog:
     """The latest requests, oldest first; thread-safe.
 
-    A request is in the log before its client has the last byte of the answer, so a test may look
-    as soon as its client returns. Older records are dropped beyond the limit.
+    A request is in the log before its client has the last byte of the answer, and the header of an
+    error, so a test may look as soon as its client returns. Older records are dropped beyond the
+    limit.
 
     Args:
         limit: How many records are kept.
