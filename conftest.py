@@ -26,6 +26,6 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     named = {Path(arg.partition("::")[0]).resolve() for arg in parent.config.args}
     if file_path not in named and not file_path.is_relative_to(root / "docs"):
         return None
-    from doc_examples.collection import collect_page  # noqa: PLC0415 - only if there is a page
+    from doc_examples.collection import collect_page  # noqa: PLC0415 -- only if there is a page
 
     return collect_page(root, file_path, parent)

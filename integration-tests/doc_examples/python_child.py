@@ -37,8 +37,8 @@ def _run(order: dict[str, str], namespace: dict[str, object]) -> bool:
     linecache.cache[path] = (len(page), None, page.splitlines(keepends=True), path)
     try:
         code = compile("\n" * (int(order["line"]) - 1) + order["source"], path, "exec")
-        exec(code, namespace)  # noqa: S102 - this is what it is for
-    except BaseException as exc:  # noqa: BLE001 - SystemExit is a failure as well
+        exec(code, namespace)  # noqa: S102 -- this is what it is for
+    except BaseException as exc:  # noqa: BLE001 -- SystemExit is a failure as well
         inside = exc.__traceback__.tb_next if exc.__traceback__ else None
         traceback.print_exception(type(exc), exc, inside)
         return False

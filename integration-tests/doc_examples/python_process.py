@@ -65,7 +65,7 @@ class PythonProcess:
         self._answers, theirs = os.pipe()
         try:
             with self._log.open("ab") as log:
-                self._process = subprocess.Popen(  # noqa: S603 - our own program
+                self._process = subprocess.Popen(  # noqa: S603 -- our own program
                     [str(shutil.which("python", path=env["PATH"])), "-u", str(_CHILD), str(theirs)],
                     env=env,
                     cwd=env["PWD"],

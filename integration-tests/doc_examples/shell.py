@@ -69,7 +69,7 @@ class Shell:
         Raises:
             ExampleFailedError: it ended with another status, or not in time.
         """
-        process = subprocess.Popen(  # noqa: S603 - what the page shows
+        process = subprocess.Popen(  # noqa: S603 -- what the page shows
             self.arguments(source, line),
             cwd=self.directory,
             env=self.env,

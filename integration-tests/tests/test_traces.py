@@ -8,18 +8,17 @@ import mlflow
 import pytest
 import requests
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow.tracing.constant import TraceExperimentTagKey
-from mlflow.tracing.trace_archival_config import load_trace_archival_server_config
+from mlflow.tracing import constant
 
 
 @pytest.fixture
 def trace(client, unique):
     """A trace with an attachment in an experiment of its own."""
-    from mlflow.tracing.attachments import Attachment  # noqa: PLC0415 -- since MLflow 3.11
-
+    attachments = pytest.importorskip("mlflow.tracing.attachments", reason="MLflow 3.11 has it")
+    picture = attachments.Attachment(content_type="image/png", content_bytes=b"\x89PNG")
     experiment = mlflow.set_experiment(f"traces {unique}")
     with mlflow.start_span(name="answer") as span:
-        span.set_inputs({"picture": Attachment(content_type="image/png", content_bytes=b"\x89PNG")})
+        span.set_inputs({"picture": picture})
         span.set_outputs({"text": "42"})
     mlflow.flush_trace_async_logging()
     return experiment, client.get_trace(span.trace_id)
@@ -44,17 +43,19 @@ def test_a_trace_and_its_attachment_come_back(trace, folder_at, mlflow_tracking_
 @pytest.fixture
 def archival(bucketfs_uri, tmp_path):
     """MLflow's settings for an archive in BucketFS, accepted by MLflow."""
+    module = "mlflow.tracing.trace_archival_config"
+    trace_archival_config = pytest.importorskip(module, reason="MLflow 3.13 has it")
     config = tmp_path / "archival.yaml"
     settings = {"enabled": True, "location": f"{bucketfs_uri}/archive", "retention": "30d"}
     config.write_text(json.dumps({"trace_archival": settings}))
-    return load_trace_archival_server_config(config)
+    return trace_archival_config.load_trace_archival_server_config(config)
 
 
 def test_traces_are_archived_in_bucketfs(trace, client, database_uri, archival, folder_at):
     """MLflow accepts the location, moves the spans there, and reads them back from there."""
     experiment, logged = trace
     client.set_experiment_tag(
-        experiment.experiment_id, TraceExperimentTagKey.ARCHIVE_NOW, json.dumps({})
+        experiment.experiment_id, constant.TraceExperimentTagKey.ARCHIVE_NOW, json.dumps({})
     )
     # what the server's job does once a minute
     store = SqlAlchemyStore(database_uri, archival.location)

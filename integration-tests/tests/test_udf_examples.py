@@ -6,7 +6,7 @@ with SQLite for the tables. With an Exasol at hand, the database does it all::
     uv run --group exasol --group slc pytest integration-tests/tests/test_udf_examples.py \
         --backend=onprem
 """
-# ruff: noqa: S608 - the statements are the tests' own
+# ruff: noqa: S608 -- the statements are the tests' own
 
 from __future__ import annotations
 

@@ -51,4 +51,4 @@ def failure_of(*command: str, given: str) -> str:
 
 
 def _run(words: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-    return subprocess.run(words, check=False, **options)  # noqa: S603 - commands of ours
+    return subprocess.run(words, check=False, **options)  # noqa: S603 -- commands of ours

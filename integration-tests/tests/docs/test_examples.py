@@ -165,7 +165,7 @@ def test_what_is_wrong_fails(run_pages, pytester):
     pages = {names[kind]: f"# Title\n\nText.\n\n{block}\n" for kind, (block, _) in _WRONG.items()}
     closed = {name: text + "```\n" * (text.count("```") % 2) for name, text in pages.items()}
     run_pages(**closed).assert_outcomes(failed=len(_WRONG))
-    results = ET.parse(pytester.path / "results.xml")  # noqa: S314 - pytest wrote it
+    results = ET.parse(pytester.path / "results.xml")  # noqa: S314 -- pytest wrote it
     texts = [failure.text for failure in results.iter("failure")]
     said = {re.search(r"/(\w+)\.md, line [567],", text)[1]: text for text in texts}
     wrong = {kind: said[names[kind]] for kind in _WRONG if _WRONG[kind][1] not in said[names[kind]]}

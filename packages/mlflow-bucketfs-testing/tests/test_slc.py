@@ -128,7 +128,10 @@ def test_an_address_is_reached_through_a_socket(bucketfs_server):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("address", ["localhost:80", "10.0.0.1:80", "127.0.0.1", "127.0.0.1:x"])
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:80", "10.0.0.1:80", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:0", "127.0.0.1:65536"],
+)
 def test_only_loopback_addresses_can_be_reached(archive, address):
     """A container without network has no other address that could be listened on."""
     with pytest.raises(ValueError, match=r"reads 127\.0\.0\.1:PORT, not"):

@@ -228,8 +228,8 @@ class SlcContainer:
         self, *arguments: str, stdin: str = "", timeout_s: float | None = None
     ) -> subprocess.CompletedProcess[str]:
         host = {"DOCKER_HOST": self._docker_host} if self._docker_host else {}
-        return subprocess.run(  # noqa: S603 - our own command
-            ["docker", *arguments],  # noqa: S607 - the user's docker
+        return subprocess.run(  # noqa: S603 -- our own command
+            ["docker", *arguments],  # noqa: S607 -- the user's docker
             input=stdin,
             capture_output=True,
             text=True,

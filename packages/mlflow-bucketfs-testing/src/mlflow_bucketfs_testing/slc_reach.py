@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
             address, _, path = route.partition("=")
             listener = stack.enter_context(socket.create_server(_parse(address)))
             stack.enter_context(_passing_on(listener, partial(_connected_to_socket, path)))
-        code = subprocess.call(arguments[end + 1 :])  # noqa: S603 - the caller's command
+        code = subprocess.call(arguments[end + 1 :])  # noqa: S603 -- the caller's command
     # As a shell says it: a signal has ended the command
     return code if code >= 0 else 128 - code
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     with suppress(ValueError):
-        if ipaddress.IPv4Address(host).is_loopback:
+        if ipaddress.IPv4Address(host).is_loopback and 0 < int(port) < 1 << 16:
             return host, int(port)
     raise ValueError(f"a loopback address reads 127.0.0.1:PORT, not {address}")
 
