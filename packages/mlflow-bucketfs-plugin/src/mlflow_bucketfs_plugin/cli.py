@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mlflow-bucketfs-plugin")
 def main() -> None:
     """MLflow artifacts in Exasol BucketFS."""

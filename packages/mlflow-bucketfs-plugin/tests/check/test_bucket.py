@@ -12,7 +12,14 @@ def test_wrong_password_for_a_private_bucket(server, check):
     assert checked.names("failed") == ["list"]
     assert "refuses the password for user w" in checked["list"]["summary"]
     assert "EXA_BUCKETFS_PASSWORD" in checked["list"]["remedy"]
-    assert "EXA_BUCKETFS_USER" in checked["list"]["remedy"]
+    assert "If it is the read password, set EXA_BUCKETFS_USER=r" in checked["list"]["remedy"]
+
+
+def test_read_password_with_the_user_for_writing(server, check):
+    """The advice for a read password that was set without its user works."""
+    read_only = (server.uri("private"), "--read-only")
+    assert check(*read_only, password="read").names("failed") == ["list"]
+    assert check(*read_only, password="read", EXA_BUCKETFS_USER="r").exit_code == 0
 
 
 def test_no_password_for_a_private_bucket(server, check):
@@ -34,6 +41,7 @@ def test_wrong_password_for_a_public_bucket(server, check):
     """A public bucket is read with any password, so that a wrong one shows when writing."""
     checked = check(server.uri(), password="wrong")
     assert checked.names("failed") == ["write"]
+    assert "password is wrong" in checked["write"]["remedy"]
     assert "write password" in checked["write"]["remedy"]
     assert server.keys() == []
 
@@ -54,7 +62,32 @@ def test_missing_bucket(server, check):
     checked = check(server.uri().replace("/default", "/models"))
     assert checked.names("failed") == ["list"]
     assert "no bucket 'models'" in checked["list"]["summary"]
-    assert checked["list"]["remedy"] == "The buckets there are: default, private"
+    known, advice = checked["list"]["remedy"].splitlines()
+    assert known == "The buckets there are: default, private"
+    assert advice.endswith(server.uri(path="models"))
+
+
+def test_missing_service(server, check):
+    """A bucket where the service belongs is recognised, and the URI that is proposed works."""
+    checked = check(f"exa+bfs://127.0.0.1:{server.port}/default/mlflow/artifacts")
+    assert checked.names("failed") == ["list"]
+    remedy = checked["list"]["remedy"]
+    assert "default, private" in remedy
+    assert "Is the service missing" in remedy
+    assert checked["service"]["remedy"] is None
+    proposed = remedy.split()[-1]
+    assert proposed == server.uri(path="mlflow/artifacts")
+    assert check(proposed).exit_code == 0
+
+
+def test_missing_service_or_bucket(server, check):
+    """Names of which none is known lead to the question what is missing in the URI."""
+    checked = check(f"exa+bfs://127.0.0.1:{server.port}/models/mlflow/artifacts")
+    assert checked.names("failed") == ["list"]
+    remedy = checked["list"]["remedy"]
+    assert "default, private" in remedy
+    assert "service or the bucket missing" in remedy
+    assert "service 'models', bucket 'mlflow', folder 'artifacts'" in remedy
 
 
 @pytest.mark.parametrize("path", ["mlflow", "mlflow/artifacts"])

@@ -74,6 +74,14 @@ def test_output_that_knows_only_ascii(server, command):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("command_of_ours", [[], ["check"], ["constraints"]])
+def test_short_option_for_help(command_of_ours):
+    """The command and its subcommands know -h as well as --help."""
+    short, long = (CliRunner().invoke(main, [*command_of_ours, o]) for o in ("-h", "--help"))
+    assert short.exit_code == 0
+    assert short.output == long.output
+
+
 def test_wrong_usage():
     """What the command does not understand ends with status 2."""
     assert CliRunner().invoke(main, ["check"]).exit_code == 2

@@ -6,7 +6,8 @@ import http.server
 import threading
 import time
 
-from mlflow_bucketfs_testing.server import Fault
+import pytest
+from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 
 
 def test_unknown_host(check):
@@ -17,14 +18,60 @@ def test_unknown_host(check):
     assert checked["delete"]["summary"] == "needs the step 'resolve', which failed"
 
 
-def test_server_down(check, closed_port):
+def test_server_down(check):
     """A port at which nothing listens fails to connect, soon, and the usual ports are told."""
     started = time.monotonic()
-    checked = check(f"exa+bfs://127.0.0.1:{closed_port}/bfsdefault/default")
+    # an address of its own: at 127.0.0.1 somebody may have a BucketFS at the usual ports
+    checked = check("exa+bfs://127.25.80.1:9/bfsdefault/default")
     assert checked.names("failed") == ["connect"]
     assert "2580" in checked["connect"]["remedy"]
     assert "2581" in checked["connect"]["remedy"]
     assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize(
+    ("scheme", "proposed"),
+    [
+        ("exa+bfs", "exa+bfs://127.25.80.2:2580/bfsdefault/default/a"),
+        ("exa+bfss", "exa+bfss://127.25.80.2:2581/bfsdefault/default/a"),
+    ],
+)
+def test_wrong_port_while_both_usual_ones_are_open(scheme, proposed, check):
+    """Where BucketFS speaks HTTP and HTTPS, the port for the URI's own scheme is proposed."""
+    with BucketFSServer(host="127.25.80.2", port=2580, tls_port=2581):
+        checked = check(f"{scheme}://127.25.80.2:9/bfsdefault/default/a")
+    assert checked.names("failed") == ["connect"]
+    assert checked["connect"]["remedy"].endswith(f"Try {proposed}")
+
+
+def test_usual_port_for_http_is_closed(check):
+    """Where only HTTPS is open, as since Exasol 2025.1, it is proposed."""
+    with BucketFSServer(host="127.25.80.3", tls_port=2581):
+        checked = check("exa+bfs://127.25.80.3:2580/bfsdefault/default")
+    assert checked.names("failed") == ["connect"]
+    proposed = "exa+bfss://127.25.80.3:2581/bfsdefault/default"
+    assert checked["connect"]["remedy"].endswith(f"Try {proposed}")
+
+
+def test_service_with_another_name(server, check):
+    """A service's name that HTTP cannot check is told as such, and nothing fails."""
+    uri = f"exa+bfs://127.0.0.1:{server.port}/models/default"
+    checked = check(uri)
+    assert checked.exit_code == 0
+    assert checked["service"]["result"] == "ok"
+    assert "'models' is not checked" in checked["service"]["remedy"]
+    assert "/buckets/models/default" in checked["service"]["remedy"]
+    assert check(server.uri())["service"]["remedy"] is None
+
+
+def test_service_whose_bucket_is_mounted(check):
+    """Where the bucket is mounted below the service's name, the name needs no advice."""
+    with BucketFSServer(service="models") as server:
+        root = str(server.mount_root)
+        checked = check(server.uri(), password="write", EXA_BUCKETFS_MOUNT_ROOT=root)
+    assert checked.exit_code == 0
+    assert checked["mount"]["details"]["exists"] is True
+    assert checked["service"]["remedy"] is None
 
 
 def test_server_that_never_answers(server, check):

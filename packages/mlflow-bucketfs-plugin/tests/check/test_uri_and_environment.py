@@ -30,6 +30,23 @@ def test_uri_without_bucket(server, check):
     assert checked.names("failed") == ["uri"]
     assert checked["service"]["details"]["buckets"] == ["default", "private"]
     assert checked["list"]["summary"] == "needs the step 'uri', which failed"
+    assert checked["uri"]["remedy"].split()[-1] == server.uri()
+
+
+def test_uri_with_one_name(server, check):
+    """A single name may be meant as the service or as the bucket, and both are thought of."""
+    checked = check(f"exa+bfs://127.0.0.1:{server.port}/default")
+    assert checked.names("failed") == ["uri"]
+    of_bucket, of_service = checked["uri"]["remedy"].splitlines()
+    assert of_bucket.endswith(server.uri())
+    assert "append the bucket" in of_service
+
+
+def test_uri_without_service(server, check):
+    """A URI that names only the host leads to the names that are usual."""
+    checked = check(f"exa+bfs://127.0.0.1:{server.port}")
+    assert checked.names("failed") == ["uri"]
+    assert checked["uri"]["remedy"].endswith(server.uri())
 
 
 def test_bad_environment_variable(server, check):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
@@ -13,11 +14,23 @@ from mlflow_bucketfs_core.errors import ConfigurationError, InvalidUriError
 from mlflow_bucketfs_core.hosts import any_rule_matches
 from mlflow_bucketfs_core.mounted import bucket_udf_path, mounted_path
 
+from mlflow_bucketfs_plugin.check.names_advice import appended_names
 from mlflow_bucketfs_plugin.check.report import Finding
 from mlflow_bucketfs_plugin.check.steps import StepFailedError
 
 _DISTRIBUTION = "mlflow-bucketfs-plugin"
 _ENTRY_POINT_GROUP = "mlflow.artifact_repository"
+
+_MLFLOW, _MLFLOW_SKINNY = "mlflow", "mlflow-skinny"
+# What was seen to fail with mlflow-skinny alone, 3.8.1 and 3.17.2: "Model registry functionality
+# is unavailable; got unsupported URI 'sqlite:…'", also without a tracking URI; "No module named
+# 'flask'", of the server; "No module named 'numpy'" or 'pandas', of log_model.
+_SKINNY_LACKS = (
+    f"{_MLFLOW_SKINNY} logs files to an MLflow server. For a tracking database on this machine "
+    "(sqlite:///…, which is also MLflow's default) and for 'mlflow server': "
+    f"pip install {_MLFLOW}\n"
+    "It also brings numpy and pandas, which log_model and load_model need."
+)
 
 # Somebody waits for the answer: even for a server that stalls it comes within 15 s or so.
 _MAX_RETRIES = 1
@@ -45,10 +58,10 @@ def check_uri(text: str) -> tuple[BucketFSUri, Finding]:
         "bucket": uri.bucket,
         "path": uri.path,
     }
-    try:
-        uri.require_bucket()
-    except InvalidUriError as error:
-        return uri, Finding(str(error), "failed", "Append the names to the URI.", details)
+    if not uri.bucket:
+        lacks = "no bucket" if uri.service else "neither service nor bucket"
+        summary = f"the URI names {lacks}: {uri.scheme}://host[:port]/service/bucket[/path]"
+        return uri, Finding(summary, "failed", appended_names(uri), details)
     folder = f"folder '{uri.path}'" if uri.path else "the bucket's root"
     summary = f"service {uri.service}, bucket {uri.bucket}, {folder}"
     return uri, Finding(summary, details=details)
@@ -114,7 +127,12 @@ def check_plugin(scheme: str) -> tuple[bool, Finding]:
         for point in entry_points(group=_ENTRY_POINT_GROUP, name=scheme)
         if point.dist is not None
     }
-    details: dict[str, Any] = {"mlflow_version": _mlflow_version(), "distributions": sorted(claims)}
+    mlflow, mlflow_version = _installed_mlflow()
+    details: dict[str, Any] = {
+        "mlflow_distribution": mlflow,
+        "mlflow_version": mlflow_version,
+        "distributions": sorted(claims),
+    }
     if _DISTRIBUTION not in claims:
         raise StepFailedError(
             Finding(
@@ -135,15 +153,19 @@ def check_plugin(scheme: str) -> tuple[bool, Finding]:
             )
         )
     summary = f"{_DISTRIBUTION} {claims[_DISTRIBUTION]} serves {scheme}://"
-    return True, Finding(f"{summary} for MLflow {details['mlflow_version']}", details=details)
+    if mlflow is None:
+        summary += ", but MLflow is not installed"
+        return True, Finding(summary, "warning", f"pip install {_MLFLOW}", details)
+    remedy = _SKINNY_LACKS if mlflow == _MLFLOW_SKINNY else None
+    return True, Finding(f"{summary} for {mlflow} {mlflow_version}", "ok", remedy, details)
 
 
-def _mlflow_version() -> str | None:
-    # a full mlflow brings mlflow-skinny along, in the same version
-    try:
-        return version("mlflow-skinny")
-    except PackageNotFoundError:
-        return None
+def _installed_mlflow() -> tuple[str | None, str | None]:
+    """Return which of MLflow's distributions is installed, and its version."""
+    for name in (_MLFLOW, _MLFLOW_SKINNY):  # the full one brings the other along
+        with suppress(PackageNotFoundError):
+            return name, version(name)
+    return None, None
 
 
 def check_mount(uri: BucketFSUri, settings: ConnectionSettings) -> tuple[bool, Finding]:

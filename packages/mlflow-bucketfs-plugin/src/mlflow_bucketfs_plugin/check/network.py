@@ -25,6 +25,7 @@ from mlflow_bucketfs_plugin.check.certificate import (
     Certificate,
     presented_certificate,
 )
+from mlflow_bucketfs_plugin.check.names_advice import for_unchecked_service
 from mlflow_bucketfs_plugin.check.report import Finding
 from mlflow_bucketfs_plugin.check.steps import StepFailedError
 from mlflow_bucketfs_plugin.check.tls_advice import verified_by, why_refused
@@ -150,7 +151,7 @@ def check_connect(uri: BucketFSUri, route: Route) -> tuple[Route, Finding]:
 
 def _other_ports(uri: BucketFSUri) -> str:
     """Say at which of BucketFS's own ports something listens, if it does."""
-    for tls in (True, False):
+    for tls in (uri.tls, not uri.tls):  # what needs the least change in the URI comes first
         port = default_port(tls=tls)
         try:
             with socket.create_connection((uri.host, port), timeout=1):
@@ -160,7 +161,7 @@ def _other_ports(uri: BucketFSUri) -> str:
             continue
     return (
         "Is BucketFS running there, and is the port right (by default 2580 for exa+bfs://, "
-        "2581 for exa+bfss://)?"
+        "2581 for exa+bfss://)? Since Exasol 2025.1 only 2581 is open by default."
     )
 
 
@@ -236,7 +237,8 @@ def check_service(
     answer = ask()
     error = answer.error
     if isinstance(error, AuthenticationError | AccessDeniedError):
-        return (), Finding(f"{uri.authority} does not tell its buckets: {error}", "warning")
+        summary = f"{uri.authority} does not tell its buckets: {error}"
+        return (), Finding(summary, "warning", for_unchecked_service(uri, settings))
     if error is not None:
         if isinstance(error, TransferError) and not (uri.tls or route.through_proxy):
             _refuse_https(uri, settings, error)
@@ -251,7 +253,10 @@ def check_service(
         )
     names = ", ".join(answer.buckets) or "none"
     details = {"buckets": list(answer.buckets)}
-    return answer.buckets, Finding(f"BucketFS with the buckets: {names}", details=details)
+    summary = f"BucketFS with the buckets: {names}"
+    # of a bucket that does not exist the step 'list' says more
+    remedy = for_unchecked_service(uri, settings) if uri.bucket in answer.buckets else None
+    return answer.buckets, Finding(summary, remedy=remedy, details=details)
 
 
 def _refuse_https(uri: BucketFSUri, settings: ConnectionSettings, error: BucketFSError) -> None:

@@ -18,6 +18,7 @@ from mlflow_bucketfs_core.errors import (
 )
 from mlflow_bucketfs_core.keys import join_key, parent_folders
 
+from mlflow_bucketfs_plugin.check.names_advice import for_unknown_bucket
 from mlflow_bucketfs_plugin.check.report import Finding
 from mlflow_bucketfs_plugin.check.steps import StepFailedError
 
@@ -47,11 +48,14 @@ class ProbeObject:
         return cls(join_key(folder, name), bytes(range(256)) + identity.bytes)
 
 
-def check_list(bucket: Bucket, buckets: tuple[str, ...]) -> tuple[list[str], Finding]:
+def check_list(
+    bucket: Bucket, uri: BucketFSUri, buckets: tuple[str, ...]
+) -> tuple[list[str], Finding]:
     """List the bucket, for which a private one wants a password.
 
     Args:
         bucket: what to list.
+        uri: what was asked for, with the folder in the bucket.
         buckets: names of the buckets that the service told.
 
     Returns:
@@ -59,20 +63,21 @@ def check_list(bucket: Bucket, buckets: tuple[str, ...]) -> tuple[list[str], Fin
     """
     try:
         keys = bucket.keys()
-    except (AuthenticationError, AccessDeniedError, BucketNotFoundError) as error:
-        raise StepFailedError(_unreadable(bucket, buckets, error)) from error
+    except BucketNotFoundError as error:
+        summary = f"there is no bucket '{uri.bucket}' at {uri.authority}"
+        advice = for_unknown_bucket(uri, buckets)
+        known = {"buckets": list(buckets)}
+        raise StepFailedError(Finding(summary, "failed", advice, known)) from error
+    except (AuthenticationError, AccessDeniedError) as error:
+        raise StepFailedError(_unreadable(bucket, buckets)) from error
     size = sum(len(key.encode("utf-8", "surrogateescape")) + 1 for key in keys)
     details = {"objects": len(keys), "listing_bytes": size}
     return keys, Finding(f"{_count(keys)}, a listing of {size} bytes", details=details)
 
 
-def _unreadable(bucket: Bucket, buckets: tuple[str, ...], error: BucketFSError) -> Finding:
+def _unreadable(bucket: Bucket, buckets: tuple[str, ...]) -> Finding:
     name, settings = bucket.uri.bucket, bucket.settings
     details = {"buckets": list(buckets)}
-    if isinstance(error, BucketNotFoundError):
-        remedy = f"The buckets there are: {', '.join(buckets)}" if buckets else None
-        summary = f"there is no bucket '{name}' at {bucket.uri.authority}"
-        return Finding(summary, "failed", remedy, details)
     if settings.password is None:
         return Finding(
             f"the bucket '{name}' wants a password, and none is set",
@@ -81,12 +86,12 @@ def _unreadable(bucket: Bucket, buckets: tuple[str, ...], error: BucketFSError) 
             "or to its read password, together with EXA_BUCKETFS_USER=r",
             details,
         )
-    kind = "read" if settings.user == "r" else "write"
+    kind, other, user = ("read", "write", "w") if settings.user == "r" else ("write", "read", "r")
     return Finding(
         f"the bucket '{name}' refuses the password for user {settings.user}",
         "failed",
         f"Set EXA_BUCKETFS_PASSWORD to the {kind} password of this bucket: each bucket has its "
-        "own. EXA_BUCKETFS_USER is w for the write password, r for the read password.",
+        f"own.\nIf it is the {other} password, set EXA_BUCKETFS_USER={user}",
         details,
     )
 
@@ -140,12 +145,13 @@ def check_write(bucket: Bucket, probe: ProbeObject) -> tuple[ProbeObject, Findin
         hint = (
             "The user r only reads: set EXA_BUCKETFS_USER=w and EXA_BUCKETFS_PASSWORD"
             if settings.user == "r"
-            else "Perhaps it is the read password, perhaps a wrong one: public buckets let "
-            "everybody read. Set EXA_BUCKETFS_PASSWORD"
+            else "The password is wrong, or it is the read password; a public bucket lets "
+            "everybody read, whatever the password. Set EXA_BUCKETFS_PASSWORD"
         )
         raise StepFailedError(
             Finding(
-                f"this password lets user {settings.user} read, but not write",
+                f"user {settings.user} may not write to the bucket '{bucket.uri.bucket}' with this "
+                "password",
                 "failed",
                 f"{hint} to the write password of the bucket '{bucket.uri.bucket}', {_READ_ONLY}",
             )

@@ -98,7 +98,7 @@ def _steps_in_bucket(
         service()
         return Bucket(uri(), settings())
 
-    keys = steps.take("list", lambda: check_list(bucket(), service()))
+    keys = steps.take("list", lambda: check_list(bucket(), uri(), service()))
     path = steps.take("path", lambda: check_path(uri(), keys.get(), read_only=read_only))
 
     def write() -> tuple[ProbeObject, Finding]:
