@@ -84,7 +84,8 @@ def test_the_server_does_not_connect_where_a_client_says(
                 params={"run_id": run_id, "path": "x"},
                 timeout=60,
             )
-            assert answer.status_code == requests.codes.bad_request
+            # before MLflow 3.15 get-artifact says 500 to whatever fails
+            assert answer.status_code in {requests.codes.bad_request, requests.codes.server_error}
             assert bucketfs_target.password not in answer.text.split()
     assert stranger.received == []
 

@@ -23,6 +23,7 @@ def test_a_large_upload_through_the_proxy_arrives_whole(proxying_mlflow_server, 
 
 def test_an_aborted_upload_publishes_nothing(proxying_mlflow_server, proxied, upload_has_begun):
     """A client that goes away in the middle leaves no object, not even a part of one."""
+    pytest.importorskip("mlflow.server.artifact_router", reason="MLflow 3.15 streams uploads")
     host, port = proxying_mlflow_server.uri.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         path = _url(proxying_mlflow_server, "aborted/x.bin").partition(port)[2]

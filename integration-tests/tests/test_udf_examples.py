@@ -232,7 +232,7 @@ def test_with_a_fallback(udfs, iris, bucketfs_server, tmp_path, harm):
         if harm == "missing":
             shutil.rmtree(model)
         else:
-            (model / "model.skops").write_bytes(b"damaged")
+            next(model.glob("model.*")).write_bytes(b"damaged")
         udfs.place.reaches(bucketfs_server.url)
         udfs.stand_ins[udf_page.READ_PASSWORD] = "read"
     elif harm == "missing":

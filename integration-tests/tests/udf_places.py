@@ -51,6 +51,7 @@ class Host:
         return subprocess.run(
             [sys.executable, "-W", "ignore", _RUNNER, self._udf],
             env={**clean, "EXA_BUCKETFS_MOUNT_ROOT": str(self.mount)},
+            cwd=self._udf.parent,  # where MLflow would keep records
             stdout=subprocess.PIPE,
             text=True,
             check=True,

@@ -156,7 +156,10 @@ _MESSAGES = {
     "AuthenticationError": [lambda b: _list(_bucket(b.uri(), "private", password=None))],
     "AccessDeniedError": [lambda b: _upload(_bucket(b.uri(), password="wrong"))],
     "ObjectNotFoundError": [lambda b: _download(_bucket(b.uri()))],
-    "BucketNotFoundError": [lambda b: _list(_bucket(b.uri(), "nothing"))],
+    "BucketNotFoundError": [
+        lambda b: _list(_bucket(b.uri(), "nothing")),
+        lambda b: _list(_bucket(b.uri().replace("bfsdefault", "default"), "mlflow")),
+    ],
     "PathBlockedError": [_blocked],
     "TransferTimeoutError": [
         _with_fault(Fault.stall(60, times=None), _download, max_retries=0, transfer_timeout_s=0.2)
@@ -168,6 +171,8 @@ _MESSAGES = {
     "TlsError": [
         lambda b: _list(_bucket(b.tls_uri())),
         lambda b: _list(_bucket(b.tls_uri(), cert_fingerprint="0" * 64)),
+        lambda b: _list(_bucket(b.uri().replace(f":{b.port}", f":{b.tls_port}"))),
+        lambda b: _list(_bucket(b.tls_uri().replace(f":{b.tls_port}", f":{b.port}"))),
     ],
     "LockedError": [_with_fault(Fault.status(423, method="PUT", times=None), _upload)],
     "RateLimitedError": [_with_fault(Fault.status(429, times=None), _list)],
@@ -176,11 +181,10 @@ _MESSAGES = {
 }
 
 
-def _as_documented(message: str) -> str:
+def _as_documented(message: str, running) -> str:
     """Return a message with the addresses of the documentation."""
-    message = re.sub(r"((?:exa\+bfss|https)://)127\.0\.0\.1:\d+", rf"\g<1>{_HOST}:2581", message)
-    port = 2581 if "exa+bfss" in message else 2580
-    return re.sub(r"127\.0\.0\.1:\d+", f"{_HOST}:{port}", message)
+    message = message.replace(f"127.0.0.1:{running.tls_port}", f"{_HOST}:2581")
+    return re.sub(r"127\.0\.0\.1:\d+", f"{_HOST}:2580", message)
 
 
 def _matches(documented: str, message: str) -> bool:
@@ -205,7 +209,7 @@ def test_the_message_is_the_real_one(name, index, bucketfs, tmp_path, monkeypatc
     with pytest.raises(errors.BucketFSError) as raised:
         _MESSAGES[name][index](bucketfs)
     assert type(raised.value) is _CLASSES[name]
-    message = _as_documented(str(raised.value))
+    message = _as_documented(str(raised.value), bucketfs)
     assert _matches(documented, message), message
 
 

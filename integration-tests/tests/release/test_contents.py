@@ -23,7 +23,7 @@ check_contents(pathlib.Path(sys.argv[1]))
 def built(tmp_path_factory):
     """All our packages, as they are built for PyPI."""
     dist = tmp_path_factory.mktemp("dist")
-    for package in sorted(path.name for path in (ROOT / "packages").iterdir()):
+    for package in sorted(file.parent.name for file in ROOT.glob("packages/*/pyproject.toml")):
         command = ["uv", "build", "-q", "--no-sources", "--package", package, "-o", dist]
         subprocess.run(command, cwd=ROOT, check=True)
     return dist

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import random
 from dataclasses import replace
 
@@ -197,6 +198,31 @@ def test_a_missing_bucket_is_told(server, settings, tmp_path):
     with pytest.raises(ObjectNotFoundError):
         bucket.download_file("x", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_service_is_guessed(server, settings):
+    """Who forgot the service reads what was taken for it; who named Exasol's own has it there."""
+    forgotten = Bucket(f"exa+bfs://127.0.0.1:{server.port}/default/mlflow/run", settings)
+    with pytest.raises(BucketNotFoundError, match="no bucket 'mlflow'") as caught:
+        forgotten.keys()
+    hint = (
+        "Is the service missing in the URI? It is exa+bfs://host/service/bucket/path, and "
+        "'default' was taken for the service."
+    )
+    assert str(caught.value).endswith(hint)
+    with pytest.raises(BucketNotFoundError, match=r"lists the buckets\.$"):
+        Bucket(server.uri().replace("/default", "/nowhere"), settings).keys()
+
+
+def test_an_error_has_its_reason_alone(bucket, tmp_path):
+    """What failed and where is not in the reason: it is the same for all objects."""
+    reasons = set()
+    for key in ("a", "b"):
+        with pytest.raises(ObjectNotFoundError, match=f"{key}: there is no such") as caught:
+            bucket.download_file(key, tmp_path / key)
+        reasons.add(caught.value.reason)
+        assert pickle.loads(pickle.dumps(caught.value)).reason in reasons  # noqa: S301 -- our own
+    assert reasons == {"there is no such object (404)."}
 
 
 def test_the_repr_shows_the_uri(bucket):

@@ -15,6 +15,7 @@ from mlflow_bucketfs_core.errors import (
     TlsError,
     UnexpectedResponseError,
 )
+from mlflow_bucketfs_testing.server import Fault
 
 
 @pytest.fixture
@@ -65,18 +66,133 @@ def test_a_silent_host_is_told_soon(settings, scheme):
             waiting.close()
 
 
-def test_http_to_the_https_port_is_told(server, settings):
-    """The error names the scheme to use."""
-    bucket = Bucket(f"exa+bfs://127.0.0.1:{server.tls_port}/bfsdefault/default", settings)
-    with pytest.raises(ServerUnavailableError, match=r"use exa\+bfss://"):
-        bucket.keys()
+@pytest.fixture
+def patient(settings):
+    """Settings with MLflow's own pauses between tries: more than one try takes seconds."""
+    return replace(settings, backoff_factor=2.0, backoff_jitter=1.0)
 
 
-def test_https_to_the_http_port_is_told(server, settings):
-    """The error names the scheme to use."""
-    bucket = Bucket(f"exa+bfss://127.0.0.1:{server.port}/bfsdefault/default", settings)
+@pytest.fixture
+def listener():
+    """A TCP server whose connections the test handles itself, and the URI for plain HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as tcp:
+        yield tcp, f"exa+bfs://127.0.0.1:{tcp.getsockname()[1]}/s/b"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda bucket: bucket.keys(), id="list"),
+        pytest.param(lambda bucket: bucket.exists("x"), id="exists"),
+        pytest.param(lambda bucket: bucket.upload_bytes("x", bytes(8 << 20)), id="upload"),
+        pytest.param(lambda bucket: bucket.delete("x"), id="delete"),
+    ],
+)
+def test_http_to_the_https_port_is_told_at_once(server, patient, operation):
+    """One try is enough to name the scheme to use, whatever is asked first."""
+    bucket = Bucket(f"exa+bfs://127.0.0.1:{server.tls_port}/bfsdefault/default", patient)
+    started = time.monotonic()
+    with pytest.raises(TlsError, match=r"speaks HTTPS, not plain HTTP. Use exa\+bfss://"):
+        operation(bucket)
+    assert time.monotonic() - started < 3
+
+
+def test_https_to_the_http_port_is_told_at_once(server, patient):
+    """One try is enough to name the scheme to use."""
+    bucket = Bucket(f"exa+bfss://127.0.0.1:{server.port}/bfsdefault/default", patient)
+    started = time.monotonic()
     with pytest.raises(TlsError, match=r"Use exa\+bfs://"):
         bucket.keys()
+    assert time.monotonic() - started < 3
+
+
+def test_a_tls_alert_is_understood(listener, patient):
+    """A server that answers plain HTTP with an alert is not asked again, not even for TLS."""
+    tcp, uri = listener
+    accepted = []
+
+    def serve():
+        connection, _ = tcp.accept()
+        tcp.close()
+        with connection:
+            accepted.append(connection.recv(65536))
+            connection.sendall(bytes.fromhex("15030100020246"))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(TlsError, match=r"speaks HTTPS, not plain HTTP. Use exa\+bfss://"):
+        Bucket(uri, patient).keys()
+    thread.join()
+    assert len(accepted) == 1
+
+
+@pytest.fixture
+def closing(listener):
+    """A server that answers so many requests and closes every further connection without a word.
+
+    What the first of these connections sent is in the list.
+    """
+    tcp, uri = listener
+    seen = []
+
+    def start(answers):
+        def serve():
+            for number in range(100):
+                connection, _ = tcp.accept()
+                with connection:
+                    seen.append(connection.recv(65536))
+                    if seen[-1] == b"Q":
+                        return
+                    if number < answers:
+                        connection.sendall(
+                            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                        )
+
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+        return uri, seen
+
+    threads = []
+    yield start
+    with socket.create_connection(tcp.getsockname()) as end:
+        end.sendall(b"Q")
+    threads[0].join()
+
+
+def test_a_lost_connection_may_still_be_a_restart(closing, settings):
+    """Who closes without a word and does not speak TLS is asked again; the error tells of both."""
+    uri, seen = closing(answers=0)
+    with pytest.raises(ServerUnavailableError, match=r"use exa\+bfss://.* after 3 tries"):
+        Bucket(uri, replace(settings, max_retries=2)).keys()
+    assert [data[:3] for data in seen] == [b"GET", b"\x16\x03\x01"] * 3
+
+
+def test_a_server_that_has_answered_is_not_asked_for_tls(closing, settings):
+    """Connections lost later cost no handshake."""
+    uri, seen = closing(answers=1)
+    bucket = Bucket(uri, replace(settings, max_retries=2))
+    assert bucket.keys() == []
+    with pytest.raises(ServerUnavailableError, match="after 3 tries"):
+        bucket.keys()
+    assert [data[:3] for data in seen] == [b"GET"] * 4
+
+
+def test_a_proxy_is_not_taken_for_the_server(server, settings, monkeypatch):
+    """A proxy that closes connections says nothing about the port behind it."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.tls_port}")
+    uri = f"exa+bfs://127.0.0.1:{server.tls_port}/bfsdefault/default"
+    with pytest.raises(ServerUnavailableError):
+        Bucket(uri, replace(settings, max_retries=1)).keys()
+
+
+def test_a_bad_request_may_be_the_wrong_scheme(server, settings):
+    """Web servers answer 400 to plain HTTP at a port for HTTPS: then the scheme is told as well."""
+    server.inject(Fault.status(400, times=None))
+    with pytest.raises(UnexpectedResponseError, match=r"for HTTPS, use exa\+bfss://"):
+        Bucket(server.uri(), settings).keys()
+    pinned = replace(settings, cert_fingerprint=server.certificate_fingerprint)
+    with pytest.raises(UnexpectedResponseError, match=r"Check host and port\.$"):
+        Bucket(server.tls_uri(), pinned).keys()
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,48 @@ def test_interrupt_ends_the_waits_for_another_try(make_server, local):
     assert server.requests.count(method="PUT") == 1
 
 
+WAITING = """
+import sys, threading, time
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+repo = BucketFSArtifactRepository(sys.argv[1])
+
+def tell():
+    while sum(thread.name.startswith("BucketFS") for thread in threading.enumerate()) < 3:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    print("uploading", flush=True)
+
+threading.Thread(target=tell, daemon=True).start()
+repo.log_artifacts(sys.argv[2])
+"""
+
+
+def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
+    """Ctrl-C tells how many uploads BucketFS still owes an answer; another one ends the process."""
+    monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
+    server = make_server(profile=Profile(put_floor_s=60))
+    directory = local.write({f"{number}": b"x" for number in range(20)})
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING, server.uri(path="root"), directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == "uploading\n"
+            process.send_signal(signal.SIGINT)
+            told = process.stderr.readline()
+            assert told.startswith("Interrupted: waiting for 3 transfer(s)")
+            assert "Ctrl-C once more" in told
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            # half of the time that the server takes
+            assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
+
+
 def test_repositories_share_connections(server, local):
     """A server makes a repository per request: they use the same few connections."""
     for number in range(30):

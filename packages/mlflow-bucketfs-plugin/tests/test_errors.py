@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import socket
 import traceback
 
@@ -151,9 +152,9 @@ def test_https_spoken_to_http(server, local, operation):
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [
-        ((403, 403, 403), "PERMISSION_DENIED"),
+        ((429, 429, 429), "REQUEST_LIMIT_EXCEEDED"),
         ((503, 423, 500), "TEMPORARILY_UNAVAILABLE"),
-        ((403, 503, 403), "INTERNAL_ERROR"),
+        ((429, 503, 429), "INTERNAL_ERROR"),
         ((302, 418, 302), "INTERNAL_ERROR"),
     ],
 )
@@ -177,8 +178,60 @@ def test_aggregated_code(server, repo, local, method, statuses, code):  # noqa: 
         use()
     assert caught.value.error_code == code
     assert str(caught.value).startswith("3 failure(s) while ")
-    assert all(f"f{number}: Cannot" in str(caught.value) for number in range(3))
+    assert set(re.findall(r"\bf\d\b", str(caught.value))) == {"f0", "f1", "f2"}
     assert caught.value.__cause__ is not None
+
+
+@pytest.fixture
+def refused(server, local, monkeypatch):
+    """Upload 300 files with 4 threads and a wrong password; return the message."""
+
+    def upload(files):
+        monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "wr0ng")
+        monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")
+        repo = BucketFSArtifactRepository(server.uri(path="root"))
+        with pytest.raises(MlflowException) as caught:
+            repo.log_artifacts(local.write(files))
+        assert caught.value.error_code == "PERMISSION_DENIED"
+        return str(caught.value)
+
+    return upload
+
+
+def test_a_refused_password_is_tried_no_further(server, refused):
+    """One wrong password ends the batch; the message says so, once, and no MLmodel is tried."""
+    message = refused({f"{number}": b"1" for number in range(300)} | {"MLmodel": b"m"})
+    tried = server.requests.count(method="PUT")
+    assert 1 <= tried <= 4
+    assert message.startswith(f"{tried} failure(s) while uploading artifacts at exa+bfs://")
+    assert message.count("access denied (403)") == 1
+    assert f"\nNot tried, because it would have failed too: {300 - tried} file(s)\n" in message
+    assert message.endswith("\nNot uploaded, because their models lack files: MLmodel")
+    assert "wr0ng" not in message
+
+
+def test_failures_are_told_once_per_cause(server, repo, local):
+    """Three hundred files that fail alike are one line with a few names; others keep their own."""
+    files = {f"{number:03}": b"1" for number in range(300)}
+    server.inject(Fault.status(418, method="PUT", key="root/007", times=None))
+    server.inject(Fault.status(423, method="PUT", times=None))
+    with pytest.raises(MlflowException) as caught:
+        repo.log_artifacts(local.write(files))
+    names = [name for name in files if name != "007"]
+    first, most, one = str(caught.value).split("\n")
+    assert first == f"300 failure(s) while uploading artifacts at {repo.artifact_uri}:"
+    assert most.startswith(f"- {', '.join(names[:20])} and 279 more: the path is locked (423). ")
+    assert one.startswith(f"- 007: Cannot upload {repo.artifact_uri}/007: ")
+
+
+def test_local_failures_are_told_once_per_cause(repo, local):
+    """Files of the user's own machine that cannot be read are one line as well."""
+    directory = local.write({"a": b"1"})
+    for name in ("b", "c"):
+        (directory / name).symlink_to("nowhere")
+    with pytest.raises(MlflowException) as caught:
+        repo.log_artifacts(directory)
+    assert str(caught.value).endswith("\n- b, c: No such file or directory")
 
 
 def test_local_failures_are_internal_errors(repo, local):

@@ -29,7 +29,14 @@ from __future__ import annotations
 
 
 class BucketFSError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base of everything that this package raises on purpose.
+
+    Attributes:
+        reason: the cause without what failed and where, which is the same text for all files that
+            fail for this cause; ``None`` if the message has no such part.
+    """
+
+    reason: str | None = None
 
 
 class InvalidUriError(BucketFSError, ValueError):

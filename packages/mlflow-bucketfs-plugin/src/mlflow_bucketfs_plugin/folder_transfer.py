@@ -38,7 +38,8 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
 
     Raises:
         BucketFSError: nothing was uploaded, because some of it could not have worked.
-        MlflowException: all failures; the other files were uploaded.
+        MlflowException: all failures; the other files were uploaded, unless the password was
+            refused.
     """
     keys = {name: join_key(folder.path, name) for name in files}
     _warn_of_archives_in_models(files, folder)
@@ -115,7 +116,8 @@ def download_files(
 
     Raises:
         InvalidKeyError: a key would lead out of the directory; nothing was downloaded.
-        MlflowException: all failures; the other files were downloaded.
+        MlflowException: all failures; the other files were downloaded, unless the password was
+            refused.
     """
     targets = {name: Path(destination, *split_key(name)) for name in keys}
     for directory in {target.parent for target in targets.values()}:
@@ -138,7 +140,8 @@ def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
 
     Raises:
         BucketFSError: the bucket cannot be listed.
-        MlflowException: all failures; the other files were deleted.
+        MlflowException: all failures; the other files were deleted, unless the password was
+            refused.
     """
     keys = bucket.keys(place.path)
     workers = bucket.settings.max_workers

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 # Named in a message for each cause; the others are counted.
-_MOST_NAMES = 5
+_MOST_NAMES = 20
 _CODES: tuple[tuple[type[errors.BucketFSError], int], ...] = (
     (errors.InvalidUriError, INVALID_PARAMETER_VALUE),
     (errors.InvalidKeyError, INVALID_PARAMETER_VALUE),
@@ -117,8 +117,9 @@ def _by_cause(failures: Mapping[str, BaseException]) -> Iterator[str]:
             error = failures[names[0]]
             yield f"- {names[0]}: {str(error) or type(error).__name__}"
         else:
+            some = ", ".join(names[:_MOST_NAMES])
             more = len(names) - _MOST_NAMES
-            yield f"- {', '.join(names[:_MOST_NAMES])}{f' and {more} more' if more > 0 else ''}: {cause}"
+            yield f"- {some}{f' and {more} more' if more > 0 else ''}: {cause}"
 
 
 def _cause_of(error: BaseException) -> str:

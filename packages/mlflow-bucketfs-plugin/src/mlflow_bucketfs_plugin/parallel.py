@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from collections import deque
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from mlflow_bucketfs_core.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    HostNotAllowedError,
+    MissingCredentialsError,
+)
 from mlflow_bucketfs_core.transport.retrying import abandoned_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mlflow.utils.file_utils import ArtifactProgressBar
+
+_logger = logging.getLogger(__name__)
+
+# A refusal of one file is one of all: a password belongs to the whole bucket.
+_REFUSALS = (
+    AccessDeniedError,
+    AuthenticationError,
+    HostNotAllowedError,
+    MissingCredentialsError,
+)
+# What ends so soon after Ctrl-C needs no word.
+_GRACE_S = 0.5
+
+
+class NotTriedError(Exception):
+    """Not even begun, because what came before it was refused for a reason that all share."""
 
 
 def run_all(
@@ -23,8 +49,11 @@ def run_all(
 ) -> dict[str, Exception]:
     """Call ``action`` for every name; a failure of one does not stop the others.
 
+    Unless it is about the password: then nothing more is begun.
+
     The threads live as long as the call: a pool kept on the repository would be dead in a forked
-    child, and its threads would wait there for ever.
+    child, and its threads would wait there for ever. They are daemons, so that a second Ctrl-C
+    ends a process that waits for them; those of ``concurrent.futures`` are waited for at its exit.
 
     Args:
         action: called once per name, in any order and in several threads.
@@ -33,31 +62,85 @@ def run_all(
         progress: MLflow's progress bar, advanced by every success.
 
     Returns:
-        The failures by name, in the order of ``names``.
+        The failures by name, in the order of ``names``; ``NotTriedError`` for what was not begun.
     """
-    failures: dict[str, Exception] = {}
-    names = list(names)
-    if not names:
-        return failures
-    stop = threading.Event()
-
-    def act(name: str) -> None:
-        with abandoned_by(stop):
-            action(name)
-
-    pool = ThreadPoolExecutor(min(max_workers, len(names)), thread_name_prefix="BucketFS")
+    batch = _Batch(action, names)
+    failures: dict[str, Exception] = {name: NotTriedError() for name in batch.todo}
+    threads: list[threading.Thread] = []
     try:
-        futures = {pool.submit(act, name): name for name in names}
-        for future in as_completed(futures):
-            error = future.exception()
+        for number in range(min(max_workers, len(failures))):
+            thread = threading.Thread(target=batch.work, name=f"BucketFS_{number}", daemon=True)
+            thread.start()
+            threads.append(thread)
+        for name, error in batch.results(len(threads)):
             if error is None:
+                failures.pop(name, None)  # a listing may have named it twice
                 progress.update()
             elif isinstance(error, Exception):
-                failures[futures[future]] = error
+                failures[name] = error
             else:
-                raise error
-    finally:
+                raise error  # noqa: TRY301 -- it ends the other threads as Ctrl-C does
+    except BaseException:
         # after Ctrl-C nothing new is begun, and nothing is tried again
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-    return {name: failures[name] for name in names if name in failures}
+        batch.stop.set()
+        _wait_for(threads)
+        raise
+    for thread in threads:
+        thread.join()
+    return failures
+
+
+class _Batch:
+    """What the threads of one call share.
+
+    Attributes:
+        todo: names that no thread has taken yet.
+        stop: set once nobody wants the rest.
+    """
+
+    def __init__(self, action: Callable[[str], object], names: Iterable[str]) -> None:
+        self.todo = deque(names)
+        self.stop = threading.Event()
+        self._action = action
+        # ``None`` is the last that a thread says
+        self._done: SimpleQueue[tuple[str, BaseException | None] | None] = SimpleQueue()
+
+    def work(self) -> None:
+        """Take one name after the other, until there is none."""
+        with suppress(IndexError), abandoned_by(self.stop):
+            while not self.stop.is_set():
+                name = self.todo.popleft()
+                error = self._try(name)
+                if isinstance(error, _REFUSALS):
+                    self.todo.clear()
+                self._done.put((name, error))
+        self._done.put(None)
+
+    def _try(self, name: str) -> BaseException | None:
+        try:
+            self._action(name)
+        except BaseException as error:  # noqa: BLE001 -- for the thread that waits for it
+            return error
+        return None
+
+    def results(self, threads: int) -> Iterator[tuple[str, BaseException | None]]:
+        """Yield names and what went wrong with them, until so many threads have ended."""
+        while threads:
+            if (result := self._done.get()) is None:
+                threads -= 1
+            else:
+                yield result
+
+
+def _wait_for(threads: list[threading.Thread]) -> None:
+    deadline = time.monotonic() + _GRACE_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if running := sum(thread.is_alive() for thread in threads):
+        _logger.warning(
+            "Interrupted: waiting for %d transfer(s) that BucketFS has not answered yet. "
+            "Ctrl-C once more stops waiting; whether their files are stored is not known then.",
+            running,
+        )
+    for thread in threads:
+        thread.join()

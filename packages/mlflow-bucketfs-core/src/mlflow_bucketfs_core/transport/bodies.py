@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import IncompleteTransferError
+from mlflow_bucketfs_core.transport.retrying import check_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,9 @@ class FixedLengthBody:
 
         Raises:
             IncompleteTransferError: the file has become shorter.
+            TransferError: nobody wants the upload any more.
         """
+        check_abandoned()
         amount = self._left if amount < 0 else min(amount, self._left)
         try:
             data = self._file.read(amount)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from mlflow_bucketfs_core.errors import (
-    BucketNotFoundError,
-    ObjectNotFoundError,
-)
+from mlflow_bucketfs_core.errors import BucketNotFoundError, ObjectNotFoundError
 from mlflow_bucketfs_core.hosts import check_host_allowed
 from mlflow_bucketfs_core.keys import normalize_key
 from mlflow_bucketfs_core.listing import keys_under
@@ -20,17 +17,14 @@ from mlflow_bucketfs_core.transport.bodies import chunked_body, file_body, first
 from mlflow_bucketfs_core.transport.channel import Channel
 from mlflow_bucketfs_core.transport.exchange import read_body
 from mlflow_bucketfs_core.transport.failures import TransientFailure
-from mlflow_bucketfs_core.transport.folders import folder_guard
-from mlflow_bucketfs_core.transport.operation import Operation
+from mlflow_bucketfs_core.transport.uploads import Uploads
 from mlflow_bucketfs_core.uri import BucketFSUri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
     from exasol.bucketfs._path import BucketPath
-
-_Result = TypeVar("_Result")
 
 # A stream cannot be sent twice; up to this size it is held in memory, so that it can.
 STREAM_BUFFER_BYTES = 8 << 20
@@ -64,6 +58,7 @@ class Bucket:
         settings = ConnectionSettings.from_env() if settings is None else settings
         check_host_allowed(settings.allowed_hosts, root)
         self._channel = Channel(root, settings)
+        self._uploads = Uploads(self._channel)
 
     def __repr__(self) -> str:
         """Show the URI; there are no secrets in it."""
@@ -104,7 +99,7 @@ class Bucket:
             BucketFSError: see the class.
         """
         key = normalize_key(prefix)
-        return self._scan(lambda chunks: list(keys_under(chunks, key)))
+        return self._channel.scan(lambda chunks: list(keys_under(chunks, key)))
 
     def exists(self, key: str) -> bool:
         """Tell whether an object has exactly this key; folders do not exist as such.
@@ -201,7 +196,7 @@ class Bucket:
 
     def upload_bytes(self, key: str, data: bytes) -> None:
         """Upload bytes; see :meth:`upload_file`."""
-        self._upload(key, lambda: (data, len(data)))
+        self._uploads.send(key, lambda: (data, len(data)))
 
     def upload_stream(self, key: str, chunks: Iterable[bytes]) -> None:
         """Upload a stream of unknown length.
@@ -225,7 +220,7 @@ class Bucket:
             self.upload_bytes(key, data)
         else:
             body = chunked_body(data, source, repr(key))
-            self._upload(key, lambda: (body, None), repeatable=False)
+            self._uploads.send(key, lambda: (body, None), repeatable=False)
 
     def delete(self, key: str) -> None:
         """Delete an object; one that does not exist is no error, as in BucketFS itself.
@@ -263,8 +258,7 @@ class Bucket:
             InvalidKeyError: a key cannot be one.
             PathBlockedError: a file has the name of one of the keys' folders.
         """
-        places = [self._channel.write_operation("upload", key).uri for key in keys]
-        folder_guard(self.uri).check(self.uri, [p.path for p in places], self._files_among)
+        self._uploads.prepare(keys)
 
     def as_path(self, key: str = "") -> BucketPath:
         """Return a path object of exasol-bucketfs that works on this transport.
@@ -281,32 +275,4 @@ class Bucket:
 
     def _upload_seekable(self, key: str, file: BinaryIO, name: str) -> None:
         start = file.tell()
-        self._upload(key, lambda: file_body(file, start, name))
-
-    def _upload(
-        self, key: str, body: Callable[[], tuple[Any, int | None]], *, repeatable: bool = True
-    ) -> None:
-        operation = self._channel.write_operation("upload", key)
-        guard = folder_guard(self.uri)
-        guard.check(self.uri, [operation.uri.path], self._files_among)
-        guard.forget(operation.uri.path)
-        try:
-            self._channel.retry(
-                lambda: self._channel.put(operation, *body()),
-                repeatable=repeatable,
-            )
-        finally:
-            # again: a listing of another thread may have shown a folder of this name meanwhile
-            guard.forget(operation.uri.path)
-
-    def _files_among(self, names: set[str]) -> set[str]:
-        return self._scan(lambda chunks: names.intersection(keys_under(chunks)))
-
-    def _scan(self, consume: Callable[[Iterator[bytes]], _Result]) -> _Result:
-        operation = Operation("list", self.uri)
-
-        def attempt() -> _Result:
-            with self._channel.get(operation) as response:
-                return consume(read_body(response, operation))
-
-        return self._channel.retry(attempt)
+        self._uploads.send(key, lambda: file_body(file, start, name))

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_bucketfs_core.errors import InvalidKeyError, MissingCredentialsError
 from mlflow_bucketfs_core.keys import normalize_key, quote_key
-from mlflow_bucketfs_core.transport.exchange import exchange
+from mlflow_bucketfs_core.transport.exchange import exchange, read_body
 from mlflow_bucketfs_core.transport.failures import TransientFailure
 from mlflow_bucketfs_core.transport.operation import Operation
 from mlflow_bucketfs_core.transport.retrying import RetryLoop
 from mlflow_bucketfs_core.transport.sessions import PooledSession, shared_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from urllib3 import BaseHTTPResponse
@@ -83,6 +83,23 @@ class Channel:
         url = self._url(operation)
         return exchange(session, "GET", url, operation, timeout_s=session.timeouts.idle_s)
 
+    def scan(self, consume: Callable[[Iterator[bytes]], _Result]) -> _Result:
+        """Read the bucket's listing.
+
+        Args:
+            consume: makes the result of what the server sends; called anew in every try.
+
+        Raises:
+            BucketFSError: the last try's failure.
+        """
+        operation = Operation("list", self.uri)
+
+        def attempt() -> _Result:
+            with self.get(operation) as response:
+                return consume(read_body(response, operation))
+
+        return self.retry(attempt)
+
     def delete(self, operation: Operation) -> None:
         """Send one DELETE."""
         session = self.session()
@@ -116,7 +133,7 @@ class Channel:
             BucketFSError: the last try's failure.
         """
         if repeatable:
-            return RetryLoop(self.settings).run(attempt)
+            return RetryLoop(self.settings, self.uri.authority).run(attempt)
         try:
             return attempt()
         except TransientFailure as failure:

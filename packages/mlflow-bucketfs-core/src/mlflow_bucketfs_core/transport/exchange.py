@@ -16,8 +16,10 @@ from mlflow_bucketfs_core.transport.failures import (
     TransientFailure,
     check_status,
     own_error,
+    plain_http_to_tls,
     translate,
 )
+from mlflow_bucketfs_core.transport.retrying import check_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +71,15 @@ def exchange(
         if ours := own_error(error):
             raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
         failure = translate(error, operation)
-        if isinstance(failure, TransientFailure) and isinstance(failure.error, TimeoutError):
-            elapsed_s = time.monotonic() - started
-            failure.stalled_s = elapsed_s if timeout_s is None else min(elapsed_s, timeout_s)
+        if isinstance(failure, TransientFailure):
+            failed = time.monotonic()
+            if isinstance(failure.error, TimeoutError):
+                elapsed_s = failed - started
+                failure.stalled_s = elapsed_s if timeout_s is None else min(elapsed_s, timeout_s)
+            elif failure.closed:
+                if session.is_misled_to_tls():
+                    raise plain_http_to_tls(operation) from error
+                failure.stalled_s = time.monotonic() - failed
         # requests' own complaint about a proxy's URL would show the proxy's password
         raise failure from (None if isinstance(failure, ConfigurationError) else error)
 
@@ -93,6 +101,7 @@ def read_body(response: BaseHTTPResponse, operation: Operation) -> Iterator[byte
 
     Raises:
         urllib3.exceptions.HTTPError: inside of :func:`exchange`, which translates it.
+        TransferError: nobody wants the rest.
     """
     if response.length_remaining is None and not response.chunked:
         authority = operation.uri.authority
@@ -104,6 +113,7 @@ def read_body(response: BaseHTTPResponse, operation: Operation) -> Iterator[byte
                 authority,
             )
     while block := response.read(BLOCK_BYTES, decode_content=False):
+        check_abandoned()
         yield block
 
 

@@ -40,7 +40,12 @@ _TRANSIENT_CLIENT_ERRORS = frozenset({408, 423, 429})
 _SERVER_ERRORS = range(500, 600)
 _REDIRECTS = range(300, 400)
 _OK = 200
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _LOCKED, _TOO_MANY = 401, 403, 404, 423, 429
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
+_LOCKED, _TOO_MANY = 423, 429
+# What Exasol calls the first service; a URI that names it lacks none.
+_USUAL_SERVICE = "bfsdefault"
+# The first bytes of a TLS alert: its type and the version's major number.
+_TLS_ALERT = "\x15\x03"
 
 
 class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, never seen outside
@@ -51,6 +56,7 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
         connected: whether there was a connection at all.
         retry_after_s: seconds that the server asks to wait.
         stalled_s: seconds that this try spent on waiting for nothing.
+        closed: whether the other side ended the connection without a word.
     """
 
     def __init__(
@@ -60,12 +66,14 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
         connected: bool = True,
         retry_after_s: float = 0.0,
         stalled_s: float = 0.0,
+        closed: bool = False,
     ) -> None:
         super().__init__(error)
         self.error = error
         self.connected = connected
         self.retry_after_s = retry_after_s
         self.stalled_s = stalled_s
+        self.closed = closed
 
 
 def check_status(response: BaseHTTPResponse, operation: Operation) -> None:
@@ -87,62 +95,63 @@ def check_status(response: BaseHTTPResponse, operation: Operation) -> None:
 
 def _transient_error(status: int, operation: Operation) -> TransferError:
     if status == _LOCKED:
-        return LockedError(
-            operation.message(
-                "the path is locked (423). BucketFS locks a path for 10 to 30 seconds after its "
-                "deletion; try again then, or use another name."
-            )
+        return operation.error(
+            LockedError,
+            "the path is locked (423). BucketFS locks a path for 10 to 30 seconds after its "
+            "deletion; try again then, or use another name.",
         )
     if status == _TOO_MANY:
-        return RateLimitedError(
-            operation.message(
-                "the server asks for fewer requests (429). Lower EXA_BUCKETFS_MAX_WORKERS."
-            )
+        return operation.error(
+            RateLimitedError,
+            "the server asks for fewer requests (429). Lower EXA_BUCKETFS_MAX_WORKERS.",
         )
-    return ServerUnavailableError(
-        operation.message(
-            f"the server answered {status}. It may be starting, overloaded or out of disk space."
-        )
+    return operation.error(
+        ServerUnavailableError,
+        f"the server answered {status}. It may be starting, overloaded or out of disk space.",
     )
 
 
 def _final_error(status: int, operation: Operation) -> BucketFSError:
     uri = operation.uri
     if status == _UNAUTHORIZED:
-        return AuthenticationError(
-            operation.message(
-                "the server wants a password (401). Set EXA_BUCKETFS_PASSWORD, and "
-                "EXA_BUCKETFS_USER to w (read and write) or r (read)."
-            )
+        return operation.error(
+            AuthenticationError,
+            "the server wants a password (401). Set EXA_BUCKETFS_PASSWORD, and "
+            "EXA_BUCKETFS_USER to w (read and write) or r (read).",
         )
     if status == _FORBIDDEN:
-        return AccessDeniedError(
-            operation.message(
-                "access denied (403). Check EXA_BUCKETFS_USER (w writes and reads, r only reads) "
-                f"and EXA_BUCKETFS_PASSWORD, which belongs to the bucket {uri.bucket!r}."
-            )
+        return operation.error(
+            AccessDeniedError,
+            "access denied (403). Check EXA_BUCKETFS_USER (w writes and reads, r only reads) "
+            f"and EXA_BUCKETFS_PASSWORD, which belongs to the bucket {uri.bucket!r}.",
         )
     if status == _NOT_FOUND and operation.verb == "download":
-        return ObjectNotFoundError(operation.message("there is no such object (404)."))
+        return operation.error(ObjectNotFoundError, "there is no such object (404).")
     if status == _NOT_FOUND:
-        return BucketNotFoundError(
-            operation.message(
-                f"there is no bucket {uri.bucket!r} at {uri.authority} (404). "
-                f"Check the name; {uri.endpoint}/ lists the buckets."
-            )
-        )
+        return operation.error(BucketNotFoundError, _no_such_bucket(uri))
     if status in _REDIRECTS:
-        return UnexpectedResponseError(
-            operation.message(
-                f"{uri.authority} redirects elsewhere ({status}), which BucketFS does not do. "
-                "Redirects are not followed, because the password would go along. "
-                "Check host and port."
-            )
+        reason = (
+            f"{uri.authority} redirects elsewhere ({status}), which BucketFS does not do. "
+            "Redirects are not followed, because the password would go along. "
+            "Check host and port."
         )
-    return UnexpectedResponseError(
-        operation.message(
-            f"{uri.authority} answered {status}, which BucketFS does not do. Check host and port."
-        )
+        return operation.error(UnexpectedResponseError, reason)
+    reason = f"{uri.authority} answered {status}, which BucketFS does not do. Check host and port."
+    if status == _BAD_REQUEST and not uri.tls:  # nginx, Apache and Go say so of a port for HTTPS
+        reason += f" If the port is one for HTTPS, use {uri.scheme}s:// there."
+    return operation.error(UnexpectedResponseError, reason)
+
+
+def _no_such_bucket(uri: BucketFSUri) -> str:
+    text = (
+        f"there is no bucket {uri.bucket!r} at {uri.authority} (404). "
+        f"Check the name; {uri.endpoint}/ lists the buckets."
+    )
+    if uri.service == _USUAL_SERVICE:
+        return text
+    return (
+        f"{text} Is the service missing in the URI? It is {uri.scheme}://host/service/bucket/path, "
+        f"and {uri.service!r} was taken for the service."
     )
 
 
@@ -171,15 +180,19 @@ def translate(error: Exception, operation: Operation) -> Exception:
     # an SSLEOFError is how a connection that is lost while it sends looks under TLS
     lost = _first(chain, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     if not lost and (tls := _first(chain, ssl.SSLError, u3.SSLError)):
-        return TlsError(operation.message(_tls_advice(operation.uri, tls)))
+        return operation.error(TlsError, _tls_advice(operation.uri, tls))
+    garbage = _first(chain, http.client.BadStatusLine)
+    if garbage and str(garbage).startswith(_TLS_ALERT):
+        return plain_http_to_tls(operation)
     if not lost and isinstance(error, ValueError) and not _first(chain, u3.InvalidHeader):
         # requests and urllib3 refused the URL or the proxy; their message may hold its password
         reason = f"{type(error).__name__}. Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
-        return ConfigurationError(operation.message(reason))
+        return operation.error(ConfigurationError, reason)
     if _first(chain, u3.ConnectTimeoutError, u3.NewConnectionError, u3.ProxyError):
         reason = _connect_advice(operation.uri, chain)
-        return TransientFailure(ServerUnavailableError(operation.message(reason)), connected=False)
-    return TransientFailure(_broken_transfer(chain, operation))
+        return TransientFailure(operation.error(ServerUnavailableError, reason), connected=False)
+    closed = _first(chain, ConnectionError) is not None
+    return TransientFailure(_broken_transfer(chain, operation), closed=closed)
 
 
 def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
@@ -199,23 +212,28 @@ def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
     )
 
 
+def plain_http_to_tls(operation: Operation) -> TlsError:
+    """Make the error for an ``exa+bfs://`` URI that names a port for HTTPS."""
+    uri = operation.uri
+    reason = f"{uri.authority} speaks HTTPS, not plain HTTP. Use {uri.scheme}s:// there."
+    return operation.error(TlsError, reason)
+
+
 def _broken_transfer(chain: list[BaseException], operation: Operation) -> TransferError:
     authority = operation.uri.authority
     if _first(chain, u3.ReadTimeoutError, TimeoutError):
-        return TransferTimeoutError(
-            operation.message(
-                f"{authority} stopped answering. MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT sets how "
-                "many seconds to wait."
-            )
+        return operation.error(
+            TransferTimeoutError,
+            f"{authority} stopped answering. MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT sets how "
+            "many seconds to wait.",
         )
     if _first(chain, http.client.IncompleteRead):  # urllib3's is derived from it
-        return IncompleteTransferError(
-            operation.message("the connection ended before all announced bytes had arrived.")
+        return operation.error(
+            IncompleteTransferError, "the connection ended before all announced bytes had arrived."
         )
-    return ServerUnavailableError(
-        operation.message(
-            f"the connection was lost ({type(chain[-1]).__name__}). {_other_scheme(operation.uri)}"
-        )
+    return operation.error(
+        ServerUnavailableError,
+        f"the connection was lost ({type(chain[-1]).__name__}). {_other_scheme(operation.uri)}",
     )
 
 

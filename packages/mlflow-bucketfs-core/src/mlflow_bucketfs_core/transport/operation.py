@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from mlflow_bucketfs_core.errors import BucketFSError
     from mlflow_bucketfs_core.uri import BucketFSUri
+
+_Error = TypeVar("_Error", bound="BucketFSError")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Operation:
     verb: str
     uri: BucketFSUri
 
-    def message(self, reason: str) -> str:
-        """Say what failed, where and why."""
-        return f"Cannot {self.verb} {self.uri}: {reason}"
+    def error(self, kind: type[_Error], reason: str) -> _Error:
+        """Make an error that says what failed, where and why."""
+        error = kind(f"Cannot {self.verb} {self.uri}: {reason}")
+        error.reason = reason
+        return error

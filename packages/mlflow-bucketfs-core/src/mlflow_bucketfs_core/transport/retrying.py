@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError
 from urllib3.util import Retry
 
+from mlflow_bucketfs_core.errors import TransferError
 from mlflow_bucketfs_core.transport.failures import TransientFailure
+from mlflow_bucketfs_core.transport.long_waits import LongWaits
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
-    from mlflow_bucketfs_core.errors import TransferError
     from mlflow_bucketfs_core.settings import ConnectionSettings
 
 _logger = logging.getLogger(__name__)
@@ -27,6 +28,9 @@ _Result = TypeVar("_Result")
 # Beside the transfer's own time. Long enough for the 30 s that a path stays locked after its
 # deletion, short enough for somebody who waits for an answer.
 _BUDGET_S = 60.0
+# Somebody who waits for longer than this wants to know for what; but not once per file.
+_TELL_AFTER_S = 5.0
+_long_waits = LongWaits(tell_every_s=30.0)
 # Nobody listens, or nobody knows the host: more tries would only delay the message.
 _CONNECT_RETRIES = 2
 _CONNECT_BACKOFF_S = 1.0
@@ -36,9 +40,10 @@ _abandoned: ContextVar[threading.Event | None] = ContextVar("bucketfs_abandoned"
 
 @contextmanager
 def abandoned_by(event: threading.Event) -> Iterator[None]:
-    """Let this thread's operations inside the block give up, instead of waiting, once it is set.
+    """Let this thread's operations inside the block give up, once it is set.
 
-    So Ctrl-C, which reaches the main thread only, ends the waits of its workers.
+    They wait for no other try, and send and read no further block of a file. So Ctrl-C, which
+    reaches the main thread only, ends what its workers do; not their wait for an answer.
     """
     token = _abandoned.set(event)
     try:
@@ -47,15 +52,31 @@ def abandoned_by(event: threading.Event) -> Iterator[None]:
         _abandoned.reset(token)
 
 
+def check_abandoned() -> None:
+    """Return if what this thread does is still wanted.
+
+    Raises:
+        TransferError: it is not; nobody is there any more to read the message.
+    """
+    abandoned = _abandoned.get()
+    if abandoned is not None and abandoned.is_set():
+        raise TransferError("The transfer was abandoned.")
+
+
 @dataclass
 class RetryLoop:
     """One operation, tried until it succeeds, fails for good, or has used up its budget.
 
     urllib3's ``Retry`` counts the tries and computes exponential back-off with jitter. The loop
     is ours because a body that breaks off must be fetched again as well, which urllib3 cannot do.
+
+    Attributes:
+        settings: tries and pauses.
+        authority: host and port, for the warning about long waits.
     """
 
     settings: ConnectionSettings
+    authority: str
     _waited_s: float = field(default=0.0, init=False)
     _tries: int = field(default=0, init=False)
 
@@ -99,6 +120,8 @@ class RetryLoop:
             backoff_s = min(backoff_s, _CONNECT_BACKOFF_S)
         delay_s = min(max(backoff_s, failure.retry_after_s), left_s)
         _logger.debug("Trying again in %.1f s: %s", delay_s, failure.error)
+        if self._waited_s + delay_s > _TELL_AFTER_S:
+            _long_waits.tell(self.authority, failure.error, left_s)
         abandoned = _abandoned.get()
         if abandoned is None:
             time.sleep(delay_s)
@@ -109,4 +132,6 @@ class RetryLoop:
     def _give_up(self, failure: TransientFailure) -> TransferError:
         if self._tries == 1:
             return failure.error
-        return type(failure.error)(f"{failure.error} Gave up after {self._tries} tries.")
+        error = type(failure.error)(f"{failure.error} Gave up after {self._tries} tries.")
+        error.reason = failure.error.reason
+        return error

@@ -45,10 +45,10 @@ def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
             return list(keys_under(read_body(response, operation)))
 
     try:
-        return RetryLoop(settings).run(attempt)
+        return RetryLoop(settings, uri.authority).run(attempt)
     except BucketNotFoundError as error:
         reason = f"{uri.authority} answered 404, which BucketFS does not do. Check host and port."
-        raise UnexpectedResponseError(operation.message(reason)) from error
+        raise operation.error(UnexpectedResponseError, reason) from error
 
 
 def proxy_for(uri: BucketFSUri) -> str | None:

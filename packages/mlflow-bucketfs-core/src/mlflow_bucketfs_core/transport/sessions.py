@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from requests.utils import get_environ_proxies
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3 import Timeout
 
 from mlflow_bucketfs_core.errors import ConfigurationError
 from mlflow_bucketfs_core.transport.adapter import Adapter
 from mlflow_bucketfs_core.transport.timeouts import Timeouts
+from mlflow_bucketfs_core.transport.tls_probe import speaks_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,6 +55,7 @@ class PooledSession:
         self._headers = _headers(settings)
         self._adapter = Adapter(settings, self.timeouts.idle_s, streams)
         self._routes: dict[tuple[str | None, ...], _Route] = {}
+        self._answered = False
         self._uploads_in_flight = 0
         self._lock = threading.Lock()
         if endpoint.startswith("https:") and not self._verify and not settings.cert_fingerprint:
@@ -101,7 +103,18 @@ class PooledSession:
             preload_content=False,
             decode_content=False,
         )
+        self._answered = True
         return response
+
+    def is_misled_to_tls(self) -> bool:
+        """Tell whether a port that was taken for plain HTTP is one for HTTPS, by a handshake.
+
+        Asked when a connection was lost. A server that has answered, and one that only a proxy
+        reaches, is not asked: then it is ``False``.
+        """
+        if self._answered or not self._endpoint.startswith("http:") or self._route().is_proxied:
+            return False
+        return speaks_tls(self._endpoint, self.timeouts.connect_s)
 
     def _route(self) -> _Route:
         """Return the way to the endpoint that the environment prescribes now."""
@@ -132,7 +145,8 @@ class PooledSession:
             ) from error
         # a proxy for plain HTTP wants to be told the whole URL
         through_proxy = self._adapter.request_url(request, proxies) == url
-        return _Route(pool, self._endpoint if through_proxy else "")
+        is_proxied = select_proxy(url, proxies) is not None
+        return _Route(pool, self._endpoint if through_proxy else "", is_proxied)
 
     @contextmanager
     def upload_in_flight(self) -> Iterator[int]:
@@ -207,10 +221,12 @@ class _Route:
     Attributes:
         pool: connections to it, or to the proxy before it.
         prefix: what goes before the path of every request.
+        is_proxied: whether a proxy is on the way, of any kind.
     """
 
     pool: Any
     prefix: str
+    is_proxied: bool
 
 
 def _headers(settings: ConnectionSettings) -> dict[str, str]:

@@ -1,0 +1,62 @@
+"""Uploads into one bucket, each after a look for files in the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlflow_bucketfs_core.listing import keys_under
+from mlflow_bucketfs_core.transport.folders import folder_guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mlflow_bucketfs_core.transport.channel import Channel
+    from mlflow_bucketfs_core.uri import BucketFSUri
+
+
+class Uploads:
+    """Uploads that BucketFS cannot lose.
+
+    Args:
+        channel: to the bucket.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def prepare(self, keys: Iterable[str]) -> None:
+        """See :meth:`Bucket.prepare_uploads <mlflow_bucketfs_core.Bucket.prepare_uploads>`."""
+        self._check([self._channel.write_operation("upload", key).uri for key in keys])
+
+    def send(
+        self, key: str, body: Callable[[], tuple[Any, int | None]], *, repeatable: bool = True
+    ) -> None:
+        """Upload one object.
+
+        Args:
+            key: the object to be.
+            body: returns what is sent in one try and its size, ``None`` if that is not known.
+            repeatable: whether there can be a second try.
+
+        Raises:
+            BucketFSError: see :meth:`Bucket.upload_file <mlflow_bucketfs_core.Bucket.upload_file>`.
+        """
+        operation = self._channel.write_operation("upload", key)
+        self._check([operation.uri])
+        guard = folder_guard(self._channel.uri)
+        guard.forget(operation.uri.path)
+        try:
+            self._channel.retry(
+                lambda: self._channel.put(operation, *body()),
+                repeatable=repeatable,
+            )
+        finally:
+            # again: a listing of another thread may have shown a folder of this name meanwhile
+            guard.forget(operation.uri.path)
+
+    def _check(self, places: Iterable[BucketFSUri]) -> None:
+        bucket = self._channel.uri
+        folder_guard(bucket).check(bucket, [place.path for place in places], self._files_among)
+
+    def _files_among(self, names: set[str]) -> set[str]:
+        return self._channel.scan(lambda chunks: names.intersection(keys_under(chunks)))
