@@ -172,9 +172,10 @@ def redacted(text: str) -> str:
 
 def _has_user(text: str) -> str:
     return (
-        f"The URI '{redacted(text)}' contains a user or password. MLflow would store it in its "
-        "database and in model files. Set EXA_BUCKETFS_USER and EXA_BUCKETFS_PASSWORD instead and "
-        "remove everything up to the '@'."
+        f"The URI '{redacted(text)}' contains a user or password, and MLflow stores locations in "
+        "its database and in model files. Set EXA_BUCKETFS_USER and EXA_BUCKETFS_PASSWORD instead "
+        "and remove everything up to the '@'. If it is the location of an experiment already, "
+        "make another one, delete that one for good, and change the password."
     )
 
 
