@@ -211,7 +211,7 @@ def test_a_refused_password_is_tried_no_further(server, refused):
 
 
 def test_failures_are_told_once_per_cause(server, repo, local):
-    """Three hundred files that fail alike are one line with a few names; others keep their own."""
+    """Three hundred files that fail alike are one line with a hundred names; others keep their own."""
     files = {f"{number:03}": b"1" for number in range(300)}
     server.inject(Fault.status(418, method="PUT", key="root/007", times=None))
     server.inject(Fault.status(423, method="PUT", times=None))
@@ -220,7 +220,7 @@ def test_failures_are_told_once_per_cause(server, repo, local):
     names = [name for name in files if name != "007"]
     first, most, one = str(caught.value).split("\n")
     assert first == f"300 failure(s) while uploading artifacts at {repo.artifact_uri}:"
-    assert most.startswith(f"- {', '.join(names[:20])} and 279 more: the path is locked (423). ")
+    assert most.startswith(f"- {', '.join(names[:100])} and 199 more: the path is locked (423). ")
     assert one.startswith(f"- 007: Cannot upload {repo.artifact_uri}/007: ")
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 # Named in a message for each cause; the others are counted.
-_MOST_NAMES = 20
+_MOST_NAMES = 100
 _CODES: tuple[tuple[type[errors.BucketFSError], int], ...] = (
     (errors.InvalidUriError, INVALID_PARAMETER_VALUE),
     (errors.InvalidKeyError, INVALID_PARAMETER_VALUE),
