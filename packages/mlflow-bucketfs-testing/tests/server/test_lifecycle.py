@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import socket
 import subprocess
@@ -168,3 +169,14 @@ print([name for name in sys.modules
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_client_that_connects_while_the_server_stops(recwarn):
+    """Whatever has been accepted by then is closed, so that nobody's tests are warned of it."""
+    for _ in range(100):
+        with BucketFSServer() as server:
+            clients = [socket.create_connection((server.host, server.port)) for _ in range(3)]
+        for client in clients:
+            client.close()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []

@@ -157,6 +157,9 @@ class ServerThread:
         ]
         self._started.set_result(None)
         await self._stop.wait()
+        for listener in self._listeners:
+            loop.remove_reader(listener.socket)  # accepts no more
+        await asyncio.sleep(0)  # what was accepted a moment ago gets its transport
         for server in servers:
             server.close()
         # All transports of the loop: asyncio has no public way (before Python 3.13) to reach
