@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
-import socket
 import threading
 import traceback
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -16,8 +14,6 @@ from mlflow_bucketfs_core import Bucket, ConnectionSettings
 from mlflow_bucketfs_core.errors import (
     AuthenticationError,
     BucketFSError,
-    ConfigurationError,
-    ServerUnavailableError,
 )
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
 
@@ -157,100 +153,3 @@ def test_requests_ask_for_bodies_as_they_are(recorder):
         "accept-encoding": "identity",
         "accept": "*/*",
     }
-
-
-# Proxies
-
-
-def test_an_http_proxy_is_used(server, settings, monkeypatch):
-    """A host that only the proxy knows is reached through it."""
-    server.put("there", b"1")
-    monkeypatch.setenv("HTTP_PROXY", server.url)
-    bucket = Bucket("exa+bfs://bucketfs.invalid/bfsdefault/default", settings)
-    assert bucket.keys() == ["there"]
-    bucket.upload_bytes("a b#c", b"2")
-    assert server.read("a b#c") == b"2"
-
-
-def test_no_proxy_is_honoured(server, settings, monkeypatch):
-    """Hosts that need no proxy are connected to directly."""
-    monkeypatch.setenv("HTTP_PROXY", server.url)
-    monkeypatch.setenv("NO_PROXY", "bucketfs.invalid,127.0.0.1")
-    with pytest.raises(ServerUnavailableError, match="is not known"):
-        Bucket("exa+bfs://bucketfs.invalid/bfsdefault/default", settings).keys()
-    assert server.requests.connections == 0
-
-
-@pytest.fixture
-def tunnel(server):
-    """A proxy for HTTPS that connects everything to the server, and remembers what was asked."""
-    asked = []
-
-    def pump(source, target):
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
-
-    def serve(client):
-        with client, socket.create_connection(("127.0.0.1", server.tls_port)) as target:
-            asked.append(client.recv(65536).decode())
-            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=pump, args=(target, client))
-            back.start()
-            pump(client, target)
-            back.join()
-
-    def accept():
-        with suppress(OSError):
-            while True:
-                threads.append(
-                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True)
-                )
-                threads[-1].start()
-
-    threads = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        accepting = threading.Thread(target=accept)
-        accepting.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
-        listener.shutdown(socket.SHUT_RDWR)
-    accepting.join()
-
-
-def test_an_https_proxy_is_a_tunnel(server, settings, monkeypatch, tunnel):
-    """The proxy learns host and port, and neither password nor key; TLS options still count."""
-    proxy, asked = tunnel
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
-    variables = {
-        "EXA_BUCKETFS_PASSWORD": "write",
-        "EXA_BUCKETFS_CERT_FINGERPRINT": server.certificate_fingerprint,
-    }
-    uri = "exa+bfss://bucketfs.invalid/bfsdefault/default"
-    bucket = Bucket(uri, ConnectionSettings.from_env(variables))
-    bucket.upload_bytes("tunnelled", b"1")
-    assert server.keys() == ["tunnelled"]
-    assert asked[0].startswith("CONNECT bucketfs.invalid:2581 HTTP/1.")
-    assert "authorization" not in asked[0].lower()
-    with pytest.raises(BucketFSError, match="not the one in EXA_BUCKETFS_CERT_FINGERPRINT"):
-        Bucket(uri, ConnectionSettings(cert_fingerprint="0" * 64)).keys()
-    with pytest.raises(BucketFSError, match="self-signed"):
-        Bucket(uri, settings).keys()
-
-
-@pytest.mark.parametrize(
-    ("proxy", "error"),
-    [
-        pytest.param("http://user:Geheim@127.0.0.1:1", ServerUnavailableError, id="nobody"),
-        pytest.param("http://user:Geheim@127.0.0.1:99999", ConfigurationError, id="bad-port"),
-        pytest.param("http://user:Geheim@[x", ConfigurationError, id="bad-host"),
-        pytest.param("http://", ConfigurationError, id="no-host"),
-    ],
-)
-def test_a_bad_proxy_is_told_without_its_password(server, settings, monkeypatch, proxy, error):
-    """The error names the variables to look at, after a few tries at most."""
-    monkeypatch.setenv("HTTP_PROXY", proxy)
-    with pytest.raises(error, match="HTTP_PROXY") as caught:
-        Bucket(server.uri(), settings).keys()
-    assert "Geheim" not in "".join(traceback.format_exception(caught.value))

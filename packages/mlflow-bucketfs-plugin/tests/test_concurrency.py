@@ -167,7 +167,7 @@ def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
             assert process.stdout.readline() == "uploading\n"
             process.send_signal(signal.SIGINT)
             told = process.stderr.readline()
-            assert told.startswith("Interrupted: waiting for 3 transfer(s)")
+            assert told.startswith("Giving up: waiting for 3 transfer(s)")
             assert "Ctrl-C once more" in told
             assert process.poll() is None
             process.send_signal(signal.SIGINT)

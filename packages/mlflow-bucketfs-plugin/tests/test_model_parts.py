@@ -125,8 +125,13 @@ BROKEN = {
     "cut": (b"flavors:\n  sklearn:\n    code: null\n    pick", "line "),
     "cut at a misleading place": (
         b"artifact_path: m\nflavors:\n  sklearn:\n    code: nu",
-        "it ends within a line",
+        "it ends before utc_time_created",
     ),
+    "cut after a line": (
+        b"artifact_path: m\nflavors:\n  sklearn:\n    code: null\n",
+        "it ends before utc_time_created",
+    ),
+    "no time": (b"flavors: {}\nutc_time_created: 2024-13-01 00:00:00\n", "month must be"),
     "binary": (b"\x00\xff", "character"),
     "not UTF-8": (b"flavors: \xff\xfe", "invalid"),
 }

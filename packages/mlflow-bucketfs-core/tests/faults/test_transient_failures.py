@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +12,7 @@ from mlflow_bucketfs_core.errors import (
     AccessDeniedError,
     IncompleteTransferError,
     LockedError,
+    ObjectNotFoundError,
     RateLimitedError,
     ServerUnavailableError,
     TransferError,
@@ -34,6 +36,18 @@ def test_what_passes_is_survived(server, either, tmp_path, operation, fault):
     operation(either, tmp_path)
     operation.check(server, tmp_path)
     assert server.requests.count(method=operation.method) == 3
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, indirect=True)
+@pytest.mark.parametrize("handled", [ObjectNotFoundError("x"), ssl.SSLError("x")], ids=type)
+def test_what_the_caller_handles_is_not_the_cause(server, either, tmp_path, operation, handled):
+    """Python makes it the context of a lost connection; a fallback is tried again all the same."""
+    server.inject(Fault.reset_before_body(method=operation.method))
+    try:
+        raise handled
+    except type(handled):
+        operation(either, tmp_path)
+    operation.check(server, tmp_path)
 
 
 @pytest.mark.parametrize("operation", ["upload_file", "delete"], indirect=True)

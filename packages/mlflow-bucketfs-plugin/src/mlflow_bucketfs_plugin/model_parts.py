@@ -89,16 +89,17 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
     text = path.read_bytes()
     try:
         content = yaml.load(text, _YamlLoader)  # noqa: S506 -- a safe one
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter for a time that is none
         raise _damaged(path, " ".join(str(error).split())) from error
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
         raise _damaged(path, "it names no flavors")
-    # MLflow sorts the keys: a model that it has logged begins with the path, and ends with the
-    # time. People who write an MLmodel may leave out both, and the end of the last line.
-    if "utc_time_created" not in content and not text.endswith(b"\n"):
+    # MLflow sorts the keys: a model that it has logged begins with the path and ends with the time.
+    # People who write an MLmodel may leave out both, and the end of the last line.
+    if "utc_time_created" not in content:
         if "artifact_path" in content or in_logged_model(str(path.parent)):
-            raise _damaged(path, "it ends within a line")
-        _logger.warning("%s ends within a line. It may be cut off.", path)
+            raise _damaged(path, "it ends before utc_time_created")
+        if not text.endswith(b"\n"):
+            _logger.warning("%s ends within a line. It may be cut off.", path)
     return content
 
 

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# A refusal of one file is one of all: a password belongs to the whole bucket.
+# What speaks against the password, which belongs to the whole bucket.
 _REFUSALS = (
     AccessDeniedError,
     AuthenticationError,
     HostNotAllowedError,
     MissingCredentialsError,
 )
+# So many of them, and nothing that was not refused, mean all files. Fewer may be about their own
+# paths: older versions of BucketFS answer 403 for a path that was deleted a moment ago, and a proxy
+# may refuse a name.
+_ENOUGH_REFUSALS = 4
 # What ends so soon after Ctrl-C needs no word.
 _GRACE_S = 0.5
 
@@ -49,7 +53,7 @@ def run_all(
 ) -> dict[str, Exception]:
     """Call ``action`` for every name; a failure of one does not stop the others.
 
-    Unless it is about the password: then nothing more is begun.
+    Unless all that were tried first are refused: then nothing more is begun.
 
     The threads live as long as the call: a pool kept on the repository would be dead in a forked
     child, and its threads would wait there for ever. They are daemons, so that a second Ctrl-C
@@ -70,7 +74,12 @@ def run_all(
     try:
         for number in range(min(max_workers, len(failures))):
             thread = threading.Thread(target=batch.work, name=f"BucketFS_{number}", daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more: fewer do it too
+                if not threads:
+                    raise
+                break
             threads.append(thread)
         for name, error in batch.results(len(threads)):
             if error is None:
@@ -104,17 +113,28 @@ class _Batch:
         self._action = action
         # ``None`` is the last that a thread says
         self._done: SimpleQueue[tuple[str, BaseException | None] | None] = SimpleQueue()
+        self._refused: deque[str] = deque()
+        self._some_succeeded = False
 
     def work(self) -> None:
         """Take one name after the other, until there is none."""
-        with suppress(IndexError), abandoned_by(self.stop):
-            while not self.stop.is_set():
-                name = self.todo.popleft()
-                error = self._try(name)
-                if isinstance(error, _REFUSALS):
-                    self.todo.clear()
-                self._done.put((name, error))
-        self._done.put(None)
+        try:
+            with suppress(IndexError), abandoned_by(self.stop):
+                while not self.stop.is_set():
+                    name = self.todo.popleft()
+                    error = self._try(name)
+                    self._stop_if_all_are_refused(name, error)
+                    self._done.put((name, error))
+        finally:
+            self._done.put(None)
+
+    def _stop_if_all_are_refused(self, name: str, error: BaseException | None) -> None:
+        if error is None:
+            self._some_succeeded = True
+        elif isinstance(error, _REFUSALS):
+            self._refused.append(name)
+            if len(self._refused) >= _ENOUGH_REFUSALS and not self._some_succeeded:
+                self.todo.clear()
 
     def _try(self, name: str) -> BaseException | None:
         try:
@@ -138,7 +158,7 @@ def _wait_for(threads: list[threading.Thread]) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
     if running := sum(thread.is_alive() for thread in threads):
         _logger.warning(
-            "Interrupted: waiting for %d transfer(s) that BucketFS has not answered yet. "
+            "Giving up: waiting for %d transfer(s) that BucketFS has not answered yet. "
             "Ctrl-C once more stops waiting; whether their files are stored is not known then.",
             running,
         )

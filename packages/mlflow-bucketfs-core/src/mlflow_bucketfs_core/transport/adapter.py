@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
@@ -36,13 +37,13 @@ class Adapter(HTTPAdapter):
         send_timeout_s: float | None,
         streams: bool,
     ) -> None:
-        tls_options: dict[str, Any] = {}
+        self._tls_options: dict[str, Any] = {}
         if settings.tls_hostname is not None:
-            tls_options["assert_hostname"] = settings.tls_hostname
-            tls_options["server_hostname"] = settings.tls_hostname
+            self._tls_options["assert_hostname"] = settings.tls_hostname
+            self._tls_options["server_hostname"] = settings.tls_hostname
         if settings.cert_fingerprint is not None:
-            tls_options["assert_fingerprint"] = settings.cert_fingerprint
-        self._pool_classes = _pool_classes(send_timeout_s, tls_options)
+            self._tls_options["assert_fingerprint"] = settings.cert_fingerprint
+        self._pool_classes = _pool_classes(send_timeout_s, self._tls_options)
         # pool_block: files never have more connections than workers, whoever is asking
         super().__init__(
             pool_maxsize=_MAX_IDLE_STREAMS if streams else settings.max_workers,
@@ -58,7 +59,12 @@ class Adapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Return the pools for connections through a proxy."""
         manager = super().proxy_manager_for(proxy, blocksize=BLOCK_BYTES, **options)
-        if not proxy.lower().startswith("socks"):  # that one has connections of its own
+        if proxy.lower().startswith("socks"):
+            # it has connections of its own; the certificate is checked there as well
+            own = type(manager).pool_classes_by_scheme
+            tls = partial(own["https"], **self._tls_options)
+            manager.pool_classes_by_scheme = {**own, "https": tls}
+        else:
             manager.pool_classes_by_scheme = self._pool_classes
         return manager
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from mlflow_bucketfs_core.errors import ConfigurationError
 from mlflow_bucketfs_core.transport.adapter import BLOCK_BYTES
 from mlflow_bucketfs_core.transport.failures import (
     TransientFailure,
+    causes_of,
     check_status,
     own_error,
     plain_http_to_tls,
@@ -60,6 +62,7 @@ def exchange(
         BucketFSError: another try would fail as well.
     """
     started = time.monotonic()
+    handled = sys.exc_info()[1]
     try:
         with _released(session.request(method, url, body=body, timeout_s=timeout_s)) as response:
             try:
@@ -68,9 +71,10 @@ def exchange(
             finally:
                 _drain(response)
     except (requests.RequestException, HTTPError) as error:
-        if ours := own_error(error):
+        chain = causes_of(error, handled)
+        if ours := own_error(chain):
             raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
-        failure = translate(error, operation)
+        failure = translate(chain, operation)
         if isinstance(failure, TransientFailure):
             failed = time.monotonic()
             if isinstance(failure.error, TimeoutError):

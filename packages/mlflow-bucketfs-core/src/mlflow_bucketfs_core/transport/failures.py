@@ -28,8 +28,6 @@ from mlflow_bucketfs_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from urllib3 import BaseHTTPResponse
 
     from mlflow_bucketfs_core.transport.operation import Operation
@@ -165,18 +163,22 @@ def _retry_after_s(response: BaseHTTPResponse) -> float:
         return 0.0
 
 
-def own_error(error: Exception) -> BucketFSError | None:
+def own_error(chain: list[BaseException]) -> BucketFSError | None:
     """Return the error of ours that the source of an upload raised and libraries wrapped."""
-    return _first(list(_causes(error)), BucketFSError)
+    return _first(chain, BucketFSError)
 
 
-def translate(error: Exception, operation: Operation) -> Exception:
+def translate(chain: list[BaseException], operation: Operation) -> Exception:
     """Turn an exception of requests, urllib3 or the socket layer into one of ours.
+
+    Args:
+        chain: see :func:`causes_of`.
+        operation: what has failed.
 
     Returns:
         a ``TransientFailure`` where another try may help, else a ``BucketFSError``.
     """
-    chain = list(_causes(error))
+    error = chain[0]
     # an SSLEOFError is how a connection that is lost while it sends looks under TLS
     lost = _first(chain, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     if not lost and (tls := _first(chain, ssl.SSLError, u3.SSLError)):
@@ -250,18 +252,26 @@ def _first(chain: list[BaseException], *types: type[_Error]) -> _Error | None:
     return next((error for error in chain if isinstance(error, types)), None)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk through what libraries wrap: ``reason``, ``args`` and ``__cause__``."""
-    seen: set[int] = set()
+def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseException]:
+    """Return an exception and all that libraries have wrapped in it.
+
+    Args:
+        error: what was caught.
+        handled: what the caller was handling before, say in a fallback to HTTP: Python makes it
+            the context of whatever is raised meanwhile, but it has caused nothing.
+    """
+    found: list[BaseException] = []
+    seen = {id(handled)}
     pending: list[BaseException] = [error]
     while pending:
         current = pending.pop(0)
         if id(current) in seen:
             continue
         seen.add(id(current))
-        yield current
+        found.append(current)
         linked = [getattr(current, "reason", None), current.__cause__, current.__context__]
         pending += [e for e in (*linked, *current.args) if isinstance(e, BaseException)]
+    return found
 
 
 def _tls_advice(uri: BucketFSUri, reason: BaseException) -> str:
