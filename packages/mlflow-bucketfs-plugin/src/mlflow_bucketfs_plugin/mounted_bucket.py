@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
 
 _logger = logging.getLogger(__name__)
-_COPY_BLOCK_BYTES = 1 << 20
+_COPY_BLOCK_BYTES = 1 << 16  # see BLOCK_BYTES in core
 
 
 def mounted_bucket(place: BucketFSUri, settings: ConnectionSettings) -> MountedBucket | None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_core.settings import ConnectionSettings
 
 # Read and written per system call. 16 KiB, urllib3's default, costs a third of the throughput;
-# with 1 MiB, Linux's page cache looks for contiguous memory so hard that writing a file may cost
-# ten times the processor time (ext4, Linux 6.18).
-BLOCK_BYTES = 1 << 18
+# with 256 KiB, Linux's page cache at times looks for contiguous memory so hard that writing a file
+# costs six times the processor time (ext4, Linux 6.18).
+BLOCK_BYTES = 1 << 16
 # Connections kept open for streams, whose number nothing bounds.
 _MAX_IDLE_STREAMS = 64
 
