@@ -96,9 +96,11 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
     # MLflow sorts the keys: a model that it has logged begins with the path and ends with the time.
     # People who write an MLmodel may leave out both, and the end of the last line.
     if "utc_time_created" not in content:
-        if "artifact_path" in content or in_logged_model(str(path.parent)):
+        if "artifact_path" in content:
             raise _damaged(path, "it ends before utc_time_created")
         if not text.endswith(b"\n"):
+            if in_logged_model(str(path.parent)):
+                raise _damaged(path, "it ends within a line")
             _logger.warning("%s ends within a line. It may be cut off.", path)
     return content
 
