@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import time
 import urllib.request
 import uuid
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -182,7 +184,7 @@ def test_death_at_start_shows_command_and_log_without_secrets(tmp_path):
     message = str(caught.value)
     assert caught.value.exit_code == 2
     assert "-m mlflow server --host 127.0.0.1 --port" in message
-    assert "No such option '--no-such-option'" in message
+    assert re.search("No such option:? '?--no-such-option", message)
     assert "postgresql://me:***@db.invalid/mlflow" in message
     assert "secr" not in message.replace("--app-name", "") + repr(dying)
     assert str(tmp_path / "kept" / "mlflow-server.log") in message
@@ -219,6 +221,9 @@ def test_interrupt_while_starting_leaves_nothing():
 
 def test_job_runners_end_with_the_server(caplog):
     """Job runner and queues, which outlive the server for seconds, are gone after the block."""
+    jobs = Path(str(find_spec("mlflow").origin)).parent / "server" / "jobs"
+    if not (jobs / "_periodic_tasks_consumer.py").is_file():
+        pytest.skip("this MLflow has no periodic tasks, and keeps no process for jobs")
     with caplog.at_level(logging.WARNING), MlflowServerProcess(jobs=True) as serving:
         deadline = time.monotonic() + 60
         while "_periodic_tasks_consumer" not in command_lines(serving.pid):
@@ -231,7 +236,11 @@ def test_job_runners_end_with_the_server(caplog):
 
 def command_lines(pid):
     """Return the command lines of all descendants of the process."""
-    return str([child.cmdline() for child in psutil.Process(pid).children(recursive=True)])
+    lines = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            lines.append(child.cmdline())
+    return str(lines)
 
 
 def test_hanging_shutdown_is_ended_by_force(caplog):

@@ -137,8 +137,9 @@ def test_missing_extra_names_the_pip_command(pytester):
     """In an environment without MLflow, the fixture fails at once and says what to install."""
     site = pytester.mkdir("site")
     ours = Path(import_module("mlflow_bucketfs_testing").__file__).parent
-    for installed in (ours, *Path(sysconfig.get_path("purelib")).iterdir()):
-        if installed == ours or not installed.name.startswith("mlflow"):
+    (site / ours.name).symlink_to(ours)
+    for installed in Path(sysconfig.get_path("purelib")).iterdir():
+        if not installed.name.startswith("mlflow"):
             (site / installed.name).symlink_to(installed)
     pytester.makeconftest("""
         from mlflow_bucketfs_testing import factories
