@@ -68,8 +68,8 @@ def test_a_silent_host_is_told_soon(settings, scheme):
 
 @pytest.fixture
 def patient(settings):
-    """Settings with MLflow's own pauses between tries: more than one try takes seconds."""
-    return replace(settings, backoff_factor=2.0, backoff_jitter=1.0)
+    """Settings with pauses between tries that nobody overlooks."""
+    return replace(settings, backoff_factor=30.0)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_http_to_the_https_port_is_told_at_once(server, patient, operation):
     started = time.monotonic()
     with pytest.raises(TlsError, match=r"speaks HTTPS, not plain HTTP. Use exa\+bfss://"):
         operation(bucket)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 def test_https_to_the_http_port_is_told_at_once(server, patient):
@@ -103,7 +103,7 @@ def test_https_to_the_http_port_is_told_at_once(server, patient):
     started = time.monotonic()
     with pytest.raises(TlsError, match=r"Use exa\+bfs://"):
         bucket.keys()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 def test_a_tls_alert_is_understood(listener, patient):

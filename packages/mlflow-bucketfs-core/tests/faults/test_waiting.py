@@ -119,12 +119,12 @@ def test_short_waits_are_not_told(own_server, prepare, settings, caplog):
 
 def test_the_same_wait_is_told_again_after_a_while(caplog):
     """Another server and another reason are news; the same is again after the time given."""
-    waits = LongWaits(tell_every_s=0.3)
+    waits = LongWaits(tell_every_s=2)
     busy = ServerUnavailableError("busy")
     for authority, error in (("a:1", busy), ("b:1", busy), ("a:1", LockedError("locked"))) * 3:
         waits.tell(authority, error, 50)
     assert len(warnings_in(caplog)) == 3
-    time.sleep(0.3)
+    time.sleep(2)
     for _ in range(3):
         waits.tell("a:1", busy, 20.4)
     assert warnings_in(caplog)[3:] == ["Waiting for a:1, for up to 20 s more per file: busy"]
@@ -133,14 +133,14 @@ def test_the_same_wait_is_told_again_after_a_while(caplog):
 def test_abandoned_downloads_end_within_the_file(server, prepared, tmp_path):
     """Nobody waits for the rest of a large file, and nothing of it is left."""
     server.put("d/large", bytes(20 << 20))
-    server.inject(Fault.trickle(4 << 20))
+    server.inject(Fault.trickle(1 << 20))  # the whole takes 20 seconds
     given_up = threading.Event()
     timer = threading.Timer(0.3, given_up.set)
     timer.start()
     started = time.monotonic()
     with abandoned_by(given_up), pytest.raises(TransferError, match="abandoned"):
         prepared.download_file("d/large", tmp_path / "x")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     timer.join()
     assert list(tmp_path.iterdir()) == []
 
