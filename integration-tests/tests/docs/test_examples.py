@@ -46,13 +46,16 @@ def test_every_block_is_executed_or_marked(page):
     assert [reason for reason in elsewhere if "/" not in reason] == []
 
 
-@pytest.mark.parametrize("page", _pages(), ids=lambda page: str(page.relative_to(_ROOT)))
-def test_what_another_test_runs_is_what_the_page_shows(page):
-    """A block that is a file among the examples of a package has its text."""
-    for block in blocks_of(page.read_text(encoding="utf-8")):
-        file = _ROOT / (block.marks.skip or "").removeprefix(RUN_ELSEWHERE)
-        if file.parent.name == "examples":
-            assert block.source == file.read_text(encoding="utf-8")
+def test_the_examples_of_a_package_are_what_the_pages_show():
+    """Each file among them is on a page, and a block that names one has its text."""
+    shown = {}
+    for page in _pages():
+        for block in blocks_of(page.read_text(encoding="utf-8")):
+            file = _ROOT / (block.marks.skip or "").removeprefix(RUN_ELSEWHERE)
+            if file.parent.name == "examples":
+                shown[file] = block.source
+    examples = _ROOT.glob("packages/*/tests/examples/*.py")
+    assert shown == {file: file.read_text(encoding="utf-8") for file in examples}
 
 
 @pytest.fixture

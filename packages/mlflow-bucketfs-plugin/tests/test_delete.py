@@ -82,17 +82,17 @@ def test_model_whose_mlmodel_stays_remains_whole(server, repo):
     """If MLmodel cannot be deleted, neither is what it promises; other models go."""
     names = ("a/MLmodel", "a/x", "a/sub/y", "b/MLmodel", "b/x", "c")
     server.put_many((f"root/{name}", b"1") for name in names)
-    server.inject(Fault.status(418, method="DELETE", key="root/a/MLmodel", times=None))
+    server.inject(Fault.status(403, method="DELETE", key="root/a/MLmodel", times=None))
     with pytest.raises(MlflowException, match="root/a/MLmodel: ") as caught:
         repo.delete_artifacts()
-    assert caught.value.error_code == "INTERNAL_ERROR"
+    assert caught.value.error_code == "PERMISSION_DENIED"
     assert server.keys() == ["root/a/MLmodel", "root/a/sub/y", "root/a/x"]
 
 
 def test_one_failure_does_not_stop_the_others(server, repo):
     """What can be deleted is; the error names what is left, and a second call finishes it."""
     server.put_many((f"root/{number}", b"1") for number in range(30))
-    server.inject(Fault.status(418, method="DELETE", key="root/7"))
+    server.inject(Fault.status(403, method="DELETE", key="root/7"))
     with pytest.raises(MlflowException, match=r"1 failure.*\n- root/7: "):
         repo.delete_artifacts()
     assert server.keys() == ["root/7"]

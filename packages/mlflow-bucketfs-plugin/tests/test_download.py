@@ -135,10 +135,10 @@ def test_broken_download_leaves_the_older_file(server, repo, local):
 
 def test_broken_download_leaves_no_temporary_directory(server, repo, temporary_directory, tree):
     """Half a model in a directory that nobody was told of would fill the disk."""
-    server.inject(Fault.status(418, method="GET", key="root/d/x", times=None))
+    server.inject(Fault.status(403, method="GET", key="root/d/x", times=None))
     with pytest.raises(MlflowException) as caught:
         repo.download_artifacts("d")
-    assert caught.value.error_code == "INTERNAL_ERROR"
+    assert caught.value.error_code == "PERMISSION_DENIED"
     assert server.requests.count(method="GET", status=200) == len(tree) - 1
     assert list(temporary_directory.iterdir()) == []
 
@@ -146,9 +146,9 @@ def test_broken_download_leaves_no_temporary_directory(server, repo, temporary_d
 def test_one_bad_file_does_not_stop_the_others(server, repo, local):
     """All files but the bad one arrive, and the error names it alone."""
     server.put_many((f"root/{number}", b"1") for number in range(30))
-    server.inject(Fault.status(418, method="GET", key="root/7", times=None))
+    server.inject(Fault.status(403, method="GET", key="root/7", times=None))
     target = local.directory()
-    with pytest.raises(MlflowException, match=r"1 failure.*\n- 7: .*418"):
+    with pytest.raises(MlflowException, match=r"1 failure.*\n- 7: .*403"):
         repo.download_artifacts("", str(target))
     assert sorted(local.read(target)) == sorted(str(n) for n in range(30) if n != 7)
 

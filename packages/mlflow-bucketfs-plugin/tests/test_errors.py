@@ -152,9 +152,9 @@ def test_https_spoken_to_http(server, local, operation):
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [
-        ((429, 429, 429), "REQUEST_LIMIT_EXCEEDED"),
+        ((403, 403, 403), "PERMISSION_DENIED"),
         ((503, 423, 500), "TEMPORARILY_UNAVAILABLE"),
-        ((429, 503, 429), "INTERNAL_ERROR"),
+        ((403, 503, 403), "INTERNAL_ERROR"),
         ((302, 418, 302), "INTERNAL_ERROR"),
     ],
 )

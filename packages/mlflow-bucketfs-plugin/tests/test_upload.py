@@ -171,8 +171,8 @@ def test_known_folders_are_not_asked_for_again(server, repo, local):
 def test_one_bad_file_does_not_stop_the_others(server, repo, local):
     """All files but the bad one go up; the error names it alone; MLmodel stays away."""
     files = {f"{number}": b"x" for number in range(40)}
-    server.inject(Fault.status(418, method="PUT", key="*/17", times=None))
-    with pytest.raises(MlflowException, match=r"- 17: .*418") as caught:
+    server.inject(Fault.status(403, method="PUT", key="*/17", times=None))
+    with pytest.raises(MlflowException, match=r"- 17: .*403") as caught:
         repo.log_artifacts(local.write({**files, "MLmodel": b"m"}), "model")
     assert str(caught.value).startswith("1 failure(s) while uploading")
     assert str(caught.value).count("\n- ") == 1
@@ -211,7 +211,7 @@ def test_mlmodel_comes_last(server, repo, local):
 )
 def test_incomplete_model_gets_no_mlmodel(server, repo, local, bad, models):
     """A failure keeps back the MLmodel of its own directory and of those around, no other."""
-    server.inject(Fault.status(418, method="PUT", key=f"root/{bad}", times=None))
+    server.inject(Fault.status(403, method="PUT", key=f"root/{bad}", times=None))
     files = dict.fromkeys(("MLmodel", "z", "a/MLmodel", "a/z"), b"1")
     with pytest.raises(MlflowException, match=f"- {bad}: ") as caught:
         repo.log_artifacts(local.write(files))

@@ -43,7 +43,7 @@ class Adapter(HTTPAdapter):
             self._tls_options["server_hostname"] = settings.tls_hostname
         if settings.cert_fingerprint is not None:
             self._tls_options["assert_fingerprint"] = settings.cert_fingerprint
-        self._pool_classes = _pool_classes(send_timeout_s, self._tls_options)
+        self._pool_classes = _pool_classes(send_timeout_s)
         # pool_block: files never have more connections than workers, whoever is asking
         super().__init__(
             pool_maxsize=_MAX_IDLE_STREAMS if streams else settings.max_workers,
@@ -54,24 +54,23 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Make the pools for direct connections."""
         super().init_poolmanager(*args, blocksize=BLOCK_BYTES, **options)
-        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+        self._set_pool_classes(self.poolmanager, self._pool_classes)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Return the pools for connections through a proxy."""
         manager = super().proxy_manager_for(proxy, blocksize=BLOCK_BYTES, **options)
-        if proxy.lower().startswith("socks"):
-            # it has connections of its own; the certificate is checked there as well
-            own = type(manager).pool_classes_by_scheme
-            tls = partial(own["https"], **self._tls_options)
-            manager.pool_classes_by_scheme = {**own, "https": tls}
-        else:
-            manager.pool_classes_by_scheme = self._pool_classes
+        has_its_own = proxy.lower().startswith("socks")
+        classes = type(manager).pool_classes_by_scheme if has_its_own else self._pool_classes
+        self._set_pool_classes(manager, classes)
         return manager
 
+    def _set_pool_classes(self, manager: Any, classes: dict[str, Any]) -> None:
+        # Not as options of the manager: urllib3 2.2 hands some of them to plain connections too.
+        tls = partial(classes["https"], **self._tls_options)
+        manager.pool_classes_by_scheme = {**classes, "https": tls}
 
-def _pool_classes(
-    send_timeout_s: float | None, tls_options: dict[str, Any]
-) -> dict[str, type[HTTPConnectionPool]]:
+
+def _pool_classes(send_timeout_s: float | None) -> dict[str, type[HTTPConnectionPool]]:
     """Make pools whose connections send with a timeout of their own.
 
     urllib3 sends a body with the timeout for connecting, which is far too short for a server
@@ -104,10 +103,6 @@ def _pool_classes(
 
     class TlsPool(HTTPSConnectionPool):
         ConnectionCls = TlsConnection
-
-        # here, because a pool manager hands some of them to plain connections too (urllib3 2.2)
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, **tls_options})
 
         def _validate_conn(self, conn: Any) -> None:
             # without urllib3's warning per request about verification being off

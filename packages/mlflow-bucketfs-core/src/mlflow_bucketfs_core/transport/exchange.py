@@ -81,7 +81,7 @@ def exchange(
                 elapsed_s = failed - started
                 failure.stalled_s = elapsed_s if timeout_s is None else min(elapsed_s, timeout_s)
             elif failure.closed:
-                if session.is_misled_to_tls():
+                if session.speaks_https_instead():
                     raise plain_http_to_tls(operation) from error
                 failure.stalled_s = time.monotonic() - failed
         # requests' own complaint about a proxy's URL would show the proxy's password

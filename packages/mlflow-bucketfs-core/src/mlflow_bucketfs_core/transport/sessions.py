@@ -106,8 +106,8 @@ class PooledSession:
         self._answered = True
         return response
 
-    def is_misled_to_tls(self) -> bool:
-        """Tell whether a port that was taken for plain HTTP is one for HTTPS, by a handshake.
+    def speaks_https_instead(self) -> bool:
+        """Tell whether the port that was taken for plain HTTP speaks HTTPS, by a handshake.
 
         Asked when a connection was lost. A server that has answered, and one that only a proxy
         reaches, is not asked: then it is ``False``.
