@@ -100,12 +100,12 @@ def client(
     """A client of `mlflow_server` in this process, configured by its environment alone."""
     del artifact_root  # asked for, since it skips
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # which mlflow.set_experiment changes for every child of this process
+    # Not mlflow.set_experiment: what it sets in this process cannot be unset again.
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    previous = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(mlflow_environment["MLFLOW_TRACKING_URI"])
     yield MlflowClient()
-    mlflow.set_tracking_uri(previous)
+    # Other tests of this process choose their server by the environment.
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

@@ -11,41 +11,54 @@ import time
 import psutil
 import pytest
 
-_DEMO = [sys.executable, "-m", "mlflow_bucketfs_testing", "demo"]
+_DEMO = [sys.executable, "-m", "mlflow_bucketfs_testing", "demo", "--keep"]
 
 
-def test_the_demo_shows_that_the_model_predicts_the_same():
-    """It ends with a table and exit status 0, whatever the environment says of other servers."""
+@pytest.fixture
+def demo(tmp_path):
+    """Run the demo; gives the process, and a function that waits for a text in its output."""
     elsewhere = {"MLFLOW_EXPERIMENT_ID": "99", "EXA_BUCKETFS_ALLOWED_HOSTS": "exasol.example.com"}
-    env = {**os.environ, **elsewhere}
-    completed = subprocess.run(_DEMO, env=env, capture_output=True, text=True, check=False)
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert "All three predict the same" in completed.stdout
-    table = [line.split() for line in completed.stdout.splitlines() if line.startswith("load ")]
-    assert [line[-2] for line in table] == ["6", "0"]  # requests over HTTP and from the mount
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
-def test_the_demo_leaves_no_process_behind(number, tmp_path):
-    """Ctrl-C, or a polite kill, ends both servers with everything that they started."""
     with (tmp_path / "output").open("w") as output:
-        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        demo = subprocess.Popen([*_DEMO, "--keep"], stdout=output, start_new_session=True, env=env)
-    try:
-        _wait_until(lambda: "Ctrl-C stops both" in (tmp_path / "output").read_text(), demo)
-        family = [*psutil.Process(demo.pid).children(recursive=True)]
-        assert family
-        demo.send_signal(number)
-        demo.wait(60)
-        gone, alive = psutil.wait_procs(family, timeout=20)
-        assert (len(gone), alive) == (len(family), [])
-    finally:
-        demo.kill()
+        env = {**os.environ, **elsewhere, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            _DEMO, stdout=output, stderr=output, start_new_session=True, env=env
+        )
+
+    def printed_once(text):
+        deadline = time.monotonic() + 180
+        while text not in (so_far := (tmp_path / "output").read_text()):
+            assert process.poll() is None, so_far
+            assert time.monotonic() < deadline, so_far
+            time.sleep(0.1)
+        return so_far
+
+    yield process, printed_once
+    process.kill()
+    process.wait()
 
 
-def _wait_until(condition, process, timeout_s=180):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+def _ends_with_all_its_processes(process, number):
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.send_signal(number)
+    process.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    return not alive
+
+
+def test_the_model_predicts_the_same_and_ctrl_c_ends_the_servers(demo):
+    """It ends with a table, whatever the environment says of other servers, and then stays."""
+    process, printed_once = demo
+    printed = printed_once("Ctrl-C stops both")
+    assert "All three predict the same" in printed
+    table = [line.split() for line in printed.splitlines() if line.startswith("load ")]
+    assert [line[-2] for line in table] == ["6", "0"]  # requests over HTTP and from the mount
+    assert _ends_with_all_its_processes(process, signal.SIGINT)
+    assert process.returncode == 0
+
+
+def test_a_polite_kill_while_it_starts_leaves_no_process_behind(demo):
+    """SIGTERM ends the MLflow server that does not answer yet, with everything it started."""
+    process, printed_once = demo
+    printed_once("MLflow server is starting")
+    assert _ends_with_all_its_processes(process, signal.SIGTERM)

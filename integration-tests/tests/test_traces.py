@@ -12,11 +12,12 @@ from mlflow.tracing import constant
 
 
 @pytest.fixture
-def trace(client, unique):
+def trace(client, unique, monkeypatch):
     """A trace with an attachment in an experiment of its own."""
     attachments = pytest.importorskip("mlflow.tracing.attachments", reason="MLflow 3.11 has it")
     picture = attachments.Attachment(content_type="image/png", content_bytes=b"\x89PNG")
-    experiment = mlflow.set_experiment(f"traces {unique}")
+    experiment = client.get_experiment(client.create_experiment(f"traces {unique}"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment.experiment_id)
     with mlflow.start_span(name="answer") as span:
         span.set_inputs({"picture": picture})
         span.set_outputs({"text": "42"})

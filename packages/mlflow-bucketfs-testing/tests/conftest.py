@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
+from contextlib import suppress
 
+import psutil
 import pytest
+from mlflow_bucketfs_testing.process_session import MARKER
 
 
 @pytest.fixture
@@ -32,3 +37,42 @@ def fixture_names():
         "slc_archive",
         "slc_container",
     ]
+
+
+@pytest.fixture
+def wait_until():
+    """Wait for a condition that another process brings about; the time is for busy machines."""
+
+    def wait(condition):
+        deadline = time.monotonic() + 180
+        while not condition():
+            assert time.monotonic() < deadline, "it never happened"
+            time.sleep(0.1)
+
+    return wait
+
+
+@pytest.fixture
+def mlflow_processes(monkeypatch):
+    """Return the ids of all processes of the MLflow servers that this test has started."""
+    # inherited by all that the test starts: other tests on this machine have servers too
+    monkeypatch.setenv("STARTED_BY_TEST", uuid.uuid4().hex)
+
+    def running():
+        found = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                environment = process.environ()
+                ours = environment.get("STARTED_BY_TEST") == os.environ["STARTED_BY_TEST"]
+                if ours and MARKER in environment and process.status() != psutil.STATUS_ZOMBIE:
+                    found.add(process.pid)
+        return found
+
+    return running
+
+
+@pytest.fixture
+def nothing_left(mlflow_processes, wait_until):
+    """Check after the test that no process of its MLflow servers was left behind."""
+    yield
+    wait_until(lambda: not mlflow_processes())

@@ -1,79 +1,33 @@
-"""`MlflowServerProcess` with the real ``mlflow server``, when all goes well and when not."""
+"""`MlflowServerProcess` with the real ``mlflow server``, and its twin for one that runs already."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
-import signal
+import shutil
 import socket
-import subprocess
 import sys
-import time
 import urllib.request
-import uuid
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 from mlflow_bucketfs_testing import (
+    ExternalMlflowServer,
     MlflowServerDiedError,
     MlflowServerError,
     MlflowServerPortInUseError,
     MlflowServerProcess,
     MlflowServerTimeoutError,
+    MlflowServerUnreachableError,
 )
-from mlflow_bucketfs_testing.process_session import MARKER
+from mlflow_bucketfs_testing.mlflow_health import health_problem
 
-# Ends only with the process that the test ends
-OWNER = """
-import time
-from mlflow_bucketfs_testing import MlflowServerProcess
-server = MlflowServerProcess({options})
-with server:
-    print(server.directory, flush=True)
-    time.sleep(600)
-"""
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
-
-# Inherited by all that these tests start: other test runs on this machine have servers too
-RUN = "TESTS_OF_MLFLOW_PROCESS"
-
-
-def marked_processes() -> set[int]:
-    """Return the ids of all processes that belong to any MLflow server of these tests."""
-    found = set()
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            environment = process.environ()
-            ours = MARKER in environment and environment.get(RUN) == os.environ[RUN]
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.add(process.pid)
-    return found
-
-
-@pytest.fixture(scope="module", autouse=True)
-def this_run():
-    """Mark this process, and with it whatever it starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(RUN, uuid.uuid4().hex)
-        yield
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(request):
-    """Check after each test that no process was left behind."""
-    if "server" in request.fixturenames:
-        request.getfixturevalue("server")
-    before = marked_processes()
-    yield
-    deadline = time.monotonic() + 20
-    while (left := marked_processes() - before) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left
+EXAMPLES = Path(__file__).parent / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -204,86 +158,39 @@ def test_slow_start_is_a_timeout():
     assert not slow.directory.exists()
 
 
-def test_interrupt_while_starting_leaves_nothing():
-    """Ctrl-C during the start ends what was started and goes on."""
+def test_external_twin_is_used_alike(server):
+    """A server that runs already has the same interface, and leaving it does not stop it."""
+    with ExternalMlflowServer(f"{server.uri}/") as external:
+        assert external.uri == server.uri
+        assert external.log_tail() == ""
+        assert external.pid is None
 
-    def interrupt(elapsed_s):
-        if elapsed_s > 1:
-            raise KeyboardInterrupt
-
-    interrupted = MlflowServerProcess(on_wait=interrupt)
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.start()
-
-    assert not interrupted.directory.exists()
+    assert health_problem(server.uri) is None
 
 
-def test_job_runners_end_with_the_server(caplog):
-    """Job runner and queues, which outlive the server for seconds, are gone after the block."""
-    jobs = Path(str(find_spec("mlflow").origin)).parent / "server" / "jobs"
-    if not (jobs / "_periodic_tasks_consumer.py").is_file():
-        pytest.skip("this MLflow has no periodic tasks, and keeps no process for jobs")
-    with caplog.at_level(logging.WARNING), MlflowServerProcess(jobs=True) as serving:
-        deadline = time.monotonic() + 60
-        while "_periodic_tasks_consumer" not in command_lines(serving.pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-
-    assert not caplog.messages
-    assert not serving.directory.exists()
+def test_external_twin_without_a_server_is_an_error():
+    """An URL where nothing answers is an error which names it and the reason."""
+    with pytest.raises(MlflowServerUnreachableError, match=r"127\.0\.0\.1:1/health: .*refused"):
+        ExternalMlflowServer("http://127.0.0.1:1").start()
 
 
-def command_lines(pid):
-    """Return the command lines of all descendants of the process."""
-    lines = []
-    for child in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            lines.append(child.cmdline())
-    return str(lines)
+@pytest.mark.parametrize("url", ["127.0.0.1:5000", "sqlite:///x.db", "http://u:secret@host:5000"])
+def test_external_twin_wants_a_plain_http_url(url):
+    """Anything but http(s)://host[:port] is refused, without showing a password."""
+    with pytest.raises(MlflowServerUnreachableError, match="not the URL") as caught:
+        ExternalMlflowServer(url)
+
+    assert "secret" not in str(caught.value)
 
 
-def test_hanging_shutdown_is_ended_by_force(caplog):
-    """An upload that never ends keeps uvicorn from ending; it is killed, workers and all."""
-    with MlflowServerProcess(workers=2, stop_timeout_s=2) as hanging:
-        port = int(hanging.uri.rpartition(":")[2])
-        upload = socket.create_connection(("127.0.0.1", port))
-        upload.sendall(
-            b"PUT /api/2.0/mlflow-artifacts/artifacts/x HTTP/1.1\r\nHost: localhost\r\n"
-            b"Content-Length: 1000\r\n\r\nunfinished"
-        )
-        time.sleep(1)
-    upload.close()
+@pytest.mark.usefixtures("bare_environment")
+def test_example_with_mlflow_passes_on_a_running_server(pytester, server):
+    """The documentation's example with MLflow in the test itself, and ``--mlflow-server``."""
+    shutil.copy(EXAMPLES / "test_in_process.py", pytester.path)
 
-    assert "had to be killed" in caplog.text
+    result = pytester.runpytest_subprocess(f"--mlflow-server={server.uri}")
 
-
-@pytest.mark.parametrize(
-    ("signal_number", "options"),
-    [
-        pytest.param(signal.SIGKILL, "", id="killed-while-serving"),
-        pytest.param(
-            signal.SIGTERM,
-            "on_wait=lambda s: print(server.directory, flush=True)",
-            id="terminated-while-starting",
-        ),
-    ],
-)
-def test_guard_ends_the_server_of_a_killed_process(signal_number, options):
-    """If the owning process is killed, the guard ends the server and removes its directory."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER.format(options=options)], stdout=subprocess.PIPE, text=True
-    ) as owner:
-        directory = Path(owner.stdout.readline().strip())
-        assert directory.is_dir()
-        started = marked_processes()
-        owner.send_signal(signal_number)
-
-    deadline = time.monotonic() + 20
-    while directory.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert started
-    assert not directory.exists()
+    result.assert_outcomes(passed=2)
 
 
 def test_properties_need_a_started_server():

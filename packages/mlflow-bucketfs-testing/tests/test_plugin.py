@@ -10,9 +10,7 @@ import sysconfig
 from importlib import import_module
 from pathlib import Path
 
-import psutil
 import pytest
-from mlflow_bucketfs_testing.process_session import MARKER
 
 pytest_plugins = ["pytester"]
 
@@ -28,16 +26,6 @@ def example(pytester, bare_environment):
         return shutil.copy(EXAMPLES / name, pytester.path / (to or name))
 
     return copy
-
-
-def marked_processes(directory):
-    """Return the processes of MLflow servers that were started by tests in the directory."""
-    found = []
-    for process in psutil.process_iter(["environ"]):
-        environment = process.info["environ"] or {}
-        if MARKER in environment and environment.get("STARTED_IN") == str(directory):
-            found.append(process)
-    return found
 
 
 def test_loading_imports_nothing_heavy():
@@ -179,19 +167,11 @@ def test_factories_example(pytester, example):
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_mlflow_example_on_a_running_server(pytester, example, mlflow_server):
-    """The example with MLflow in the test itself passes against a server that runs already."""
-    example("test_in_process.py")
-
-    result = pytester.runpytest_subprocess(f"--mlflow-server={mlflow_server.uri}")
-
-    result.assert_outcomes(passed=2)
-
-
-def test_server_listens_where_the_option_says(pytester, bare_environment):
-    """It answers there, also to requests with this address as host name, and nowhere else."""
-    del bare_environment
-    pytester.makepyfile("""
+def test_training_example_interrupted_afterwards(pytester, example, mlflow_processes):
+    """The example passes, on the address of the option; Ctrl-C in a later test leaves nothing."""
+    example("test_training.py", to="test_1_training.py")
+    pytester.makepyfile(
+        test_2_address="""
         import socket
         from urllib.parse import urlsplit
         from urllib.request import urlopen
@@ -206,37 +186,28 @@ def test_server_listens_where_the_option_says(pytester, bare_environment):
                 assert b"exa+bfs://127.0.0.1:" in response.read()
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", server.port))
-    """)
-
-    pytester.runpytest_subprocess("--mlflow-server-host=127.0.0.2").assert_outcomes(passed=1)
-
-
-def test_training_example_interrupted_afterwards(pytester, example, monkeypatch):
-    """The example of a training passes; Ctrl-C in the next test leaves nothing of its server."""
-    example("test_training.py", to="test_1_training.py")
-    pytester.makepyfile(
-        test_2_endless="""
+        """,
+        test_3_endless="""
         import time
 
         def test(mlflow_server):
             print("directory", mlflow_server.directory, flush=True)
             time.sleep(600)
-        """
+        """,
     )
-    monkeypatch.setenv("STARTED_IN", str(pytester.path))
 
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-s"],
+        [sys.executable, "-m", "pytest", "-s", "--mlflow-server-host=127.0.0.2"],
         cwd=pytester.path,
         stdout=subprocess.PIPE,
         text=True,
     ) as run:
         line = next(line for line in run.stdout if "directory" in line)
-        assert marked_processes(pytester.path)
+        assert mlflow_processes()
         run.send_signal(signal.SIGINT)
         output = run.stdout.read()
 
-    assert "1 passed" in output
+    assert "2 passed" in output
     assert run.returncode == pytest.ExitCode.INTERRUPTED
-    assert not marked_processes(pytester.path)
+    assert not mlflow_processes()
     assert not Path(line.split()[-1]).exists()

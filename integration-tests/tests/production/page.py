@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-_FILE = Path(__file__).parents[2] / "docs" / "user" / "production.md"
+_FILE = Path(__file__).parents[3] / "docs" / "user" / "production.md"
 _BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<source>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # What stands on the page for what every reader has elsewhere. Nothing else may be replaced.

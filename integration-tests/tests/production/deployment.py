@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlflow_bucketfs_testing import BucketFSServer, MlflowServerProcess
 
-from . import production_page as page
+from . import page
 from .postgresql import PostgreSQL, free_port
 
 DATABASE_PASSWORD = "pg-secret-6b1f"
