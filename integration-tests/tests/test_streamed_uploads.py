@@ -43,7 +43,7 @@ def upload_has_begun(bucketfs_target, request):
     before = log.count(method="PUT")
 
     def wait() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while log.count(method="PUT") == before and time.monotonic() < deadline:
             time.sleep(0.1)
         assert log.count(method="PUT") > before
