@@ -1,6 +1,6 @@
 """What pytest-exasol-slc does with our builder; no database is asked.
 
-The container in a real database is tried by ``test_udf_examples.py``.
+The container in a real database is tried by ``integration-tests/tests/udf``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A database for the statements of ``docs/user/udfs.md``, where there is no Exasol.
+"""A database for the statements of the pages with UDFs, where there is no Exasol.
 
 SQLite evaluates which rows a script gets, in which groups; the script runs in a process of its
 own, which the caller provides.

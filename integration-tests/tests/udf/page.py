@@ -1,4 +1,4 @@
-"""The page ``docs/user/udfs.md`` in parts: its Python, and its statements by section."""
+"""The pages with UDFs in parts: their Python, and their statements by section."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-_FILE = Path(__file__).parents[2] / "docs" / "user" / "udfs.md"
+_ROOT = Path(__file__).parents[3]
+_FILE = _ROOT / "docs" / "user" / "udfs.md"
+README = _ROOT / "README.md"
+CONTAINER_README = _ROOT / "slc" / "README.md"
 _SECTION = re.compile(r"^## (?P<heading>.+)\n(?P<text>(?:(?!## ).*\n)*)", re.MULTILINE)
 _BLOCK = r"^```{}\n(.*?)^```$"
 # A script ends with a line that holds a slash, everything else with a semicolon
@@ -31,8 +34,13 @@ def python(stand_ins: Mapping[str, str]) -> str:
 def statements(heading: str, stand_ins: Mapping[str, str]) -> list[str]:
     """Return the statements of a section in their order, as a client would send them."""
     sections = {each["heading"]: each["text"] for each in _SECTION.finditer(_text())}
-    found = _STATEMENT.finditer("".join(_blocks("sql", sections[heading])))
-    return [_replaced(each[1] or each[2].strip(), stand_ins) for each in found]
+    return _statements(sections[heading], stand_ins)
+
+
+def scripts(page: Path, stand_ins: Mapping[str, str]) -> list[str]:
+    """Return the statements of another page that create scripts."""
+    found = _statements(page.read_text(encoding="utf-8"), stand_ins)
+    return [each for each in found if each.startswith("CREATE OR REPLACE")]
 
 
 def sql() -> str:
@@ -52,6 +60,11 @@ def headings() -> list[str]:
 
 def _text() -> str:
     return _FILE.read_text(encoding="utf-8")
+
+
+def _statements(text: str, stand_ins: Mapping[str, str]) -> list[str]:
+    found = _STATEMENT.finditer("".join(_blocks("sql", text)))
+    return [_replaced(each[1] or each[2].strip(), stand_ins) for each in found]
 
 
 def _blocks(language: str, text: str) -> Iterator[str]:

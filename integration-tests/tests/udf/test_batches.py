@@ -1,0 +1,111 @@
+"""The scripts that score many rows at a time: those of the user guide and of the container."""
+# ruff: noqa: S608 -- the statements are the tests' own
+
+from __future__ import annotations
+
+import pytest
+
+from . import page
+from .places import UdfError
+
+# What no float64 holds, up to the largest number of a DECIMAL(18,0); the ids of each batch
+_FIRST, _LAST = 2**53 + 1, 10**18 - 1
+_BATCHES = [[_FIRST], [None], [_FIRST, None], [-_FIRST, _LAST], [_FIRST, None, -_FIRST, _LAST]]
+_FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
+
+
+@pytest.fixture
+def large_ids(udfs, models) -> list[tuple[int | None, float]]:
+    """Give the flowers of the table large ids, a batch in each region; return ids and species."""
+    numbered = [(number, batch) for batch, ids in enumerate(_BATCHES) for number in ids]
+    udfs.execute("DELETE FROM flowers")
+    udfs.insert([(number, models.flowers[batch], f"batch {batch}") for number, batch in numbered])
+    return [(number, models.species[batch]) for number, batch in numbered]
+
+
+def test_many_rows_at_a_time(udfs, models, bucketfs_server):
+    """Every flower of the table gets its species."""
+    assert sorted(udfs.read("Many rows at a time")) == list(enumerate(models.species))
+    assert bucketfs_server.requests.count() == 0
+
+
+def test_several_models(udfs, models, bucketfs_server):
+    """Every flower is scored by the model of its region."""
+    udfs.read("Many rows at a time")
+    by_region = zip(models.species, models.other_species, strict=True)
+    expected = [(number, both[number % 2]) for number, both in enumerate(by_region)]
+    assert sorted(udfs.read("Several models, one per group")) == expected
+    assert bucketfs_server.requests.count() == 0
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+def test_more_rows_than_a_data_frame_has(udfs, models):
+    """A group that fills more than one data frame is scored to its last row."""
+    ids = range(10_003)
+    udfs.execute("DELETE FROM flowers")
+    udfs.insert([(number, models.flowers[0], "north") for number in ids])
+    scored = _in_order(udfs.read("Many rows at a time"))
+    assert scored == [(number, models.species[0]) for number in ids]
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+def test_a_script_that_changes_ids_is_noticed(udfs, models, large_ids):
+    """Integers that share an array with floats become floats, as in Exasol's client."""
+    del large_ids
+    create, _ = page.statements("Many rows at a time", udfs.stand_ins)
+    changing = create.replace("DECIMAL(36,0)", "DECIMAL(18,0)").replace(".astype(object)", "")
+    udfs.execute(changing)
+    ids = {number for number, _ in udfs.execute(_species_by_region(models))}
+    assert ids == {None, _FIRST - 1, -_FIRST + 1, _LAST + 1}
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+def test_a_null_changes_the_type_of_integers(udfs, large_ids):
+    """A column of a data frame has the dtype that Exasol's client gives it for its values."""
+    del large_ids
+    udfs.execute(
+        "CREATE OR REPLACE PYTHON3_MLFLOW SET SCRIPT types("
+        "a DECIMAL(18,0), b DECIMAL(36,0), c DOUBLE, d VARCHAR(9)) EMITS (types VARCHAR(99)) AS\n"
+        "def run(ctx):\n    ctx.emit(' '.join(map(str, ctx.get_dataframe('all').dtypes)))\n"
+    )
+    types = udfs.place.execute("SELECT types(id, id, id, region) FROM flowers GROUP BY region")
+    assert [row[0] for row in types] == [
+        "int64 object float64 object",
+        "object object object object",
+        "float64 object float64 object",
+        "int64 object float64 object",
+        "float64 object float64 object",
+    ]
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+@pytest.mark.parametrize(
+    ("emitted", "reason"),
+    [
+        ("rows['id'].iloc[0], 0.0", "int64"),
+        ("rows.iloc[:0]", "1087"),
+        ("rows[['id']]", "1088"),
+        ("rows.astype({'id': 'Int64'})", "Int64"),
+        ("rows.astype({'species': bool})", "bool"),
+        ("rows.assign(species=numpy.array([numpy.float64(0)], object))", "float64"),
+    ],
+    ids=["scalar", "no_rows", "columns", "nullable", "bool", "object"],
+)
+def test_what_the_client_refuses_is_refused(udfs, emitted, reason):
+    """A script that emits what Exasol's UDF client refuses fails here too."""
+    udfs.execute(
+        "CREATE OR REPLACE PYTHON3_MLFLOW SET SCRIPT emits(id DECIMAL(18,0), species DOUBLE) "
+        "EMITS (id DECIMAL(18,0), species DOUBLE) AS\nimport numpy\n"
+        f"def run(ctx):\n    rows = ctx.get_dataframe('all')\n    ctx.emit({emitted})\n"
+    )
+    with pytest.raises(UdfError, match=f"the client refuses .*{reason}"):
+        udfs.execute("SELECT emits(id, sepal_length) FROM flowers WHERE id = 0")
+
+
+def _species_by_region(models):
+    call = f"species_in_batches('{models.location}', id, {_FEATURES})"
+    return f"SELECT {call} FROM flowers GROUP BY region"
+
+
+def _in_order(rows):
+    return sorted(rows, key=lambda row: (row[0] is None, *row))

@@ -1,0 +1,33 @@
+"""The script of ``docs/user/udfs.md`` that falls back to HTTP."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow_bucketfs_core import udf_path
+
+from . import page
+from .places import Exasol
+
+
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+def test_with_a_fallback(udfs, models, bucketfs_server, tmp_path, harm):
+    """A model that the mount lacks or has damaged comes over HTTP, with the password."""
+    real = isinstance(udfs.place, Exasol)
+    if not real:
+        udfs.place.mount = Path(shutil.copytree(udfs.place.mount, tmp_path / "mount"))
+        model = udfs.place.mount / udf_path(models.location).removeprefix("/buckets/")
+        if harm == "missing":
+            shutil.rmtree(model)
+        else:
+            next(model.glob("model.*")).write_bytes(b"damaged")
+        udfs.place.reaches(bucketfs_server.url)
+        udfs.stand_ins[page.READ_PASSWORD] = "read"
+    elif harm == "missing":
+        pytest.skip("what is in BucketFS comes to the mount of an Exasol")
+    assert udfs.read("With a fallback to HTTP") == [(models.species[0],)]
+    if not real:
+        assert bucketfs_server.requests.listings == 1
+        assert {request.user for request in bucketfs_server.requests} == {"r"}

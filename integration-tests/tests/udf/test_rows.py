@@ -1,0 +1,105 @@
+"""The Python of ``docs/user/udfs.md``, and its scripts that score one row at a time."""
+# ruff: noqa: S608 -- the statements are the tests' own
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+from mlflow_bucketfs_core import udf_path
+
+from . import page
+from .places import Exasol
+
+_FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What the Python of the page prints about the model that it logs."""
+
+    location: str
+    path: str
+
+
+@pytest.fixture(scope="module")
+def logged(mlflow_server, mlflow_client_env, bucketfs_uri, tmp_path_factory) -> Logged:
+    """Run the Python of the page in a process of its own, as its reader does."""
+    if mlflow_server.backend_store_uri is None:
+        pytest.skip("the server of --mlflow-server may have a model `iris` of its own")
+    stand_ins = {
+        page.LOCATION: f"{bucketfs_uri}/udfs",
+        page.TRACKING_SERVER: mlflow_server.uri,
+    }
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("EXA_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", page.python(stand_ins)],
+        env={**clean, **mlflow_client_env},
+        cwd=tmp_path_factory.mktemp("reader"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    location, path = done.stdout.splitlines()[-2:]
+    return Logged(location, path)
+
+
+def test_the_page_prints_where_the_model_is(logged, bucketfs_uri):
+    """The location is below that of the experiment, the path is where UDFs see it."""
+    assert logged.location.startswith(f"{bucketfs_uri}/udfs/")
+    assert logged.path == str(udf_path(logged.location))
+
+
+@pytest.mark.parametrize(
+    "heading", ["One row at a time, by location", "By path"], ids=["by_location", "by_path"]
+)
+def test_one_row_at_a_time(logged, udfs, models, bucketfs_server, heading):
+    """By its location and by its path, the model scores the flower of the page, without HTTP."""
+    udfs.use(logged.location)
+    if heading == "By path":
+        udfs.read("One row at a time, by location")
+    assert udfs.read(heading) == [(models.species[0],)]
+    assert bucketfs_server.requests.count() == 0
+
+
+def test_a_script_needs_no_import_but_its_own(fresh_host, models):
+    """In a Python that has imported nothing, a script finds MLflow, plugin and model."""
+    fresh_host.use(models.location)
+    assert fresh_host.read("One row at a time, by location") == [(models.species[0],)]
+
+
+def test_by_alias(logged, udfs, models, bucketfs_server, mlflow_udf_tracking_uri):
+    """The alias is resolved by the tracking server, the files come from the mount."""
+    if isinstance(udfs.place, Exasol) and "//127." in mlflow_udf_tracking_uri:
+        pytest.skip("an address that UDFs of the database reach: --mlflow-server-host ADDRESS")
+    udfs.use(logged.location)
+    udfs.stand_ins[page.TRACKING_SERVER] = mlflow_udf_tracking_uri
+    udfs.place.reaches(mlflow_udf_tracking_uri)
+    assert udfs.read("By alias") == [(models.species[0],)]
+    assert bucketfs_server.requests.count() == 0
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+@pytest.mark.parametrize(
+    ("heading", "call"),
+    [
+        ("One row at a time, by location", "species_by_location('{location}', {features})"),
+        ("By alias", "species_by_alias({features})"),
+        ("Many rows at a time", "species_in_batches('{location}', id, {features})"),
+        ("With a fallback to HTTP", "species_with_fallback('{location}', {features})"),
+    ],
+    ids=["by_location", "by_alias", "in_batches", "with_fallback"],
+)
+def test_a_process_loads_the_model_once(logged, udfs, mlflow_server, heading, call):
+    """However many rows and groups a process gets, it opens the model as often as for one call."""
+    udfs.use(logged.location)
+    udfs.stand_ins[page.TRACKING_SERVER] = mlflow_server.uri
+    udfs.read(heading)  # ends with a statement that calls `run` once
+    for_one_call = udfs.place.database.models_opened
+    call = call.format(location=logged.location, features=_FEATURES)
+    scored = udfs.execute(f"SELECT {call} FROM flowers GROUP BY region")
+    assert len(scored) == 10
+    assert udfs.place.database.models_opened == for_one_call > 0
