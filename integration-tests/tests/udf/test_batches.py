@@ -38,10 +38,29 @@ def test_several_models(udfs, models, bucketfs_server):
     assert bucketfs_server.requests.count() == 0
 
 
+def test_large_ids_come_out_exact(udfs, models, large_ids):
+    """All in one batch and in batches of several sizes, also beside an id that is NULL."""
+    assert _in_order(udfs.read("Many rows at a time")) == _in_order(large_ids)
+    scored = udfs.execute(_species_by_region(models))
+    assert _in_order(scored) == _in_order(large_ids)
+
+
+def test_large_ids_come_out_exact_in_the_container_readme(udfs, models, large_ids):
+    """The same from the script that the container's README shows."""
+    udfs.use(models.of_two_columns)
+    (script,) = page.scripts(page.CONTAINER_README, udfs.stand_ins)
+    udfs.execute(script)
+    ids = _in_order((number,) for number, _ in large_ids)
+    call = f"score('{models.of_two_columns}', id, sepal_length, sepal_width)"
+    for groups in ("IPROC()", "region"):
+        scored = udfs.execute(f"SELECT {call} FROM flowers GROUP BY {groups}")
+        assert _in_order((number,) for number, _ in scored) == ids
+
+
 @pytest.mark.parametrize("udfs", ["host"], indirect=True)
 def test_more_rows_than_a_data_frame_has(udfs, models):
-    """A group that fills more than one data frame is scored to its last row."""
-    ids = range(10_003)
+    """A group that fills more than one data frame is scored to its last row, ids and all."""
+    ids = [*range(_FIRST, _FIRST + 10_002), None]
     udfs.execute("DELETE FROM flowers")
     udfs.insert([(number, models.flowers[0], "north") for number in ids])
     scored = _in_order(udfs.read("Many rows at a time"))
