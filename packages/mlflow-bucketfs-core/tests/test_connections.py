@@ -90,8 +90,8 @@ def test_abandoned_streams_block_nobody(server, settings):
     server.put("large", bytes(5_000_000))
     bucket = Bucket(server.uri(), replace(settings, max_workers=1))
     streams = [bucket.iter_content("large") for _ in range(5)]
-    for stream in streams:
-        next(stream)
+    begun = [len(next(stream)) for stream in streams]
     assert bucket.keys() == ["large"]
-    for stream in streams:
-        assert sum(map(len, stream)) < 5_000_000
+    for first, stream in zip(begun, streams, strict=True):
+        assert first < 5_000_000
+        assert first + sum(map(len, stream)) == 5_000_000

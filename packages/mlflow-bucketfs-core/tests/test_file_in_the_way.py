@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mlflow_bucketfs_core import Bucket
 from mlflow_bucketfs_core.errors import PathBlockedError
 from mlflow_bucketfs_core.transport import folders
-from mlflow_bucketfs_testing.server import BucketFSServer, Fault
+from mlflow_bucketfs_testing.server import BucketFSServer
 
 
 @pytest.mark.parametrize("behaviour", ["lose", "hang", "error"])
@@ -48,17 +50,24 @@ def test_a_file_and_a_folder_of_one_name_block_further_uploads(server, bucket):
         bucket.upload_bytes("both/d/y", b"lost")
 
 
-def test_a_folder_seen_while_a_file_of_its_name_is_uploaded_is_forgotten(
-    own_server, settings, wait_until
-):
+def test_a_folder_seen_while_a_file_of_its_name_is_uploaded_is_forgotten(server, bucket):
     """What a listing showed before an upload ended does not count after it."""
-    own_server.inject(Fault.stall(1, at="upload", key="race/d"))
-    bucket = Bucket(own_server.uri(), settings)
+
+    class WaitsForTheFolder(io.BytesIO):
+        def read(self, size=-1):
+            if not being_sent.is_set():
+                being_sent.set()
+                assert folder_is_there.wait(30)
+            return super().read(size)
+
+    being_sent, folder_is_there = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        upload = pool.submit(bucket.upload_bytes, "race/d", b"file")
-        wait_until(lambda: not len(own_server.faults))
+        upload = pool.submit(bucket.upload_fileobj, "race/d", WaitsForTheFolder(b"file"))
+        assert being_sent.wait(30)
         bucket.upload_bytes("race/d/x", b"1")
+        folder_is_there.set()
         upload.result(30)
+    assert server.keys() == ["race/d", "race/d/x"]
     with pytest.raises(PathBlockedError, match="race/d'"):
         bucket.upload_bytes("race/d/y", b"lost")
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,19 +38,53 @@ def large_file(tmp_path):
 
 
 @pytest.fixture
-def changed_while_uploaded(own_server, settings, large_file, wait_until):
-    """Upload the large file, and change it once the server has the beginning."""
+def changed_while_uploaded(own_server, settings, large_file):
+    """Upload the large file, and change it once its beginning has been sent."""
+    begun, changed = threading.Event(), threading.Event()
+
+    def pump(source, target):
+        passed = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                passed += len(data)
+                if passed > 1 << 20:  # more than a listing has
+                    begun.set()
+                    changed.wait(60)
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def relay():
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", own_server.port))
+                for ends in ((client, server), (server, client)):
+                    threads.append(threading.Thread(target=pump, args=ends))
+                    threads[-1].start()
+                connections.extend((client, server))
 
     def upload(change):
-        own_server.inject(Fault.stall(1, at="upload", method="PUT"))
-        bucket = Bucket(own_server.uri(), settings)
+        port = listener.getsockname()[1]
+        bucket = Bucket(own_server.uri().replace(f":{own_server.port}/", f":{port}/"), settings)
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(bucket.upload_file, "large", large_file)
-            wait_until(lambda: not len(own_server.faults))
+            assert begun.wait(60)
             change(large_file)
+            changed.set()
             future.result(60)
 
-    return upload
+    threads, connections = [], []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads.append(threading.Thread(target=relay))
+        threads[0].start()
+        yield upload
+        listener.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        with connection, suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
 
 
 def test_a_growing_file_is_stored_as_it_was(own_server, changed_while_uploaded):
@@ -229,7 +266,7 @@ def test_both_kinds_of_temporary_files(tmp_path, method, old):
 def test_a_killed_download_leaves_nothing(own_server, start_python, wait_until, tmp_path, old):
     """SIGKILL in the middle leaves no new file and does not touch an older one."""
     own_server.put("there", bytes(4_000_000))
-    own_server.inject(Fault.trickle(1_000_000, method="GET", key="there"))
+    own_server.inject(Fault.trickle(40_000, method="GET", key="there"))
     target = tmp_path / "x"
     if old:
         target.write_bytes(old)
@@ -308,5 +345,6 @@ assert not failures, failures
     children = {r.connection for r in server.requests if r.key.startswith("fork/child")}
     parents = {r.connection for r in server.requests if r.key.startswith("fork/parent")}
     assert len(children) >= 20
+    assert parents
     assert not children & parents
     assert {record.status for record in server.requests} == {200}

@@ -26,11 +26,10 @@ def free_port():
         yield reserved.getsockname()[1]
 
 
-@pytest.mark.parametrize("scheme", ["exa+bfs", "exa+bfss"])
-def test_a_wrong_port_is_told_soon(settings, scheme, free_port, tmp_path):
+def test_a_wrong_port_is_told_soon(settings, free_port, tmp_path):
     """With MLflow's default retries, nobody waits 15 s to learn that nobody listens."""
     patient = replace(settings, backoff_factor=2.0, backoff_jitter=1.0)
-    bucket = Bucket(f"{scheme}://127.0.0.1:{free_port}/bfsdefault/default", patient)
+    bucket = Bucket(f"exa+bfss://127.0.0.1:{free_port}/bfsdefault/default", patient)
     started = time.monotonic()
     with pytest.raises(ServerUnavailableError, match="is the port right") as caught:
         bucket.download_file("x", tmp_path / "x")
@@ -48,8 +47,7 @@ def test_an_unknown_host_is_told_soon(settings):
     assert time.monotonic() - started < 15
 
 
-@pytest.mark.parametrize("scheme", ["exa+bfs", "exa+bfss"])
-def test_a_silent_host_is_told_soon(settings, scheme):
+def test_a_silent_host_is_told_soon(settings):
     """The wait for a connection is short, however long that for an answer may be."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         queue = [socket.socket() for _ in range(3)]
@@ -57,7 +55,7 @@ def test_a_silent_host_is_told_soon(settings, scheme):
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         patient = replace(settings, max_retries=0, transfer_timeout_s=60)
-        bucket = Bucket(f"{scheme}://127.0.0.1:{full.getsockname()[1]}/s/b", patient)
+        bucket = Bucket(f"exa+bfs://127.0.0.1:{full.getsockname()[1]}/s/b", patient)
         started = time.monotonic()
         with pytest.raises(ServerUnavailableError, match="does not answer"):
             bucket.keys()
@@ -216,6 +214,7 @@ def test_whoever_else_answers_is_an_error_of_ours(settings, answer, tmp_path):
 
         def serve():
             connection, _ = listener.accept()
+            listener.close()  # whoever asks for TLS next is refused instead of waiting
             with connection:
                 connection.recv(65536)
                 connection.sendall(answer)

@@ -15,33 +15,49 @@ from mlflow_bucketfs_core.errors import (
 )
 from mlflow_bucketfs_testing.server import Fault
 
-OPERATIONS = ["download", "exists", "list_keys", "upload_file", "upload_stream", "delete"]
 
-
-@pytest.mark.parametrize("operation", OPERATIONS, indirect=True)
+# Each status once for reading and once for writing, each operation twice.
 @pytest.mark.parametrize(
-    "refusal",
+    ("operation", "status", "error"),
     [
-        (400, UnexpectedResponseError),
-        (401, AuthenticationError),
-        (403, AccessDeniedError),
-        (405, UnexpectedResponseError),
-        (413, UnexpectedResponseError),
-        (206, UnexpectedResponseError),
+        ("list_keys", 400, UnexpectedResponseError),
+        ("upload_file", 400, UnexpectedResponseError),
+        ("download", 401, AuthenticationError),
+        ("delete", 401, AuthenticationError),
+        ("exists", 403, AccessDeniedError),
+        ("upload_stream", 403, AccessDeniedError),
+        ("list_keys", 405, UnexpectedResponseError),
+        ("delete", 405, UnexpectedResponseError),
+        ("exists", 413, UnexpectedResponseError),
+        ("upload_file", 413, UnexpectedResponseError),
+        ("download", 206, UnexpectedResponseError),
+        ("upload_stream", 206, UnexpectedResponseError),
     ],
-    ids=lambda refusal: str(refusal[0]),
+    indirect=["operation"],
 )
-def test_what_cannot_change_is_not_tried_again(server, prepared, tmp_path, operation, refusal):
+def test_what_cannot_change_is_not_tried_again(  # noqa: PLR0917
+    server, prepared, tmp_path, operation, status, error
+):
     """Other answers are told after one request, and only 200 is success."""
-    status, error = refusal
     server.inject(Fault.status(status, times=None))
     with pytest.raises(error, match=str(status)):
         operation(prepared, tmp_path)
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, indirect=True)
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("operation", "status"),
+    [
+        ("download", 301),
+        ("exists", 302),
+        ("list_keys", 307),
+        ("upload_stream", 303),
+        # the two that would repeat method and body
+        ("upload_file", 307),
+        ("delete", 308),
+    ],
+    indirect=["operation"],
+)
 def test_redirects_are_never_followed(server, prepared, tmp_path, operation, status):
     """No second server sees as much as a connection, and the error says why."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -49,7 +65,8 @@ def test_redirects_are_never_followed(server, prepared, tmp_path, operation, sta
         server.inject(Fault.status(status, location=location, times=None))
         with pytest.raises(UnexpectedResponseError, match=f"{status}.*not followed"):
             operation(prepared, tmp_path)
-        assert select.select([other], [], [], 0.05)[0] == []
+        # it would have been connected to before the operation ended
+        assert select.select([other], [], [], 0)[0] == []
     assert len(server.requests) == 1
 
 
