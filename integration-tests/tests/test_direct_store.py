@@ -11,6 +11,8 @@ from mlflow_bucketfs_core.uri import is_bucketfs_uri
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+# As in core's tests, whose server is always the embedded one: this test also meets a real BucketFS
+# (see noxfile.py, test:backends).
 ODD_NAMES = [
     "a#b",
     "q?x",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
@@ -91,7 +92,7 @@ def test_eight_forked_processes_at_once(server, run_python):
     assert {key: server.read(key) for key in server.keys()} == expected
 
 
-INTERRUPTED = """
+UPLOADING = """
 import sys
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
@@ -99,21 +100,22 @@ BucketFSArtifactRepository(sys.argv[1]).log_artifacts(sys.argv[2])
 """
 
 
-def interrupt_an_upload(server, directory, *, patience_s):
-    """Press Ctrl-C in a process that uploads a directory, once BucketFS has an answer for it."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, server.uri(path="root"), directory],
+@contextmanager
+def interrupted_upload(server, directory, reached):
+    """Press Ctrl-C in a process that uploads a directory, once a condition is met."""
+    with subprocess.Popen(
+        [sys.executable, "-c", UPLOADING, server.uri(path="root"), directory],
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        while server.requests.count(method="PUT") == 0 and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=patience_s)[1]
-    finally:
-        process.kill()
-    assert "KeyboardInterrupt" in error
+    ) as process:
+        try:
+            while not reached():
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            yield process
+        finally:
+            process.kill()
 
 
 def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
@@ -121,7 +123,8 @@ def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")
     server = make_server(profile=Profile(put_floor_s=0.2))
     directory = local.write({"MLmodel": b"m"} | {f"{number}": b"x" for number in range(400)})
-    interrupt_an_upload(server, directory, patience_s=60)
+    with interrupted_upload(server, directory, server.keys) as process:
+        assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
     assert 0 < len(server.keys()) < 100
     assert "root/MLmodel" not in server.keys()
 
@@ -129,52 +132,28 @@ def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
 def test_interrupt_ends_the_waits_for_another_try(make_server, local):
     """Ctrl-C against a server that is always busy does not wait for the tries that are left."""
     server = make_server()
-    server.inject(Fault.status(503, method="PUT", retry_after=40, times=None))
-    # half of the wait that the server asks for
-    interrupt_an_upload(server, local.write({"a": b"x"}), patience_s=20)
+    server.inject(Fault.status(503, method="PUT", retry_after=60, times=None))
+    directory = local.write({"a": b"x"})
+    with interrupted_upload(server, directory, lambda: server.requests.count(method="PUT")) as it:
+        # half of the wait that the server asks for
+        assert "KeyboardInterrupt" in it.communicate(timeout=30)[1]
     assert server.requests.count(method="PUT") == 1
-
-
-WAITING = """
-import sys, threading, time
-from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
-
-repo = BucketFSArtifactRepository(sys.argv[1])
-
-def tell():
-    while sum(thread.name.startswith("BucketFS") for thread in threading.enumerate()) < 3:
-        time.sleep(0.01)
-    time.sleep(0.5)
-    print("uploading", flush=True)
-
-threading.Thread(target=tell, daemon=True).start()
-repo.log_artifacts(sys.argv[2])
-"""
 
 
 def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
     """Ctrl-C tells how many uploads BucketFS still owes an answer; another one ends the process."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
-    server = make_server(profile=Profile(put_floor_s=60))
+    server = make_server()
+    server.inject(Fault.stall(300, method="PUT", times=3))
     directory = local.write({f"{number}": b"x" for number in range(20)})
-    with subprocess.Popen(
-        [sys.executable, "-c", WAITING, server.uri(path="root"), directory],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout.readline() == "uploading\n"
-            process.send_signal(signal.SIGINT)
-            told = process.stderr.readline()
-            assert told.startswith("Giving up: waiting for 3 transfer(s)")
-            assert "Ctrl-C once more" in told
-            assert process.poll() is None
-            process.send_signal(signal.SIGINT)
-            # half of the time that the server takes
-            assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
-        finally:
-            process.kill()
+    with interrupted_upload(server, directory, lambda: not len(server.faults)) as process:
+        told = process.stderr.readline()
+        assert told.startswith("Giving up: waiting for 3 transfer(s)")
+        assert "Ctrl-C once more" in told
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        # far less than the time that the server takes
+        assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
 
 
 def test_repositories_share_connections(server, local):

@@ -114,7 +114,7 @@ def test_deletion_survives_what_passes(server, repo):
 
 def test_name_can_be_used_again(make_server, local, monkeypatch):
     """BucketFS locks a deleted path for seconds; logging to it waits instead of failing."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0.1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0.01")
     server = make_server()
     server.put("root/f", b"old")
     server.inject(Fault.status(423, method="PUT", times=3))

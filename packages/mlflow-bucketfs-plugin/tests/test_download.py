@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -148,7 +149,7 @@ def test_one_bad_file_does_not_stop_the_others(server, repo, local):
     server.put_many((f"root/{number}", b"1") for number in range(30))
     server.inject(Fault.status(403, method="GET", key="root/7", times=None))
     target = local.directory()
-    with pytest.raises(MlflowException, match=r"1 failure.*\n- 7: .*403"):
+    with pytest.raises(MlflowException, match=r"1 failure.*\n- 7: .*\b403\b"):
         repo.download_artifacts("", str(target))
     assert sorted(local.read(target)) == sorted(str(n) for n in range(30) if n != 7)
 
@@ -265,7 +266,7 @@ def test_hostile_listing(hostile_server, local, key):
     hostile_server.listing = f"root/d/harmless\n{key}\n".encode("utf-8", "surrogateescape")
     target = local.directory()
     repo = BucketFSArtifactRepository(f"exa+bfs://127.0.0.1:{hostile_server.server_port}/s/b/root")
-    with pytest.raises(MlflowException, match="path") as caught:
+    with pytest.raises(MlflowException, match=re.escape(repr(key.removeprefix("root/")))) as caught:
         repo.download_artifacts("d", str(target))
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
     assert local.read(target.parent) == {}

@@ -25,7 +25,7 @@ KINDS = ("runs", "version", "alias", "latest", "logged model", "raw")
 
 @dataclass
 class Logged:
-    """A model y = 2x + 1, where it is, and under which URIs."""
+    """A model y = 2x + 1, where it is, under which URIs, and its keys as they were uploaded."""
 
     server: BucketFSServer
     tracking_uri: str
@@ -51,6 +51,7 @@ def logged(tracking_uri):
                 pip_requirements=["scikit-learn"],
             )
         client.set_registered_model_alias("churn", "champion", "1")
+        uploaded = [record.key for record in server.requests if record.method == "PUT"]
         location = client.get_logged_model(info.model_id).artifact_location
         uris = (
             f"runs:/{run.info.run_id}/model",
@@ -60,7 +61,7 @@ def logged(tracking_uri):
             f"models:/{info.model_id}",
             location,
         )
-        yield Logged(server, tracking_uri, dict(zip(KINDS, uris, strict=True)), server.keys())
+        yield Logged(server, tracking_uri, dict(zip(KINDS, uris, strict=True)), uploaded)
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +71,11 @@ def _tracking(environment, logged):
 
 
 def test_mlmodel_was_uploaded_last(logged):
-    """The keys lie below the location as MLflow spelt it, the oldest upload is not MLmodel."""
+    """The keys lie below the location as MLflow spelt it, and nothing came after MLmodel."""
+    assert sorted(logged.keys) == logged.server.keys()
     assert all(key.startswith(f"{FOLDER}/models/m-") for key in logged.keys)
-    assert sum(key.endswith("/MLmodel") for key in logged.keys) == 1
+    mlmodels = [key for key in logged.keys if key.endswith("/MLmodel")]
+    assert mlmodels == logged.keys[-1:]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,7 +114,8 @@ from pathlib import Path
 import mlflow
 
 report = {}
-for kind, uri in json.loads(sys.argv[1]).items():
+for number, (kind, uri) in enumerate(json.loads(sys.argv[1]).items()):
+    os.environ["EXA_BUCKETFS_PASSWORD"] = "wrong" if number % 2 else ""
     directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
     report[kind] = {
         "copied": sorted(p.name for p in directory.iterdir() if not p.is_symlink()),
@@ -142,14 +146,15 @@ def run_with_read_only(directory, *command, **variables):
     ).stdout
 
 
-@pytest.mark.parametrize("password", ["", "wrong"], ids=["no password", "wrong password"])
-def test_loads_from_a_read_only_mount(logged, password):
-    """In a UDF each kind of URI loads without a request to BucketFS, copying MLmodel alone."""
+def test_loads_from_a_read_only_mount(logged):
+    """In a UDF each kind of URI loads without a request to BucketFS, copying MLmodel alone.
+
+    Without a password, and with a wrong one.
+    """
     output = run_with_read_only(
         logged.server.mount_root,
         *(sys.executable, "-c", LOADING, json.dumps(logged.uris)),
         EXA_BUCKETFS_MOUNT_ROOT=str(logged.server.mount_root),
-        EXA_BUCKETFS_PASSWORD=password,
     )
     report = json.loads(output.splitlines()[-1])
     assert report.pop("writing") == "EROFS"
@@ -163,41 +168,40 @@ def test_loads_from_a_read_only_mount(logged, password):
 
 
 FALLING_BACK = """
-import sys
+import os, sys
 import mlflow
 from mlflow_bucketfs_core import load_model_with_fallback
 
-try:
-    mlflow.sklearn.load_model(sys.argv[1])
-except Exception as error:
-    print("refused:", type(error).__name__)
-model = load_model_with_fallback(sys.argv[1], mlflow.sklearn.load_model)
-print("predicted:", model.predict([[2.0]])[0])
+uri, *mounts = sys.argv[1:]
+for mount in mounts:
+    os.environ["EXA_BUCKETFS_MOUNT_ROOT"] = mount
+    try:
+        mlflow.sklearn.load_model(uri)
+    except Exception as error:
+        print("refused:", type(error).__name__)
+    model = load_model_with_fallback(uri, mlflow.sklearn.load_model)
+    print("predicted:", model.predict([[2.0]])[0])
 """
 
 
-DAMAGES = {
-    "damaged": lambda path: path.write_bytes(b"damaged"),
-    "not arrived": lambda path: shutil.rmtree(path.parent, ignore_errors=True),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_model_on_the_mount_is_loaded_over_http(logged, tmp_path, damage):
+def test_a_damaged_model_on_the_mount_is_loaded_over_http(logged, tmp_path):
     """``load_model_with_fallback`` asks BucketFS, although the mount wins everywhere else."""
-    mount = tmp_path / "mount"
-    shutil.copytree(logged.server.mount_root, mount)
-    for part in list(mount.rglob("model.*")):
-        damage(part)
+    mounts = {name: tmp_path / name for name in ("damaged", "not arrived")}
+    for mount in mounts.values():
+        shutil.copytree(logged.server.mount_root, mount)
+    for part in list(mounts["damaged"].rglob("model.*")):
+        part.write_bytes(b"damaged")
+    for mlmodel in list(mounts["not arrived"].rglob("MLmodel")):
+        shutil.rmtree(mlmodel.parent)
     output = subprocess.run(
-        [sys.executable, "-c", FALLING_BACK, logged.uris["raw"]],
+        [sys.executable, "-c", FALLING_BACK, logged.uris["raw"], *mounts.values()],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "EXA_BUCKETFS_MOUNT_ROOT": str(mount)},
+        env=os.environ,
         check=True,
         timeout=120,
     ).stdout
-    refused, predicted = output.splitlines()[-2:]
-    assert refused.startswith("refused: ")
-    assert float(predicted.removeprefix("predicted: ")) == pytest.approx(5.0)
-    assert logged.server.requests.listings == 1
+    lines = [line.partition(": ") for line in output.splitlines()[-4:]]
+    assert [name for name, _, _ in lines] == ["refused", "predicted"] * 2
+    assert [float(value) for _, _, value in lines[1::2]] == pytest.approx([5.0, 5.0])
+    assert logged.server.requests.listings == 2

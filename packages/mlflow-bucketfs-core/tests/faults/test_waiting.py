@@ -43,7 +43,7 @@ def planned_wait_s(server, prepared):
     def planned(status, retry_after):
         server.inject(Fault.status(status, retry_after=retry_after))
         event = GivesUpAtOnce()
-        with abandoned_by(event), pytest.raises(TransferError, match=str(status)):
+        with abandoned_by(event), pytest.raises(TransferError, match=rf"\b{status}\b"):
             prepared.exists("d/small")
         return event.wait_s
 

@@ -99,7 +99,7 @@ class HtmlHandler(http.server.BaseHTTPRequestHandler):
 def test_wrong_port_with_another_service(check):
     """A web server that is not BucketFS is recognised as such."""
     with http.server.HTTPServer(("127.0.0.1", 0), HtmlHandler) as other:
-        thread = threading.Thread(target=other.serve_forever)
+        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
         thread.start()
         try:
             checked = check(f"exa+bfs://127.0.0.1:{other.server_port}/bfsdefault/default")
