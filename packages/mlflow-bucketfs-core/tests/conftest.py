@@ -85,7 +85,7 @@ def run_python(start_python):
 
     def run(code, *arguments):
         process = start_python(code, *arguments)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         return out, err
 
@@ -97,7 +97,7 @@ def wait_until():
     """Wait for a condition that another thread or process brings about."""
 
     def wait(condition):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, "it never happened"
             time.sleep(0.01)

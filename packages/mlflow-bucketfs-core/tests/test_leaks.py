@@ -35,8 +35,17 @@ def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
     caplog.set_level(logging.DEBUG)
     config = BucketConfig("default", public=False, write_password=SECRET)
     seen = []
+    faults = (
+        None,
+        Fault.reset_before_body(times=2),
+        Fault.status(403),
+        Fault.status(302, location="http://127.0.0.1:1/"),
+        Fault.status(503, times=2),
+        Fault.truncate(1, method="GET", times=2),
+    )
     with BucketFSServer([config], tls_port=0) as server:
-        for uri, options in (
+        server.put("d/x", b"1")
+        places = (
             (server.uri(), {}),
             (server.uri(), {"user": "r"}),
             (server.tls_uri(), {"cert_fingerprint": server.certificate_fingerprint}),
@@ -46,36 +55,31 @@ def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
             (f"exa+bfss://127.0.0.1:{server.port}/s/default", {}),
             ("exa+bfs://127.0.0.1:1/s/default", {}),
             (server.uri().replace("/default", "/nowhere"), {}),
-        ):
+        )
+        for number, (uri, options) in enumerate(places):
             settings = ConnectionSettings(
                 password=SECRET, backoff_factor=0.0, backoff_jitter=0.0, max_retries=1, **options
             )
             bucket = Bucket(uri, settings)
             view = bucket.as_path("d/x")
             seen += [repr(settings), repr(bucket), repr(view), str(view), repr(view.bucket_api)]
-            for fault in (
-                None,
-                Fault.reset_before_body(times=2),
-                Fault.status(403),
-                Fault.status(302, location="http://127.0.0.1:1/"),
-                Fault.status(503, times=2),
-                Fault.truncate(1, method="GET", times=2),
-            ):
-                for operation in (
-                    bucket.keys,
-                    lambda bucket=bucket: bucket.upload_bytes("d/x", b"1"),
-                    lambda bucket=bucket: bucket.download_file("d/x", tmp_path / "x"),
-                    lambda bucket=bucket: bucket.delete("d/x"),
-                    lambda bucket=bucket: list(bucket.iter_content("d/x")),
-                ):
-                    if fault:
-                        server.inject(fault)
-                    try:
-                        operation()
-                    except BucketFSError as error:
-                        seen += ["".join(traceback.format_exception(error)), repr(error)]
-                    server.faults.clear()
-    assert len(seen) > 150
+            operations = (
+                bucket.keys,
+                lambda bucket=bucket: bucket.upload_bytes("d/x", b"1"),
+                lambda bucket=bucket: bucket.download_file("d/x", tmp_path / "x"),
+                lambda bucket=bucket: bucket.delete("d/x"),
+                lambda bucket=bucket: list(bucket.iter_content("d/x")),
+            )
+            # one operation turns further with each place: all pairs of the three meet
+            for turn, fault in enumerate(faults, start=number):
+                if fault:
+                    server.inject(fault)
+                try:
+                    operations[turn % len(operations)]()
+                except BucketFSError as error:
+                    seen += ["".join(traceback.format_exception(error)), repr(error)]
+                server.faults.clear()
+    assert len(seen) > 120
     assert len(caplog.records) > 100
     everything = "\n".join([*seen, caplog.text, *(repr(vars(record)) for record in caplog.records)])
     assert [form for form in FORMS if form in everything] == []

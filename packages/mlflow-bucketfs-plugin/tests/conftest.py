@@ -143,7 +143,7 @@ def run_python(tmp_path):
             cwd=tmp_path,
             env={**os.environ, **variables},
             check=False,
-            timeout=120,
+            timeout=600,
         )
         assert completed.returncode == 0, completed.stderr
         return completed.stdout

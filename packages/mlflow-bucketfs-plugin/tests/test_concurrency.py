@@ -124,7 +124,7 @@ def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
     server = make_server(profile=Profile(put_floor_s=0.2))
     directory = local.write({"MLmodel": b"m"} | {f"{number}": b"x" for number in range(400)})
     with interrupted_upload(server, directory, server.keys) as process:
-        assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+        assert "KeyboardInterrupt" in process.communicate(timeout=120)[1]
     assert 0 < len(server.keys()) < 100
     assert "root/MLmodel" not in server.keys()
 

@@ -142,7 +142,7 @@ def run_with_read_only(directory, *command, **variables):
         text=True,
         env={**os.environ, **variables},
         check=True,
-        timeout=120,
+        timeout=600,
     ).stdout
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_model_on_the_mount_is_loaded_over_http(logged, tmp_path):
         text=True,
         env=os.environ,
         check=True,
-        timeout=120,
+        timeout=600,
     ).stdout
     lines = [line.partition(": ") for line in output.splitlines()[-4:]]
     assert [name for name, _, _ in lines] == ["refused", "predicted"] * 2

@@ -26,7 +26,7 @@ def command(secret):
             env={**os.environ, "EXA_BUCKETFS_PASSWORD": secret, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
 

@@ -38,7 +38,7 @@ def check_without(server, tmp_path, secret):
             env={**os.environ, "EXA_BUCKETFS_PASSWORD": secret, "PYTHONPATH": ""},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stderr
