@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_testing.server import archives
@@ -23,7 +22,8 @@ class Mount:
 
     A plain object is there when its upload is answered, atomically replaced, unless `paused`.
     An archive's tree follows in a background thread (`sync` waits). Where an object and a folder
-    have the same name, the folder shows.
+    have the same name, the folder shows. Links of an archive's tree are never followed: an object
+    at or below one replaces it.
 
     Args:
         store: Where the objects are.
@@ -112,12 +112,13 @@ class Mount:
 
     def _link(self, bucket: str, key: str) -> None:
         """Show an object, if it exists and nothing hides it."""
-        path = self._root / bucket / key
         blob = self._store.find(bucket, key)
         hidden = archives.stem(key) is not None and not self._archive_visible
-        if blob is None or hidden or path.is_dir():
+        if blob is None or hidden:
             return
-        self._make_directory(path.parent)
+        path = self._make_parents(bucket, key)
+        if archives.is_folder(path):
+            return
         staged = self._stage()
         source = self._store.blob_path(blob)
         try:
@@ -130,10 +131,10 @@ class Mount:
 
     def _unlink(self, bucket: str, key: str) -> None:
         path = self._root / bucket / key
-        if path.is_dir():
+        reached = archives.parents_are_folders(self._root / bucket, key.split("/"))
+        if archives.is_folder(path) or not reached:
             return
-        with suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
+        path.unlink(missing_ok=True)
         self._prune(bucket, path.parent)
 
     def _prune(self, bucket: str, directory: Path) -> None:
@@ -146,14 +147,10 @@ class Mount:
             self._link(bucket, str(directory.relative_to(self._root / bucket)))
             directory = directory.parent
 
-    def _make_directory(self, directory: Path) -> None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            for ancestor in reversed([directory, *directory.parents]):
-                if ancestor.is_file():
-                    ancestor.unlink()
-            directory.mkdir(parents=True, exist_ok=True)
+    def _make_parents(self, bucket: str, key: str) -> Path:
+        """Make the folders that a key is in; returns its own path."""
+        *folders, name = key.split("/")
+        return archives.make_folders(self._root / bucket, folders, replace=True) / name
 
     def _stage(self) -> Path:
         return self._staging / str(next(self._numbers))
@@ -166,20 +163,20 @@ class Mount:
         with self._store.lock:
             if self._closing.is_set():
                 return
-            target = self._root / bucket / stem
-            if target.is_dir():
+            root = self._root / bucket
+            target = self._make_parents(bucket, stem) if unpacked else root / stem
+            reached = archives.parents_are_folders(root, stem.split("/"))
+            if reached and archives.is_folder(target):
                 target.replace(self._stage())
             if unpacked:
-                self._make_directory(target.parent)
-                with suppress(FileNotFoundError):
-                    target.unlink()
+                target.unlink(missing_ok=True)
                 staged.replace(target)
             # objects of their own under the same folder come on top of the archive's tree
             for key in self._store.keys(bucket):
                 if key.startswith(f"{stem}/"):
                     self._apply(bucket, key)
             self._link(bucket, stem)
-            if not unpacked:
+            if reached and not unpacked:
                 self._prune(bucket, target.parent)
         for leftover in self._staging.iterdir():
             if leftover.is_dir():
