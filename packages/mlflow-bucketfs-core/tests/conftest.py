@@ -28,7 +28,8 @@ def clean_environment(monkeypatch):
 def shared_server():
     """One server with a public and a private bucket, over HTTP and HTTPS."""
     buckets = [BucketConfig("default"), BucketConfig("private", public=False)]
-    with BucketFSServer(buckets, tls_port=0) as server:
+    # a name that only proxies know
+    with BucketFSServer(buckets, tls_port=0, allowed_hosts=["bucketfs.invalid"]) as server:
         yield server
 
 

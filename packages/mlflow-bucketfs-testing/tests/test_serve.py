@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -104,6 +105,7 @@ def test_serve_data_dir(tmp_path):
     """Objects are there again after a restart; buckets and service have the names asked for."""
     options = ["--port", "0", "--data-dir", str(tmp_path / "da ta"), "--service", "svc"]
     options += ["--bucket", "one", "--bucket", "two"]
+    options += ["--allow-remote"]  # on loopback, that is nothing to warn of
     for restarted in (False, True):
         with serving(*options, tmp_path=tmp_path) as (process, output):
             port = re.search(r"exa\+bfs://127\.0\.0\.1:(\d+)/svc/two$", output, re.MULTILINE)[1]
@@ -169,10 +171,19 @@ def test_serve_refuses_nonsense(options):
 
 
 def test_serve_with_consent(tmp_path):
-    """With consent it listens on all addresses."""
+    """With consent it listens on all addresses, warns of the passwords, and has more names."""
     options = ["--host", "0.0.0.0", "--allow-remote", "--port", "0"]  # noqa: S104
-    with serving(*options, tmp_path=tmp_path) as (_, output):
-        assert "exa+bfs://127.0.0.1:" in output
+    options += ["--allowed-host", "host.docker.internal", "--allowed-host", "*.example.com"]
+    with serving(*options, tmp_path=tmp_path) as (process, output):
+        port = re.search(r"exa\+bfs://127\.0\.0\.1:(\d+)/", output)[1]
+        for host, status in [("host.docker.internal", 200), ("a.example.com", 200), ("x", 400)]:
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+            connection.request("GET", "/", headers={"Host": host})
+            assert connection.getresponse().status == status
+            connection.close()
+        _, _, errors = end(process, signal.SIGTERM)
+    assert errors.count("\n") == 1
+    assert "passwords are public knowledge" in errors
 
 
 def test_help_is_cheap():

@@ -37,6 +37,14 @@ def main() -> None:
     help="docker-db: as slow as a database in Docker.",
 )
 @click.option("--allow-remote", is_flag=True, help="Permit a --host that others can reach.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Further name that clients may call the server by, such as host.docker.internal; "
+    "may be repeated.",
+)
 def serve(
     *,
     host: str,
@@ -47,6 +55,7 @@ def serve(
     data_dir: str | None,
     profile: str,
     allow_remote: bool,
+    allowed_hosts: tuple[str, ...],
 ) -> None:
     """Run an embedded BucketFS until Ctrl-C.
 
@@ -64,6 +73,7 @@ def serve(
         data_dir=data_dir,
         profile=profile,
         allow_remote=allow_remote,
+        allowed_hosts=allowed_hosts,
     )
 
 

@@ -12,6 +12,11 @@ import click
 
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, PortInUseError
 
+_WARNING = (
+    "Warning: whoever reaches this machine can read, write and delete here, because the passwords "
+    "are public knowledge (user r: read, user w: write)."
+)
+
 
 def run_server(
     *,
@@ -23,6 +28,7 @@ def run_server(
     data_dir: str | None,
     profile: str,
     allow_remote: bool,
+    allowed_hosts: tuple[str, ...],
 ) -> None:
     """Serve until SIGINT or SIGTERM, after printing how to use the server.
 
@@ -35,6 +41,7 @@ def run_server(
         data_dir: Directory to keep the objects in; None: a temporary one.
         profile: Name of a profile.
         allow_remote: Whether the host may be reachable for others.
+        allowed_hosts: Further names that clients may call the server by.
 
     Raises:
         click.ClickException: The server cannot start; nothing is left behind.
@@ -44,7 +51,8 @@ def run_server(
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())
     try:
-        if not allow_remote and not _is_loopback(host):
+        is_remote = not _is_loopback(host)
+        if is_remote and not allow_remote:
             raise click.ClickException(
                 f"others could reach {host}, and the passwords are public knowledge: "
                 "use a loopback address, or add --allow-remote"
@@ -57,7 +65,10 @@ def run_server(
             tls_port=tls_port,
             data_dir=data_dir,
             profile=profile,
+            allowed_hosts=allowed_hosts,
         ) as server:
+            if is_remote:
+                click.echo(_WARNING, err=True)
             click.echo(_usage(server, tls=tls_port is not None))
             stop.wait()
     except PortInUseError as exc:

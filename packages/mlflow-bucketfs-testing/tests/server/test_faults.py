@@ -25,7 +25,7 @@ def read_raw(server, request):
     return received, False
 
 
-GET = b"GET /default/k HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /default/k HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_status(server, client):

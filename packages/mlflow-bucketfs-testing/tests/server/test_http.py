@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import socket
+from contextlib import nullcontext
+
+import pytest
+from mlflow_bucketfs_testing.server import BucketFSServer, IllegalNameError
+from mlflow_bucketfs_testing.server.auth import HostNames
 
 
 def raw(server, request, *, timeout_s=5.0):
@@ -31,7 +36,7 @@ def test_one_connection_serves_many_requests(server, client):
 def test_continue_is_sent_before_the_body(server):
     """``Expect: 100-continue`` is answered, then the body is taken."""
     head = (
-        b"PUT /default/k HTTP/1.1\r\nHost: x\r\nAuthorization: Basic dzp3cml0ZQ==\r\n"
+        b"PUT /default/k HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic dzp3cml0ZQ==\r\n"
         b"Expect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
     )
     with socket.create_connection((server.host, server.port), timeout=5) as connection:
@@ -45,7 +50,7 @@ def test_continue_is_sent_before_the_body(server):
 def test_refused_without_continue(server):
     """Who may not write is told so instead of being asked to send the body."""
     head = (
-        b"PUT /default/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        b"PUT /default/k HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         b"Content-Length: 3000000\r\n\r\n"
     )
     with socket.create_connection((server.host, server.port), timeout=5) as connection:
@@ -56,7 +61,7 @@ def test_refused_without_continue(server):
 def test_h2c_offer_is_ignored(server, caplog):
     """An offer to upgrade, as Java's client makes, is ignored without a word."""
     offer = (
-        b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"Host: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
         b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
     )
     put = (
@@ -77,7 +82,9 @@ def test_h2c_offer_is_ignored(server, caplog):
 def test_absolute_form_is_accepted(server):
     """A request as sent to a proxy means the same."""
     server.put("k", b"abc")
-    request = b"GET http://x:1/default/k HTTP/1.1\r\nHost: x:1\r\nConnection: close\r\n\r\n"
+    request = (
+        b"GET http://localhost:1/default/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
     assert raw(server, request).endswith(b"\r\n\r\nabc")
 
 
@@ -93,3 +100,88 @@ def test_old_protocol_version(server):
 def test_garbage_is_400(server):
     """What is not HTTP is refused, and the server stays up."""
     assert raw(server, b"\x00\x01\x02 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+NAMES_OF_THE_SERVER = [
+    "localhost",
+    "LocalHost:2580",
+    "localhost.",
+    "127.0.0.1",
+    "127.3.2.1:80",
+    "[::1]:2580",
+]
+FOREIGN_NAMES = [
+    "rebound.example:{port}",
+    "10.0.0.1",
+    "exacluster.local",
+    "localhost.evil.example",
+    "",
+    "[::2]",
+]
+
+
+@pytest.mark.parametrize("host", NAMES_OF_THE_SERVER)
+def test_own_names_are_accepted(client, host):
+    """Whoever is on loopback may call it by any name of loopback, whatever the port."""
+    assert client.get("/default", headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize("host", FOREIGN_NAMES)
+def test_foreign_names_are_400(server, client, host):
+    """A web page that made its own name resolve to the server (DNS rebinding) gets nothing."""
+    server.put("k", b"1")
+    host = host.format(port=server.port)
+    for method, path in [("GET", "/"), ("PUT", "/default/k"), ("DELETE", "/default/k")]:
+        answer = client.ask(method, path, b"", user="w", password="write", headers={"Host": host})
+        assert answer.status == 400
+        assert f"400: {host!r} is no host name of this server".encode() in answer.body
+        assert b"--allowed-host" in answer.body
+    assert server.requests.count(status=400) == 3
+    assert server.read("k") == b"1"
+
+
+def test_the_host_of_the_absolute_form_counts(server):
+    """As RFC 9112 (3.2.2) has it: the header is ignored then."""
+    for host, header, status in [
+        ("localhost", "evil.example", 200),
+        ("evil.example", "localhost", 400),
+    ]:
+        head = f"GET http://{host}/default HTTP/1.1\r\nHost: {header}\r\nConnection: close\r\n\r\n"
+        assert raw(server, head.encode()).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_more_names_can_be_given(connect):
+    """Names with or without port, and patterns; the server's own ones stay."""
+    names = ["host.docker.internal", "*.example.com", "other:2580", "[2001:db8::1]:80"]
+    expected = {
+        **dict.fromkeys(
+            ["host.docker.internal:1", "a.EXAMPLE.com", "other:2580", "localhost"], 200
+        ),
+        **dict.fromkeys(["[2001:db8::1]:80", "127.0.0.2"], 200),
+        **dict.fromkeys(["example.com", "other", "2:80", "xhost.docker.internal"], 400),
+    }
+    with BucketFSServer(host="127.0.0.2", allowed_hosts=names) as server:
+        client = connect(server)
+        found = {name: client.get("/", headers={"Host": name}).status for name in expected}
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "local_address", "scheme", "accepted"),
+    [
+        ("172.17.0.1:2580", "172.17.0.1", "http", True),  # a container calls its gateway
+        ("172.17.0.1", "::ffff:172.17.0.1", "http", True),
+        ("[fe80::1]", "fe80::1", "http", True),
+        ("172.17.0.2", "172.17.0.1", "http", False),
+        ("localhost", "172.17.0.1", "http", False),
+        ("127.0.0.1", "::ffff:127.0.0.1", "http", True),
+        ("exacluster.local:2581", "172.17.0.1", "https", True),
+        ("exacluster.local:2581", "127.0.0.1", "http", False),
+        (None, "172.17.0.1", "http", True),
+    ],
+)
+def test_names_of_a_server_on_all_addresses(host, local_address, scheme, accepted):
+    """A client may use the address that it is connected to, and over HTTPS the certificate's."""
+    names = HostNames("::", "exacluster.local", ())
+    with nullcontext() if accepted else pytest.raises(IllegalNameError, match="--allowed-host"):
+        names.check(host, local_address, scheme)

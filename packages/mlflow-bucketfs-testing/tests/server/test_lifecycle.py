@@ -81,6 +81,8 @@ def test_wrong_use():
         BucketFSServer((BucketConfig("a"), BucketConfig("a")))
     with pytest.raises(ValueError, match="not a bucket name"):
         BucketConfig("a/b")
+    with pytest.raises(ValueError, match="not a service name"):
+        BucketFSServer(service="..")
     with pytest.raises(ValueError, match="choose one of instant, docker-db"):
         BucketFSServer(profile="fast")
 
@@ -112,11 +114,11 @@ def test_stop_cuts_off_whatever_goes_on(capfd):
         requests = [
             b"",
             b"GET / HT",
-            b"GET /default/k HTTP/1.1\r\nHost: x\r\n\r\n",
-            b"GET /default/k HTTP/1.1\r\nHost: x\r\n\r\n",
-            b"GET /default/k HTTP/1.1\r\nHost: x\r\n\r\n",
-            (put % b"d/x") + b"Host: x\r\nContent-Length: 0\r\n\r\n",
-            (put % b"e") + b"Host: x\r\nContent-Length: 9000000\r\n\r\n" + bytes(3_000_000),
+            b"GET /default/k HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /default/k HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /default/k HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            (put % b"d/x") + b"Host: localhost\r\nContent-Length: 0\r\n\r\n",
+            (put % b"e") + b"Host: localhost\r\nContent-Length: 9000000\r\n\r\n" + bytes(3_000_000),
         ]
         connections = []
         for request in requests:
@@ -139,7 +141,8 @@ from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 with BucketFSServer(tls_port=0) as server:
     server.put("k", bytes(100000))
     server.inject(Fault.reset_in_body(10), Fault.truncate(10), Fault.truncate(10, framing="close"))
-    for request in [b"GET /default/k HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"] * 3 + [b"?\\r\\n\\r\\n"]:
+    get = b"GET /default/k HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
+    for request in [get, get, get, b"?\\r\\n\\r\\n"]:
         for port in (server.port, server.tls_port):
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(request)

@@ -101,7 +101,7 @@ def test_a_client_that_leaves_a_long_listing(server, caplog):
     with caplog.at_level(logging.WARNING):
         with socket.create_connection((server.host, server.port)) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
-            connection.sendall(b"GET /default HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /default HTTP/1.1\r\nHost: localhost\r\n\r\n")
             connection.recv(10)
         deadline = time.monotonic() + 30
         while not server.requests:

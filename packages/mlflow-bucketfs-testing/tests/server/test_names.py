@@ -54,6 +54,13 @@ def test_names_survive(server, client, name):
         "/default/..",
         "/default/%2e%2e/b",
         "/default/a/./b",
+        "//",
+        "//default/a",
+        "//default",
+        "http://localhost//default/a",
+        "default/a",
+        "xdefault/a",
+        "*",
         "/default//a",
         "/default/a//b",
         "/default/a//",
@@ -68,11 +75,13 @@ def test_names_survive(server, client, name):
     ],
 )
 def test_illegal_names_are_400(server, client, path):
-    """What no Linux path can be, or no listing can hold, is refused and logged."""
+    """What no Linux path can be, or no listing can hold, is refused and logged, for every verb."""
+    server.put("a", b"1")
     assert client.put(path, b"x").status == 400
     assert client.get(path).status == 400
-    assert server.requests.count(status=400) == 2
-    assert server.keys() == []
+    assert client.delete(path).status == 400
+    assert server.requests.count(status=400) == 3
+    assert server.keys() == ["a"]
 
 
 @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "..", "a\nb"])
@@ -80,6 +89,8 @@ def test_put_refuses_illegal_keys(server, key):
     """The direct way refuses the same names."""
     with pytest.raises(IllegalNameError):
         server.put(key, b"")
+    with pytest.raises(IllegalNameError):
+        server.delete(key)
 
 
 def test_escaped_slash_is_a_slash(server, client):

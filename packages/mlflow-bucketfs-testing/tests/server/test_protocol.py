@@ -122,9 +122,16 @@ def test_unauthorized_knobs(connect):
 def test_delete_is_idempotent(server, client):
     """Deleting what is not there, or a directory's name, is 200 and removes nothing."""
     server.put("d/x", b"")
-    for path in ("/default/none", "/default/d", "/default/d/"):
+    for path in ("/default/none", "/default/d"):
         assert client.delete(path).status == 200
     assert server.keys() == ["d/x"]
+
+
+def test_an_object_is_not_deleted_by_the_name_of_a_folder(server, client):
+    """``k/`` is no name of an object: 200 would be a success that deletes nothing."""
+    server.put("k", b"")
+    assert client.delete("/default/k/").status == 400
+    assert server.keys() == ["k"]
 
 
 def test_directory_names_are_404(server, client):

@@ -98,7 +98,7 @@ def test_aborted_upload_publishes_nothing(server, chunked):
     server.put("k", b"old")
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 5000000"
     head = (
-        b"PUT /default/k HTTP/1.1\r\nAuthorization: Basic dzp3cml0ZQ==\r\nHost: x\r\n"
+        b"PUT /default/k HTTP/1.1\r\nAuthorization: Basic dzp3cml0ZQ==\r\nHost: localhost\r\n"
         + framing
         + b"\r\n\r\n"
     )

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 from starlette.requests import ClientDisconnect
 
 from mlflow_bucketfs_testing.server.exchange import CutOffError, Exchange
-from mlflow_bucketfs_testing.server.names import IllegalNameError, check_key, parse_target
+from mlflow_bucketfs_testing.server.names import (
+    IllegalNameError,
+    parse_target,
+    split_absolute_form,
+)
 from mlflow_bucketfs_testing.server.storage import PORTION_BYTES
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from mlflow_bucketfs_testing.server.auth import BucketConfig
+    from mlflow_bucketfs_testing.server.auth import BucketConfig, HostNames
     from mlflow_bucketfs_testing.server.faults import FaultList
     from mlflow_bucketfs_testing.server.profiles import Behaviour, Profile
     from mlflow_bucketfs_testing.server.request_log import RequestLog
@@ -40,6 +44,7 @@ class BucketFSApp:
     Args:
         store: The objects.
         buckets: The buckets; the store's other buckets are not served.
+        host_names: The names that requests may call the server by.
         profile: Delays and locks.
         behaviour: Knobs.
         faults: Faults to take from, per request.
@@ -51,6 +56,7 @@ class BucketFSApp:
         store: Store,
         buckets: Sequence[BucketConfig],
         *,
+        host_names: HostNames,
         profile: Profile,
         behaviour: Behaviour,
         faults: FaultList,
@@ -58,6 +64,7 @@ class BucketFSApp:
     ) -> None:
         self._store = store
         self._buckets = {bucket.name: bucket for bucket in buckets}
+        self._host_names = host_names
         self._profile = profile
         self._behaviour = behaviour
         self._faults = faults
@@ -79,8 +86,11 @@ class BucketFSApp:
             exchange.record()
 
     async def _answer(self, exchange: Exchange) -> None:
+        authority, path = split_absolute_form(exchange.raw_path)
+        host = exchange.host if authority is None else authority
         try:
-            exchange.target = parse_target(exchange.raw_path)
+            self._host_names.check(host, exchange.local_address, exchange.scheme)
+            exchange.target = parse_target(path, may_be_folder=exchange.method == "GET")
         except IllegalNameError as exc:
             await exchange.reply(400, f"400: {exc}\n")
             return
@@ -161,11 +171,6 @@ class BucketFSApp:
 
     async def _put(self, exchange: Exchange) -> None:
         bucket, key = exchange.target
-        try:
-            check_key(key)  # a trailing slash, which passed so far
-        except IllegalNameError as exc:
-            await exchange.reply(400, f"400: {exc}\n")
-            return
         if self._locked_until.get((bucket, key), 0.0) > time.monotonic():
             status = self._behaviour.locked_status
             await exchange.reply(status, f"{status}: deleted a moment ago, still locked\n")

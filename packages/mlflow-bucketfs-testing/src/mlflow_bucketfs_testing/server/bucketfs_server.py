@@ -46,6 +46,10 @@ class BucketFSServer:
         tls_port: Port for HTTPS beside it; 0 picks a free one; None: no HTTPS.
         tls_certificate: Name in the self-signed certificate: ``exacluster.local``, as in
             Exasol's own, or ``localhost`` (with ``127.0.0.1`` and ``::1``).
+        allowed_hosts: More names (``host``, ``host:port``, ``*.example.com``) that clients may call
+            the server by, in the ``Host`` header. Always allowed are ``host``, the address that
+            the client is connected to, ``localhost`` and all loopback addresses on loopback, and
+            over HTTPS the certificate's name. Any other name is answered with 400.
         data_dir: Directory to keep the objects in, created if missing and served again by a
             later server; None: a temporary one, removed at the end.
         profile: ``instant``, ``docker-db`` (a PUT takes 1 s plus 1 s per 100 MB; a deleted key
@@ -64,7 +68,8 @@ class BucketFSServer:
         request_log_size: How many requests `requests` remembers.
 
     Raises:
-        ValueError: Two buckets of one name, no bucket at all, or a misspelt choice.
+        ValueError: Two buckets of one name, no bucket at all, a service name that cannot be one
+            path segment, or a misspelt choice.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class BucketFSServer:
         port: int = 0,
         tls_port: int | None = None,
         tls_certificate: str = "exacluster.local",
+        allowed_hosts: Iterable[str] = (),
         data_dir: str | os.PathLike[str] | None = None,
         profile: str | Profile = "instant",
         content_length: bool = True,
@@ -92,6 +98,8 @@ class BucketFSServer:
         self.buckets = tuple(buckets)
         if not self.buckets or len({bucket.name for bucket in self.buckets}) < len(self.buckets):
             raise ValueError("the buckets must be one or more, each with a name of its own")
+        if service in {"", ".", ".."} or "/" in service:  # a folder of the mount has this name
+            raise ValueError(f"not a service name: {service!r}")
         self.service = service
         self.host = host
         self.requests = RequestLog(request_log_size)
@@ -105,6 +113,7 @@ class BucketFSServer:
             port=port,
             tls_port=tls_port,
             tls_certificate=tls_certificate,
+            allowed_hosts=tuple(allowed_hosts),
             data_dir=data_dir,
             profile=resolve_profile(profile),
             behaviour=Behaviour(
@@ -245,7 +254,13 @@ class BucketFSServer:
         return sorted(self._state.store.keys(self._bucket(bucket)))
 
     def delete(self, key: str, bucket: str | None = None) -> None:
-        """Remove an object without HTTP and without locking its key; fine if there is none."""
+        """Remove an object without HTTP and without locking its key; fine if there is none.
+
+        Raises:
+            IllegalNameError: The key is illegal.
+            ValueError: There is no such bucket.
+        """
+        check_key(key)
         self._state.store.delete(self._bucket(bucket), key)
 
     def clear(self) -> None:

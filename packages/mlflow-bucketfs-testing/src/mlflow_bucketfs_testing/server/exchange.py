@@ -33,6 +33,9 @@ class Exchange:
     Attributes:
         method: HTTP method.
         raw_path: Path as received, percent-encoded.
+        host: Value of the ``Host`` header, None without one.
+        local_address: Address of this machine that the client is connected to.
+        scheme: ``http`` or ``https``.
         credentials: Of the Basic ``Authorization`` header, None without one.
         target: Set by the application once it has parsed the path.
         fault: Set by the application; it strikes where it says.
@@ -54,6 +57,9 @@ class Exchange:
         self.started = time.monotonic()
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
+        self.host: str | None = self._request.headers.get("host")
+        self.local_address: str = (scope["server"] or ("", None))[0]
+        self.scheme: str = scope["scheme"]
         self.credentials = parse_basic(self._request.headers.get("authorization"))
         self.target = Target("", "")
         self.fault: Fault | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_testing.server.app import BucketFSApp
+from mlflow_bucketfs_testing.server.auth import HostNames
 from mlflow_bucketfs_testing.server.mount import Mount
 from mlflow_bucketfs_testing.server.runner import Listener, ServerThread, bind
 from mlflow_bucketfs_testing.server.storage import Store
@@ -35,6 +36,7 @@ class Options:
     port: int
     tls_port: int | None
     tls_certificate: str
+    allowed_hosts: tuple[str, ...]
     data_dir: str | os.PathLike[str] | None
     profile: Profile
     behaviour: Behaviour
@@ -78,6 +80,11 @@ class Instance:
         self.app = BucketFSApp(
             self.store,
             options.buckets,
+            host_names=HostNames(
+                options.host,
+                None if options.tls_port is None else options.tls_certificate,
+                options.allowed_hosts,
+            ),
             profile=options.profile,
             behaviour=options.behaviour,
             faults=faults,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 # A key becomes a path on the nodes' file system, where a name may have this many bytes.
 MAX_SEGMENT_BYTES = 255
@@ -13,7 +13,7 @@ MAX_KEY_BYTES = 3072
 
 
 class IllegalNameError(ValueError):
-    """A bucket or key that this server refuses (400 over HTTP)."""
+    """A bucket, key or host name that this server refuses (400 over HTTP)."""
 
 
 class Target(NamedTuple):
@@ -23,30 +23,49 @@ class Target(NamedTuple):
     key: str
 
 
-def parse_target(raw_path: bytes) -> Target:
+def split_absolute_form(raw_path: bytes) -> tuple[str | None, bytes]:
+    """Split ``http://host/path``, the form of a request to a proxy, into host and path.
+
+    RFC 9112 (3.2.2) obliges every server to accept it.
+
+    Returns:
+        Host with port, and the path; None and the argument itself in any other form.
+    """
+    scheme, separator, rest = raw_path.partition(b"://")
+    if not separator or scheme.lower() not in {b"http", b"https"}:
+        return None, raw_path
+    authority, _, path = rest.partition(b"/")
+    return authority.decode("latin-1"), b"/" + path
+
+
+def parse_target(raw_path: bytes, *, may_be_folder: bool = False) -> Target:
     """Split a request path, still percent-encoded, into bucket and key.
 
     Each is decoded once, as UTF-8; ``+`` is a plus. The split comes first, so ``%2F`` is a
     slash inside the key (``a%2Fb`` is ``a/b``) and never ends the name of the bucket.
 
     Args:
-        raw_path: The path as received, without the query.
+        raw_path: The path, without the query and without a host, see `split_absolute_form`.
+        may_be_folder: Whether the key may end with a slash. No object has such a name, so that a
+            PUT or DELETE of it would succeed and do nothing.
 
     Raises:
-        IllegalNameError: The name is not UTF-8 or is illegal, see `check_key`.
+        IllegalNameError: The path does not begin with one slash, or the name is not UTF-8 or is
+            illegal, see `check_key`.
     """
     if not raw_path.startswith(b"/"):
-        # absolute form, as sent to a proxy: RFC 9112 (3.2.2) obliges every server to accept it
-        raw_path = urlsplit(raw_path).path
+        raise IllegalNameError("the path does not begin with a slash")
     raw_bucket, _, raw_key = raw_path[1:].partition(b"/")
+    if not raw_bucket and raw_path != b"/":
+        # Unknown of BucketFS. As the path of all buckets it would be a success that stores nothing.
+        raise IllegalNameError("the bucket's name is empty: the path begins with two slashes")
     try:
         bucket = unquote_to_bytes(raw_bucket).decode()
         key = unquote_to_bytes(raw_key).decode()
     except UnicodeDecodeError as exc:
         raise IllegalNameError("the name is not UTF-8") from exc
     if key:
-        # "folder/" can be asked for (404) and deleted (200, removes nothing), never written
-        check_key(key.removesuffix("/"))
+        check_key(key.removesuffix("/") if may_be_folder else key)
     return Target(bucket, key)
 
 
