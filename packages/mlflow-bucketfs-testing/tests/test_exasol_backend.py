@@ -188,7 +188,7 @@ def test_bad_url_is_named_without_its_password(pytester, run, url):
     ("gateway", "options", "host"),
     [
         ("127.0.0.2", [], "127.0.0.2"),
-        ("127.0.0.2", ["--mlflow-server-host=127.0.0.3"], "127.0.0.3"),
+        ("127.0.0.2", ["--mlflow-bucketfs-mlflow-server-host=127.0.0.3"], "127.0.0.3"),
         ("192.0.2.1", [], "127.0.0.1"),
     ],
     ids=["gateway", "option", "not ours"],

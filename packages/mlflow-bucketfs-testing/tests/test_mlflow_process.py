@@ -123,6 +123,13 @@ def test_foreign_address_is_refused():
         MlflowServerProcess(host="192.0.2.1").start()
 
 
+def test_backend_store_uri_is_shown_without_its_password():
+    """It is complete for whoever uses it, and masked where pytest shows it."""
+    uri = MlflowServerProcess(backend_store_uri="postgresql://me:secret@db/x").backend_store_uri
+    assert uri == "postgresql://me:secret@db/x"
+    assert repr(uri) == "'postgresql://me:***@db/x'"
+
+
 def test_death_at_start_shows_command_and_log_without_secrets(tmp_path):
     """The error of a server that dies shows exit code, command and log, but no password."""
     dying = MlflowServerProcess(

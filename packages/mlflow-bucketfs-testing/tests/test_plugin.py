@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -84,19 +86,19 @@ def test_plugin_can_be_switched_off(pytester):
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
 def test_bad_timeout_is_a_usage_error(pytester, value):
     """A timeout that is no positive number ends pytest before any test."""
-    result = pytester.runpytest_subprocess(f"--mlflow-server-timeout={value}")
+    result = pytester.runpytest_subprocess(f"--mlflow-bucketfs-mlflow-server-timeout={value}")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"*--mlflow-server-timeout*not '{value}'*"])
+    result.stderr.fnmatch_lines([f"*--mlflow-bucketfs-mlflow-server-timeout*not '{value}'*"])
 
 
 def test_command_line_wins_over_ini(pytester):
     """All options exist as ini values, which the command line overrides."""
     pytester.makeini("""
         [pytest]
-        mlflow_server = http://127.0.0.1:1
-        mlflow_server_host = 127.0.0.2
-        mlflow_server_timeout = 7
+        mlflow_bucketfs_mlflow_server = http://127.0.0.1:1
+        mlflow_bucketfs_mlflow_server_host = 127.0.0.2
+        mlflow_bucketfs_mlflow_server_timeout = 7
     """)
     pytester.makepyfile("""
         from mlflow_bucketfs_testing import config
@@ -108,6 +110,106 @@ def test_command_line_wins_over_ini(pytester):
     """)
 
     pytester.runpytest_subprocess("--mlflow-server=http://127.0.0.1:2").assert_outcomes(passed=1)
+
+
+def test_names_of_options_are_the_plugins_own(pytester):
+    """All but ``--mlflow-server`` begin with the plugin's name, in ``--help`` and as ini values."""
+    output = pytester.runpytest_inprocess("--help").stdout.str()
+
+    group = output.split("\nMLflow on BucketFS:\n")[1].split("\n\n")[0]
+    options = re.findall(r"^  (--\S+?)[= ]", group, re.MULTILINE)
+    ini_values = re.findall(r"^  (mlflow\S+) \(string\)", output, re.MULTILINE)
+    assert len(options) == len(ini_values) == 4
+    assert [name for name in options if not name.startswith("--mlflow-bucketfs-")] == [
+        "--mlflow-server"
+    ]
+    assert all(name.startswith("mlflow_bucketfs_") for name in ini_values)
+
+
+needs_xdist = pytest.mark.skipif(find_spec("xdist") is None, reason="needs pytest-xdist")
+
+
+@pytest.mark.parametrize(
+    ("definition", "arguments", "value"),
+    [
+        ("default='none'", ["--mlflow-server=theirs"], "theirs"),
+        pytest.param(
+            "default='none'", ["-n1", "--mlflow-server", "theirs"], "theirs", marks=needs_xdist
+        ),
+        ("default='none'", ["--help"], None),
+        ("action='store_true'", ["--mlflow-server"], True),
+        ("type=int", ["--mlflow-server=7"], 7),
+    ],
+    ids=["value", "workers", "help", "flag", "number"],
+)
+def test_a_projects_own_option_counts(pytester, definition, arguments, value):
+    """As exasol/mlflow-plugin's conftest defines it; our fixtures then have the ini value."""
+    pytester.makeini("[pytest]\nmlflow_bucketfs_mlflow_server = http://127.0.0.1:1")
+    pytester.makeconftest(f"""
+        def pytest_addoption(parser):
+            parser.addoption("--mlflow-server", {definition}, help="an option of the project")
+            parser.addoption("--needed", required=True)
+    """)
+    pytester.makepyfile(f"""
+        from mlflow_bucketfs_testing import config
+
+        def test(pytestconfig):
+            assert pytestconfig.getoption("--mlflow-server") == {value!r}
+            assert config.mlflow_server_option(pytestconfig) == "http://127.0.0.1:1"
+    """)
+
+    result = pytester.runpytest_inprocess("--needed=1", *arguments)
+
+    if value is None:
+        assert result.stdout.str().count("--mlflow-server") == 1
+        result.stdout.fnmatch_lines(["*an option of the project*"])
+    else:
+        result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("ini", "arguments"),
+    [
+        ("", ["--mlflow-server=http://127.0.0.1:2"]),
+        ("", ["--noconftest", "--mlflow-server", "http://127.0.0.1:2"]),
+        pytest.param("", ["-n1", "--mlflow-server", "http://127.0.0.1:2"], marks=needs_xdist),
+        ("testpaths = tests", ["--own=1", "--mlflow-server", "http://127.0.0.1:2"]),
+        ("addopts = --mlflow-server http://127.0.0.1:2", ["tests"]),
+    ],
+    ids=["value", "noconftest", "workers", "testpaths", "addopts"],
+)
+def test_without_a_projects_own_option_there_is_ours(pytester, ini, arguments):
+    """However the option is given; conftests are found as if it was not."""
+    pytester.makeini(f"[pytest]\nmlflow_bucketfs_mlflow_server = http://127.0.0.1:1\n{ini}")
+    pytester.mkdir("tests").joinpath("conftest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--own')"
+    )
+    pytester.path.joinpath("tests", "test_it.py").write_text(
+        "from mlflow_bucketfs_testing import config\n"
+        "def test(pytestconfig):\n"
+        "    assert config.mlflow_server_option(pytestconfig) == 'http://127.0.0.1:2'\n"
+    )
+
+    pytester.runpytest_inprocess(*arguments).assert_outcomes(passed=1)
+
+
+def test_a_clients_environment_for_another_scope(pytester):
+    """The factory makes a fixture for those whose server or bucket is not the session's."""
+    pytester.makepyfile("""
+        import pytest
+        from mlflow_bucketfs_testing import factories
+
+        mlflow_client_env = factories.mlflow_client_env(scope="module")
+
+        @pytest.fixture(scope="module", params=["http://a", "http://b"])
+        def mlflow_tracking_uri(request):
+            return request.param
+
+        def test(mlflow_environment, mlflow_tracking_uri):
+            assert mlflow_environment["MLFLOW_TRACKING_URI"] == mlflow_tracking_uri
+    """)
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
 
 
 def test_absent_server_fails_with_its_url(pytester):
@@ -197,7 +299,7 @@ def test_training_example_interrupted_afterwards(pytester, example, mlflow_proce
     )
 
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-s", "--mlflow-server-host=127.0.0.2"],
+        [sys.executable, "-m", "pytest", "-s", "--mlflow-bucketfs-mlflow-server-host=127.0.0.2"],
         cwd=pytester.path,
         stdout=subprocess.PIPE,
         text=True,

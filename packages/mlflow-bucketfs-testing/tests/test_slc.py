@@ -9,7 +9,14 @@ import subprocess
 import sys
 
 import pytest
-from mlflow_bucketfs_testing import SlcBuilder, SlcContainer, SlcUnavailableError, slc_reach
+from mlflow_bucketfs_testing import (
+    SlcBuilder,
+    SlcContainer,
+    SlcError,
+    SlcUnavailableError,
+    slc_reach,
+)
+from mlflow_bucketfs_testing.errors import Secret
 
 pytest_plugins = ["pytester"]
 
@@ -65,21 +72,35 @@ def test_a_missing_engine_is_named(archive, tmp_path, monkeypatch):
         SlcContainer(archive, docker_host=NOBODY).run(["true"])
 
 
+def test_passwords_of_a_command_are_not_printed(archive, tmp_path, monkeypatch):
+    """The engine gets the value; what pytest shows of the command line has none."""
+    program, calls = tmp_path / "docker", tmp_path / "calls"
+    program.write_text(f"#!/bin/sh\necho $* >> {calls}\necho 1\ntest $1 != create\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SlcError) as caught:
+        SlcContainer(archive).run(["true"], env={"EXA_BUCKETFS_PASSWORD": Secret("the-password")})
+    assert "--env=EXA_BUCKETFS_PASSWORD=the-password" in calls.read_text()
+    shown = [repr(entry.frame.f_locals) for entry in caught.traceback[1:]]
+    assert "--env=EXA_BUCKETFS_PASSWORD=***" in "".join(shown)
+    assert "the-password" not in "".join(shown)
+
+
 def test_without_a_container_the_fixture_skips(pytester):
     """The reason names the option."""
     pytester.makepyfile("def test_it(slc_container): ...")
     result = pytester.runpytest_subprocess("-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*which container? Use --slc-archive FILE*"])
+    result.stdout.fnmatch_lines(["*which container? Use --mlflow-bucketfs-slc-archive FILE*"])
 
 
 @pytest.mark.parametrize("way", ["option", "ini"])
 def test_a_container_that_was_asked_for_must_be_there(pytester, way):
-    """With --slc-archive or the ini value nothing is skipped."""
+    """With the option or the ini value nothing is skipped."""
     pytester.makepyfile("def test_it(slc_container): ...")
-    options = ["--slc-archive", "none.tar.gz"]
+    options = ["--mlflow-bucketfs-slc-archive", "none.tar.gz"]
     if way == "ini":
-        options = ["-o", "slc_archive=none.tar.gz"]
+        options = ["-o", "mlflow_bucketfs_slc_archive=none.tar.gz"]
     result = pytester.runpytest_subprocess(*options)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*there is no exported container */none.tar.gz"])

@@ -1,4 +1,4 @@
-"""`bucketfs_target` and `bucketfs_uri`: a folder of its own, and nothing left in it."""
+"""`bucketfs_target` and `bucketfs_uri`: a folder of its own, nothing left, no password shown."""
 
 from __future__ import annotations
 
@@ -81,3 +81,59 @@ def test_folder_that_stays_is_a_warning(outliving, pytester):
 
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*PytestWarning: The tests' folder exa+bfs://*stays behind: *"])
+
+
+@pytest.mark.parametrize(
+    ("options", "failed"),
+    [
+        (["-l", "-vv", "-k", "not process"], 3),
+        # with -l, local variables of subprocess show the environment that it has encoded
+        (["-vv", "-k", "process"], 1),
+    ],
+)
+def test_passwords_are_not_printed(pytester, bare_environment, options, failed):
+    """Failed tests show fixtures and variables, but not the password, which works nevertheless."""
+    del bare_environment
+    pytester.makeconftest(
+        CONFTEST.format(uri="exa+bfs://h/s/b").replace('"write"', '"the-password"')
+        + """
+@pytest.fixture(scope="session")
+def mlflow_tracking_uri():
+    return "http://h"
+"""
+    )
+    pytester.makepyfile("""
+        import copy, os, pickle, subprocess, sys
+        import pytest
+
+        def test_target(bucketfs_target):
+            password, variables = bucketfs_target.password, bucketfs_target.environment
+            assert bucketfs_target == "something else"
+
+        def test_client(mlflow_client_env):
+            variables = {**os.environ, **mlflow_client_env}
+            password = variables["EXA_BUCKETFS_PASSWORD"]
+            copies = [copy.deepcopy(password), pickle.loads(pickle.dumps(password))]
+            assert mlflow_client_env == {}
+
+        def test_process(mlflow_client_env):
+            subprocess.run(["/no/such/program"], env=mlflow_client_env)
+
+        def test_it_works(mlflow_environment):
+            password = mlflow_environment["EXA_BUCKETFS_PASSWORD"]
+            assert len(password) == 12
+            assert os.environ["EXA_BUCKETFS_PASSWORD"] == password == f"{password}"
+            program = "import os; print(len(os.environ['EXA_BUCKETFS_PASSWORD']))"
+            command = [sys.executable, "-c", program]
+            for environment in (mlflow_environment, None):
+                assert subprocess.check_output(command, env=environment) == b"12\\n"
+            pytest.fail("to see what it shows")
+    """)
+
+    result = pytester.runpytest_inprocess("--junitxml=report.xml", *options)
+
+    result.assert_outcomes(failed=failed, deselected=4 - failed)
+    for output in (result.stdout.str(), (pytester.path / "report.xml").read_text()):
+        assert "'EXA_BUCKETFS_PASSWORD': '***'" in output.replace("&#x27;", "'")
+        assert "the-password" not in output
+        assert ("to see what it shows" in output) == ("-l" in options)

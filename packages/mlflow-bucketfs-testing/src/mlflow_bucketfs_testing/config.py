@@ -1,23 +1,31 @@
 """The options of the pytest plugin, and where the tests keep their files.
 
-Every option exists on the command line and as ini value. An argument of a fixture factory wins
-over the command line, the command line over the ini value.
+Every option exists on the command line and as ini value, with the plugin's name before it, because
+pytest has one namespace for all plugins. An argument of a fixture factory wins over the command
+line, the command line over the ini value.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflow_bucketfs_testing.errors import Secret
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _DEFAULT_TIMEOUT_S = 180.0
 
+_PREFIX = "mlflow_bucketfs_"
+_MLFLOW_SERVER = "mlflow_server"
+# The name that Exasol's projects for MLflow have, so it has no prefix
+_MLFLOW_SERVER_OPTION = "--mlflow-server"
 _OPTIONS = {
-    "mlflow_server": ("URL", "Let the fixture mlflow_server use the MLflow server at this URL"),
+    _MLFLOW_SERVER: ("URL", "Let the fixture mlflow_server use the MLflow server at this URL"),
     "mlflow_server_host": (
         "ADDRESS",
         "Address of this machine that a started MLflow server listens on (default: 127.0.0.1)",
@@ -25,6 +33,10 @@ _OPTIONS = {
     "mlflow_server_timeout": (
         "SECONDS",
         f"How long a started MLflow server may take to answer (default: {_DEFAULT_TIMEOUT_S:g})",
+    ),
+    "slc_archive": (
+        "FILE",
+        "Run the fixture slc_container in this exported script-language container (.tar.gz)",
     ),
 }
 
@@ -36,7 +48,7 @@ class BucketFSTarget:
     Attributes:
         uri: URI of the bucket, such as ``exa+bfs://127.0.0.1:43210/bfsdefault/default``.
         user: User for writing.
-        password: Password of this user.
+        password: Password of this user; pytest does not show it.
         settings: Further variables that a client needs, such as ``EXA_BUCKETFS_CA_BUNDLE``.
         backend: ``embedded`` for the fixture ``bucketfs_server``, ``onprem`` for an Exasol
             database; None for a BucketFS that the project itself named.
@@ -48,6 +60,10 @@ class BucketFSTarget:
     settings: Mapping[str, str] = field(default_factory=dict, hash=False)
     backend: str | None = None
 
+    def __post_init__(self) -> None:
+        """Hide the password, wherever it is passed on to."""
+        object.__setattr__(self, "password", Secret(self.password))
+
     @property
     def environment(self) -> Mapping[str, str]:
         """The variables that a process needs to write to the bucket."""
@@ -56,16 +72,36 @@ class BucketFSTarget:
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Register the options with pytest."""
-    group = parser.getgroup("mlflow-bucketfs", "MLflow on BucketFS")
-    for name, (metavar, text) in _OPTIONS.items():
-        group.addoption(f"--{name.replace('_', '-')}", dest=name, metavar=metavar, help=text)
-        parser.addini(name, text, default="")
+    """Register with pytest all ini values, and all options but ``--mlflow-server``."""
+    for name, (_, text) in _OPTIONS.items():
+        parser.addini(f"{_PREFIX}{name}", text, default="")
+        if name != _MLFLOW_SERVER:
+            _add_option(parser, f"--{_PREFIX}{name}".replace("_", "-"), name)
+
+
+def add_mlflow_server_option(parser: pytest.Parser, args: Sequence[str]) -> None:
+    """Register ``--mlflow-server``, unless an option of this name exists.
+
+    Exasol's guide has projects define it in their conftest, as exasol/mlflow-plugin does, so it
+    must not be registered before the conftests are loaded.
+
+    Args:
+        parser: pytest's parser.
+        args: The command line, which may have options that the parser requires.
+    """
+    probe = f"{_MLFLOW_SERVER_OPTION}=x"
+    try:
+        _, unknown = parser.parse_known_and_unknown_args([probe, *args])
+    except pytest.UsageError:
+        # x is no value of the project's option; or the command line is wrong, as pytest will say
+        return
+    if probe in unknown:
+        _add_option(parser, _MLFLOW_SERVER_OPTION, _MLFLOW_SERVER)
 
 
 def mlflow_server_option(config: pytest.Config) -> str | None:
     """Return the URL of the MLflow server to reuse, or None to start one."""
-    return _value(config, "mlflow_server") or None
+    return _value(config, _MLFLOW_SERVER) or None
 
 
 def mlflow_server_host_option(config: pytest.Config) -> str | None:
@@ -86,12 +122,24 @@ def mlflow_server_timeout_option(config: pytest.Config) -> float:
         timeout_s = 0.0
     if not timeout_s > 0:  # nan is none
         raise pytest.UsageError(
-            f"--mlflow-server-timeout (ini: mlflow_server_timeout) is a number of seconds, "
-            f"not {value!r}"
+            "--mlflow-bucketfs-mlflow-server-timeout (ini: mlflow_bucketfs_mlflow_server_timeout) "
+            f"is a number of seconds, not {value!r}"
         )
     return timeout_s
 
 
+def slc_archive_option(config: pytest.Config) -> Path | None:
+    """Return the file that the command line or the ini value names; None if none does."""
+    given = _value(config, "slc_archive")
+    return Path(config.invocation_params.dir, given) if given else None
+
+
+def _add_option(parser: pytest.Parser, option: str, name: str) -> None:
+    metavar, text = _OPTIONS[name]
+    group = parser.getgroup("mlflow-bucketfs", "MLflow on BucketFS")
+    group.addoption(option, dest=f"{_PREFIX}{name}", metavar=metavar, help=text)
+
+
 def _value(config: pytest.Config, name: str) -> str:
-    value = config.getoption(name)
-    return str(config.getini(name) if value is None else value)
+    value = config.getoption(f"{_PREFIX}{name}", None)  # absent if the project has the option
+    return str(config.getini(f"{_PREFIX}{name}") if value is None else value)

@@ -1,8 +1,12 @@
-"""What can go wrong with a server that the fixtures start or reach."""
+"""What can go wrong with a server that the fixtures start or reach, and what is not shown of it."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class MlflowServerError(RuntimeError):
@@ -35,6 +39,28 @@ class MlflowServerPortInUseError(MlflowServerError, OSError):
 
 class MissingExtraError(MlflowServerError, ImportError):
     """The extra ``[mlflow]`` of this package is not installed."""
+
+
+class Secret(str):
+    """A string whose `repr` hides it, and with it every report of pytest's; else like any other.
+
+    pytest prints the arguments of a failed test, and with ``-l`` all local variables.
+
+    Args:
+        text: The secret itself.
+        shown: What `repr` shows instead.
+    """
+
+    __slots__ = ("_shown",)
+    _shown: str
+
+    def __new__(cls, text: str, shown: str = "***") -> Self:  # noqa: D102 -- see the class
+        secret = super().__new__(cls, text)
+        secret._shown = shown
+        return secret
+
+    def __repr__(self) -> str:
+        return repr(self._shown)
 
 
 def masked(text: str) -> str:

@@ -69,8 +69,8 @@ def bucketfs_target(request: pytest.FixtureRequest, backend: str) -> BucketFSTar
 
 @pytest.fixture(scope="session")
 def mlflow_server_host(request: pytest.FixtureRequest) -> str:
-    """Address that `mlflow_server` listens on: --mlflow-server-host, or that of this machine
-    in the network of the container that --backend=onprem started, or else loopback.
+    """Address that `mlflow_server` listens on: --mlflow-bucketfs-mlflow-server-host, or that of
+    this machine in the network of the container that --backend=onprem started, or else loopback.
     Scope: session. Type: str.
     Example: ``return gateway_of(container)``, to override it for clients elsewhere.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
@@ -92,7 +92,7 @@ def mlflow_udf_tracking_uri(request: pytest.FixtureRequest, mlflow_tracking_uri:
     if container and _is_loopback(mlflow_tracking_uri):
         pytest.skip(
             f"{mlflow_tracking_uri} is this machine's own loopback address, which a UDF in "
-            f"the container cannot reach: name another one by --mlflow-server-host"
+            f"the container cannot reach: name another one by --mlflow-bucketfs-mlflow-server-host"
         )
     return mlflow_tracking_uri
 

@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 import mlflow_bucketfs_testing as testing
-from mlflow_bucketfs_testing.config import mlflow_server_option, mlflow_server_timeout_option
+from mlflow_bucketfs_testing.config import (
+    BucketFSTarget,
+    mlflow_server_option,
+    mlflow_server_timeout_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,7 +100,7 @@ def mlflow_server(
         extra_args: More arguments for ``mlflow server``.
         directory: Working directory; default: a temporary one.
         timeout_s: How long it may take to answer, in seconds; default: the option
-            ``--mlflow-server-timeout``.
+            ``--mlflow-bucketfs-mlflow-server-timeout``.
         stop_timeout_s: How long it may take to end, in seconds.
         on_wait: Called with the elapsed seconds while it starts.
 
@@ -154,6 +158,36 @@ def mlflow_server(
 
     mlflow_server.__doc__ = running_server.__doc__
     return pytest.fixture(scope=scope)(mlflow_server if stores_in_bucketfs else running_server)
+
+
+def mlflow_client_env(*, scope: Scope = "session") -> Any:
+    """Make a fixture with the environment variables of a client.
+
+    It is for projects whose ``mlflow_tracking_uri`` or ``bucketfs_target`` has another scope than
+    that of the session: pytest allows no fixture to outlive those it depends on.
+
+    Args:
+        scope: How long the value is used.
+
+    Returns:
+        A pytest fixture whose value is a ``dict[str, str]``; pytest shows no password in it.
+    """
+
+    @pytest.fixture(scope=scope)
+    def mlflow_client_env(
+        request: pytest.FixtureRequest, mlflow_tracking_uri: str, bucketfs_target: BucketFSTarget
+    ) -> dict[str, str]:
+        """Environment variables of a client: tracking URI, user and password for BucketFS.
+        With --mlflow-server, credentials that the environment has already are left alone.
+        Scope: session. Type: dict[str, str].
+        Example: ``subprocess.run(["python", "t.py"], env={**os.environ, **mlflow_client_env})``.
+        """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+        credentials: Mapping[str, str] = bucketfs_target.environment
+        if mlflow_server_option(request.config):
+            credentials = {k: v for k, v in credentials.items() if k not in os.environ}
+        return {"MLFLOW_TRACKING_URI": mlflow_tracking_uri, **credentials}
+
+    return mlflow_client_env
 
 
 def _resolved(request: pytest.FixtureRequest, location: str | None) -> str | None:

@@ -18,6 +18,7 @@ from mlflow_bucketfs_testing.errors import (
     MlflowServerError,
     MlflowServerPortInUseError,
     MlflowServerTimeoutError,
+    Secret,
     masked,
 )
 from mlflow_bucketfs_testing.mlflow_command import MlflowServerCommand, server_environment
@@ -142,8 +143,9 @@ class MlflowServerProcess:
 
     @property
     def backend_store_uri(self) -> str:
-        """Where the server keeps its data, with the password if there is one."""
-        return self._backend_store_uri or f"sqlite:///{self._started() / 'mlflow.db'}"
+        """Where the server keeps its data, with the password if there is one; `repr` masks it."""
+        uri = self._backend_store_uri or f"sqlite:///{self._started() / 'mlflow.db'}"
+        return Secret(uri, shown=masked(uri))
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of the log, with passwords in URIs masked."""
@@ -249,7 +251,8 @@ class MlflowServerProcess:
                 raise MlflowServerTimeoutError(
                     f"mlflow server did not answer within {self._timeout_s:g} s "
                     f"({problem or 'another process answers on its port'}). A busy machine "
-                    f"needs a longer timeout (timeout_s, --mlflow-server-timeout).\n"
+                    f"needs a longer timeout "
+                    f"(timeout_s, --mlflow-bucketfs-mlflow-server-timeout).\n"
                     f"{self._evidence()}"
                 )
             if self._on_wait is not None:

@@ -6,7 +6,6 @@ nothing but pytest and the standard library, and no fixture is used unless a tes
 
 from __future__ import annotations
 
-import os
 import sys
 import uuid
 from typing import TYPE_CHECKING
@@ -16,14 +15,14 @@ import pytest
 from mlflow_bucketfs_testing import factories, slc_fixtures
 from mlflow_bucketfs_testing.config import (
     BucketFSTarget,
+    add_mlflow_server_option,
     add_options,
     mlflow_server_host_option,
-    mlflow_server_option,
     mlflow_server_timeout_option,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import mlflow_bucketfs_testing as testing
 
@@ -31,7 +30,19 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this plugin."""
     add_options(parser)
-    slc_fixtures.add_options(parser)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Iterator[None]:
+    """Add ``--mlflow-server`` once the conftests are loaded, which may define it themselves."""
+    # Until then, pytest takes the option's URL for the path of a test, and without this it would
+    # look there for conftests and not in `testpaths`
+    known = early_config.known_args_namespace
+    known.file_or_dir = [path for path in known.file_or_dir if "://" not in path]
+    yield
+    add_mlflow_server_option(parser, args)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 bucketfs_server = factories.bucketfs_server()
 mlflow_server = factories.mlflow_server()
+mlflow_client_env = factories.mlflow_client_env()
 slc_archive = slc_fixtures.slc_archive
 slc_container = slc_fixtures.slc_container
 
@@ -88,7 +100,7 @@ def bucketfs_uri(bucketfs_target: BucketFSTarget) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mlflow_server_host(request: pytest.FixtureRequest) -> str:
-    """Address that `mlflow_server` listens on: --mlflow-server-host, or else loopback.
+    """Address that `mlflow_server` listens on: loopback, or --mlflow-bucketfs-mlflow-server-host.
     With --backend=onprem and Exasol in Docker, the address by which its UDFs reach this machine.
     Scope: session. Type: str.
     Example: ``return gateway_of(container)``, to override it for clients elsewhere.
@@ -114,21 +126,6 @@ def mlflow_udf_tracking_uri(mlflow_tracking_uri: str) -> str:
     Example: ``run_udf(parameters={"tracking_uri": mlflow_udf_tracking_uri})``.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     return mlflow_tracking_uri
-
-
-@pytest.fixture(scope="session")
-def mlflow_client_env(
-    request: pytest.FixtureRequest, mlflow_tracking_uri: str, bucketfs_target: BucketFSTarget
-) -> dict[str, str]:
-    """Environment variables of a client: tracking URI, user and password for BucketFS.
-    With --mlflow-server, credentials that the environment has already are left alone.
-    Scope: session. Type: dict[str, str].
-    Example: ``subprocess.run(["python", "train.py"], env={**os.environ, **mlflow_client_env})``.
-    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
-    credentials: Mapping[str, str] = bucketfs_target.environment
-    if mlflow_server_option(request.config):
-        credentials = {k: v for k, v in credentials.items() if k not in os.environ}
-    return {"MLFLOW_TRACKING_URI": mlflow_tracking_uri, **credentials}
 
 
 @pytest.fixture

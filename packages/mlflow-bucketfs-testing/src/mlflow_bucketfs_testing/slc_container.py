@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_testing import slc_reach
+from mlflow_bucketfs_testing.errors import Secret
 from mlflow_bucketfs_testing.slc_errors import SlcCommandError, SlcError, SlcUnavailableError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class SlcContainer:
                 line = slc_reach.command_that_reaches(reach, command, python=python)
             options = [
                 *_mount_options({**seen, **(mounts or {})}),
-                *(f"--env={key}={value}" for key, value in {**_ENVIRONMENT, **(env or {})}.items()),
+                *(_variable(*item) for item in {**_ENVIRONMENT, **(env or {})}.items()),
             ]
             limit = self._timeout_s if timeout_s is None else timeout_s
             try:
@@ -244,6 +245,11 @@ def _mount_options(seen: Mapping[str, str | os.PathLike[str]]) -> list[str]:
         f"--mount=type=bind,source={Path(here).absolute()},target={inside},readonly"
         for inside, here in seen.items()
     ]
+
+
+def _variable(name: str, value: str) -> str:
+    option = f"--env={name}={value}"
+    return Secret(option, shown=f"--env={name}=***") if isinstance(value, Secret) else option
 
 
 def _short(command: Sequence[str]) -> str:

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflow_bucketfs_testing.config import slc_archive_option
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import mlflow_bucketfs_testing as testing
-
-_OPTION = "slc_archive"
-_HELP = "Run the fixture slc_container in this exported script-language container (.tar.gz)"
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Register the option with pytest."""
-    group = parser.getgroup("mlflow-bucketfs", "MLflow on BucketFS")
-    group.addoption("--slc-archive", dest=_OPTION, metavar="FILE", help=_HELP)
-    parser.addini(_OPTION, _HELP, default="")
 
 
 @pytest.fixture(scope="session")
 def slc_archive(request: pytest.FixtureRequest) -> Path:
-    """The exported container that `slc_container` runs: --slc-archive. Override it to find yours.
+    """The exported container that `slc_container` runs: --mlflow-bucketfs-slc-archive.
+    Override it to find yours.
     Scope: session. Type: pathlib.Path.
     Example: ``return max(Path(".slc").glob("*.tar.gz"))``.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     given = slc_archive_option(request.config)
     if given is None:
-        pytest.skip("which container? Use --slc-archive FILE, or override the fixture slc_archive")
+        pytest.skip(
+            "which container? Use --mlflow-bucketfs-slc-archive FILE, "
+            "or override the fixture slc_archive"
+        )
     return given
 
 
 @pytest.fixture(scope="session")
 def slc_container(request: pytest.FixtureRequest, slc_archive: Path) -> testing.SlcContainer:
     """Runs commands in `slc_archive` as Exasol runs a UDF; /buckets is that of `bucketfs_server`.
-    Skips where it cannot run, unless --slc-archive asked for it: then it fails.
+    Skips where it cannot run, unless --mlflow-bucketfs-slc-archive asked for it: then it fails.
     Scope: session. Type: mlflow_bucketfs_testing.SlcContainer.
     Example: ``slc_container.run_python("import my_udf")``.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
@@ -51,9 +48,3 @@ def slc_container(request: pytest.FixtureRequest, slc_archive: Path) -> testing.
             pytest.fail(str(exc), pytrace=False)
         pytest.skip(str(exc))
     return container
-
-
-def slc_archive_option(config: pytest.Config) -> Path | None:
-    """Return the file that the command line or the ini value names; None if none does."""
-    given = config.getoption(_OPTION) or config.getini(_OPTION)
-    return Path(config.invocation_params.dir, given) if given else None

@@ -101,7 +101,11 @@ def test_passwords_are_not_shown(server, client):
     client.get("/private", user="secret-user", password="secret-password")
     assert "secret-password" not in repr(list(server.requests)) + repr(server.requests)
     assert server.requests[-1].user == "secret-user"
-    assert "write" not in repr(BucketConfig("default"))
+    config = BucketConfig("default")
+    assert config.write_password == "write"
+    assert repr((config, config.write_password, config.read_password)) == (
+        "(BucketConfig(name='default', public=True), '***', '***')"
+    )
 
 
 def test_stop_cuts_off_whatever_goes_on(capfd):

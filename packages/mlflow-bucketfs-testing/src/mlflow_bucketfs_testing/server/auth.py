@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlflow_bucketfs_testing.errors import Secret
 from mlflow_bucketfs_testing.server.names import IllegalNameError
 
 if TYPE_CHECKING:
@@ -35,13 +36,15 @@ class BucketConfig:
     write_password: str = field(default="write", repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a name that cannot be one path segment.
+        """Refuse a name that cannot be one path segment, and hide the passwords.
 
         Raises:
             ValueError: The name is empty, ``.`` or ``..``, or contains a slash.
         """
         if self.name in {"", ".", ".."} or "/" in self.name:
             raise ValueError(f"not a bucket name: {self.name!r}")
+        object.__setattr__(self, "read_password", Secret(self.read_password))
+        object.__setattr__(self, "write_password", Secret(self.write_password))
 
     def may_read(self, credentials: Credentials | None) -> bool:
         """Whether these credentials may list and download.
