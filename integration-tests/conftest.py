@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_bucketfs_testing import SlcBuilder
-from mlflow_bucketfs_testing.slc_fixtures import slc_archive_option
+from mlflow_bucketfs_testing.config import slc_archive_option
 from slc_build import docker, places, wheels
 
 _EXPORT = "uv run nox -s slc:export"
@@ -40,7 +40,7 @@ def language_alias() -> str:
 
 @pytest.fixture(scope="session")
 def slc_archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The container that was exported last, unless ``--slc-archive`` names one."""
+    """The container that was exported last, unless ``--mlflow-bucketfs-slc-archive`` names one."""
     docker.choose_engine()
     if given := slc_archive_option(request.config):
         return given
