@@ -167,6 +167,17 @@ def test_a_projects_own_option_counts(pytester, definition, arguments, value):
         result.assert_outcomes(passed=1)
 
 
+def test_a_project_in_a_folder_may_define_the_option_late(pytester):
+    """Its conftest is loaded while tests are collected, when our option would be in the way."""
+    tests = pytester.mkdir("project")
+    tests.joinpath("conftest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--mlflow-server', dest='theirs')"
+    )
+    tests.joinpath("test_it.py").write_text("def test(): pass")
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize(
     ("ini", "arguments"),
     [

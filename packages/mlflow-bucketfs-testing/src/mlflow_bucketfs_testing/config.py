@@ -7,6 +7,7 @@ line, the command line over the ini value.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,11 +80,17 @@ def add_options(parser: pytest.Parser) -> None:
             _add_option(parser, f"--{_PREFIX}{name}".replace("_", "-"), name)
 
 
-def add_mlflow_server_option(parser: pytest.Parser, args: Sequence[str]) -> None:
+def is_mlflow_server_given(args: Sequence[str | os.PathLike[str]]) -> bool:
+    """Return whether the command line has ``--mlflow-server``, whoever defines it."""
+    return any(os.fspath(arg).partition("=")[0] == _MLFLOW_SERVER_OPTION for arg in args)
+
+
+def add_mlflow_server_option(parser: pytest.Parser, args: Sequence[str | os.PathLike[str]]) -> None:
     """Register ``--mlflow-server``, unless an option of this name exists.
 
-    Exasol's guide has projects define it in their conftest, as exasol/mlflow-plugin does, so it
-    must not be registered before the conftests are loaded.
+    Exasol's guide has projects define it in their conftest, as exasol/mlflow-plugin does. So it
+    must not be registered before the conftests are loaded, and not without need: a conftest that
+    pytest loads while it collects the tests may still define it.
 
     Args:
         parser: pytest's parser.

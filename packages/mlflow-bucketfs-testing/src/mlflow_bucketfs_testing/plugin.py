@@ -17,6 +17,7 @@ from mlflow_bucketfs_testing.config import (
     BucketFSTarget,
     add_mlflow_server_option,
     add_options,
+    is_mlflow_server_given,
     mlflow_server_host_option,
     mlflow_server_timeout_option,
 )
@@ -36,13 +37,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Iterator[None]:
-    """Add ``--mlflow-server`` once the conftests are loaded, which may define it themselves."""
-    # Until then, pytest takes the option's URL for the path of a test, and without this it would
-    # look there for conftests and not in `testpaths`
-    known = early_config.known_args_namespace
-    known.file_or_dir = [path for path in known.file_or_dir if "://" not in path]
+    """Add ``--mlflow-server`` if it is used, once the conftests are loaded, which may define it."""
+    known, is_given = early_config.known_args_namespace, is_mlflow_server_given(args)
+    if is_given:
+        # Until it is defined, pytest takes its URL for the path of a test: it would look there
+        # for conftests, and not in `testpaths`
+        known.file_or_dir = [path for path in known.file_or_dir if "://" not in path]
     yield
-    add_mlflow_server_option(parser, args)
+    if is_given or known.help:
+        add_mlflow_server_option(parser, args)
 
 
 def pytest_configure(config: pytest.Config) -> None:

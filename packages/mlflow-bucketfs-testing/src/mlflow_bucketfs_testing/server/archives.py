@@ -34,7 +34,7 @@ _DEFAULT_MODE = 0o644
 _LEAST_MODE = 0o600
 _GREATEST_MODE = 0o755
 _MAX_TARGET_BYTES = 4096
-# What a member meets that does not fit the members before it, or no file system
+# Errors of a member that contradicts those before it, or whose name is too long
 _MISFITS = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
@@ -89,8 +89,8 @@ def unpack(key: str, archive: IO[bytes], directory: Path, go_on: Callable[[], bo
                 return False
             try:
                 _unpack_member(member, directory)
-            except _RefusedError as exc:
-                _logger.warning("%s: the member %r is not unpacked: %s", key, member.name, exc)
+            except _RefusedError as error:
+                _logger.warning("%s: the member %r is not unpacked: %s", key, member.name, error)
     # Whatever a damaged file makes the parsers raise: BucketFS does not unpack it and says nothing.
     except Exception:  # noqa: BLE001
         return False
@@ -177,9 +177,9 @@ def _zip_members(archive: IO[bytes]) -> Iterator[_Member]:
 def _unpack_member(member: _Member, directory: Path) -> None:
     try:
         _make(member, directory)
-    except OSError as exc:
-        if exc.errno in _MISFITS:
-            raise _RefusedError(exc.strerror) from exc
+    except OSError as error:
+        if error.errno in _MISFITS:
+            raise _RefusedError(error.strerror) from error
         raise
 
 
