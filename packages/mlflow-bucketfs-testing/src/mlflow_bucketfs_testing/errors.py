@@ -42,13 +42,13 @@ class MissingExtraError(MlflowServerError, ImportError):
 
 
 class Secret(str):
-    """A string whose `repr` hides it, and with it every report of pytest's; else like any other.
+    """A string whose ``repr`` hides it, and with it every report of pytest's; else like any other.
 
     pytest prints the arguments of a failed test, and with ``-l`` all local variables.
 
     Args:
         text: The secret itself.
-        shown: What `repr` shows instead.
+        shown: What ``repr`` shows instead.
     """
 
     __slots__ = ("_shown",)

@@ -143,7 +143,7 @@ class MlflowServerProcess:
 
     @property
     def backend_store_uri(self) -> str:
-        """Where the server keeps its data, with the password if there is one; `repr` masks it."""
+        """Where the server keeps its data, with the password if there is one; ``repr`` masks it."""
         uri = self._backend_store_uri or f"sqlite:///{self._started() / 'mlflow.db'}"
         return Secret(uri, shown=masked(uri))
 

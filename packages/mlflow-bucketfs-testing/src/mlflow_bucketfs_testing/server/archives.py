@@ -1,7 +1,7 @@
 """Archives: which keys BucketFS unpacks, and unpacking them without leaving the directory.
 
 The standard library's own checks are not relied on: ``filter="data"`` of many Python versions lets
-the links of CVE-2025-4517 pass, and `zipfile` knows no links. Here nothing is written through a
+the links of CVE-2025-4517 pass, and ``zipfile`` knows no links. Here nothing is written through a
 link, and no link can lead out of the tree.
 """
 
@@ -240,7 +240,7 @@ def _check_target(target: str, *, depth: int) -> None:
     that the link is in. These folders are no links themselves, so the target begins in a folder
     of the tree, and from there it only descends; where it passes another link, the same is true
     of that one. Unlike a look at real paths, this holds whatever becomes of other links, and for
-    paths of any length (`os.path.realpath` stops at PATH_MAX, which is how CVE-2025-4517 works).
+    paths of any length (``os.path.realpath`` stops at PATH_MAX, which is how CVE-2025-4517 works).
 
     Args:
         target: Target of the link.
