@@ -74,7 +74,9 @@ def test_a_script_needs_no_import_but_its_own(fresh_host, models):
 def test_by_alias(logged, udfs, models, bucketfs_server, mlflow_udf_tracking_uri):
     """The alias is resolved by the tracking server, the files come from the mount."""
     if isinstance(udfs.place, Exasol) and "//127." in mlflow_udf_tracking_uri:
-        pytest.skip("an address that UDFs of the database reach: --mlflow-bucketfs-mlflow-server-host ADDRESS")
+        pytest.skip(
+            "UDFs of the database do not reach it: --mlflow-bucketfs-mlflow-server-host ADDRESS"
+        )
     udfs.use(logged.location)
     udfs.stand_ins[page.TRACKING_SERVER] = mlflow_udf_tracking_uri
     udfs.place.reaches(mlflow_udf_tracking_uri)

@@ -9,8 +9,13 @@ import textwrap
 import time
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from mlflow_bucketfs_core import Bucket, ConnectionSettings
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
+
+# an example takes as long as the machine is busy
+hypothesis_settings.register_profile("no deadline", deadline=None)
+hypothesis_settings.load_profile("no deadline")
 
 # What requests, this package and MLflow would take from the developer's own environment
 FOREIGN_VARIABLES = ("EXA_", "MLFLOW_HTTP", "MLFLOW_ARTIFACT", "REQUESTS_CA", "CURL_CA", "NETRC")

@@ -11,9 +11,14 @@ import uuid
 import warnings
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from mlflow import MlflowClient
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
+
+# an example takes as long as the machine is busy
+hypothesis_settings.register_profile("no deadline", deadline=None)
+hypothesis_settings.load_profile("no deadline")
 
 # What MLflow or the plugin might take for something else: parts of a URI, escapes, hidden files, a
 # home, archives. All names that might not survive HTTP or BucketFS are tested in core.

@@ -9,7 +9,12 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from hypothesis import settings
 from mlflow_bucketfs_testing.process_session import MARKER
+
+# an example takes as long as the machine is busy
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture

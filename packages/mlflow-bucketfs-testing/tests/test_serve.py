@@ -46,7 +46,7 @@ def serving(*options, tmp_path):
 def end(process, signal_number):
     """Send a signal; returns exit status, the rest of the output, and the errors."""
     process.send_signal(signal_number)
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
 
@@ -127,7 +127,7 @@ def refused(*options):
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=60,
         )
         assert list(Path(temporary).iterdir()) == []
     assert (done.returncode, done.stdout) == (1, "")
@@ -177,7 +177,7 @@ def test_serve_with_consent(tmp_path):
     with serving(*options, tmp_path=tmp_path) as (process, output):
         port = re.search(r"exa\+bfs://127\.0\.0\.1:(\d+)/", output)[1]
         for host, status in [("host.docker.internal", 200), ("a.example.com", 200), ("x", 400)]:
-            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
             connection.request("GET", "/", headers={"Host": host})
             assert connection.getresponse().status == status
             connection.close()

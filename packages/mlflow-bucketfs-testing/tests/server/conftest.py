@@ -23,7 +23,7 @@ class Client:
 
     def __init__(self, server: BucketFSServer) -> None:
         self.server = server
-        self.connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+        self.connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
 
     def ask(self, method, path, body=None, *, user=None, password="", headers=None, **options):
         """Send one request on the connection, which is kept for the next one."""

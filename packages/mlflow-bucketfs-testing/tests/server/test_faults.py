@@ -15,7 +15,7 @@ BODY = bytes(range(256)) * 4000
 def read_raw(server, request):
     """Send a request; returns what came, and whether it ended in a reset."""
     received = b""
-    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+    with socket.create_connection((server.host, server.port), timeout=60) as connection:
         connection.sendall(request)
         try:
             while data := connection.recv(65536):

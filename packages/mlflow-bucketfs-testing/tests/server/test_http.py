@@ -39,7 +39,7 @@ def test_continue_is_sent_before_the_body(server):
         b"PUT /default/k HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic dzp3cml0ZQ==\r\n"
         b"Expect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+    with socket.create_connection((server.host, server.port), timeout=60) as connection:
         connection.sendall(head)
         assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
         connection.sendall(b"abc")
@@ -53,7 +53,7 @@ def test_refused_without_continue(server):
         b"PUT /default/k HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         b"Content-Length: 3000000\r\n\r\n"
     )
-    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+    with socket.create_connection((server.host, server.port), timeout=60) as connection:
         connection.sendall(head)
         assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
 
@@ -69,7 +69,7 @@ def test_h2c_offer_is_ignored(server, caplog):
         b"Content-Length: 3\r\n" + offer + b"\r\nabc"
     )
     get = b"GET /default/k HTTP/1.1\r\n" + offer + b"\r\n"
-    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+    with socket.create_connection((server.host, server.port), timeout=60) as connection:
         connection.sendall(put)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
         connection.sendall(get)

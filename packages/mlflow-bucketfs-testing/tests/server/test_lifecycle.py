@@ -58,7 +58,7 @@ def test_busy_port(which, tmp_path):
 def test_port_is_free_again():
     """The port of a stopped server can be taken at once, with old connections around."""
     with BucketFSServer() as first:
-        connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=60)
         connection.request("GET", "/")
         connection.getresponse().read()
         port = first.port
@@ -126,7 +126,7 @@ def test_stop_cuts_off_whatever_goes_on(capfd):
         ]
         connections = []
         for request in requests:
-            connections.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            connections.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             connections[-1].sendall(request)
         time.sleep(0.3)
         directory = server.mount_root.parent

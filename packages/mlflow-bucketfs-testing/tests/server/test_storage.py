@@ -103,7 +103,7 @@ def test_aborted_upload_publishes_nothing(server, chunked):
         + b"\r\n\r\n"
     )
     part = bytes(4_000_000)
-    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+    with socket.create_connection((server.host, server.port), timeout=60) as connection:
         connection.sendall(head + (b"%x\r\n%b\r\n" % (len(part), part) if chunked else part))
     wait_until(lambda: len(server.requests) == 1)
     assert server.requests[0].status is None
@@ -116,7 +116,7 @@ def test_reader_finishes_with_the_old_bytes(server, connect):
     """Whoever reads while an object is replaced or deleted gets the old bytes to the end."""
     old = b"old" * 10_000_000
     server.put("k", old)
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
     connection.request("GET", "/default/k")
     response = connection.getresponse()
     begin = response.read(1000)
@@ -130,7 +130,7 @@ def test_concurrent_writers_leave_one_whole_object(server):
     """Of many PUTs of one key at once, one wins and none is torn."""
 
     def write(number):
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
         for _ in range(5):
             connection.request("PUT", "/default/k", bytes([number]) * 300_000, AUTHORIZATION)
             assert connection.getresponse().read() == b""

@@ -19,7 +19,7 @@ def get_over_tls(server, hostname, *, address="127.0.0.1", flags=None):
     if flags:
         context.verify_flags |= flags
     with (
-        socket.create_connection((address, server.tls_port), timeout=5) as plain,
+        socket.create_connection((address, server.tls_port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname=hostname) as encrypted,
     ):
         encrypted.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -58,7 +58,7 @@ def test_certificate_is_unknown():
     """Without the file, nobody trusts it."""
     with (
         BucketFSServer(tls_port=0) as server,
-        socket.create_connection(("127.0.0.1", server.tls_port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", server.tls_port), timeout=60) as plain,
         pytest.raises(ssl.SSLCertVerificationError, match="self-signed"),
     ):
         ssl.create_default_context().wrap_socket(plain, server_hostname="exacluster.local")
@@ -79,7 +79,7 @@ def test_openssl_verifies_strictly():
 def test_plain_http_on_the_tls_port(request_line):
     """The connection is closed without a byte, and the next client is served."""
     with BucketFSServer(tls_port=0) as server:
-        with socket.create_connection(("127.0.0.1", server.tls_port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", server.tls_port), timeout=60) as connection:
             connection.sendall(request_line)
             with suppress(ConnectionResetError):
                 assert connection.recv(100) == b""
@@ -90,7 +90,7 @@ def test_stop_during_handshake(capfd):
     """Clients that connect and say nothing neither hold up the end nor leave a trace."""
     with BucketFSServer(tls_port=0) as server:
         silent = [
-            socket.create_connection(("127.0.0.1", port), timeout=5)
+            socket.create_connection(("127.0.0.1", port), timeout=60)
             for port in (server.port, server.tls_port)
         ]
         assert get_over_tls(server, "exacluster.local")[0] == 200
