@@ -58,6 +58,12 @@ class Udfs:
             for row in self.place.execute(statement)
         ]
 
+    def create(self, heading: str) -> None:
+        """Execute what a section of the page creates, and nothing else."""
+        for each in page.statements(heading, self.stand_ins):
+            if each.startswith("CREATE "):
+                self.execute(each)
+
     def read(self, heading: str) -> list[tuple[Any, ...]]:
         """Execute a section of the page, and return the rows of its last statement."""
         return [self.execute(each) for each in page.statements(heading, self.stand_ins)][-1]

@@ -31,7 +31,7 @@ def test_many_rows_at_a_time(udfs, models, bucketfs_server):
 
 def test_several_models(udfs, models, bucketfs_server):
     """Every flower is scored by the model of its region."""
-    udfs.read("Many rows at a time")
+    udfs.create("Many rows at a time")
     by_region = zip(models.species, models.other_species, strict=True)
     expected = [(number, both[number % 2]) for number, both in enumerate(by_region)]
     assert sorted(udfs.read("Several models, one per group")) == expected

@@ -60,7 +60,7 @@ def test_one_row_at_a_time(logged, udfs, models, bucketfs_server, heading):
     """By its location and by its path, the model scores the flower of the page, without HTTP."""
     udfs.use(logged.location)
     if heading == "By path":
-        udfs.read("One row at a time, by location")
+        udfs.create("One row at a time, by location")
     assert udfs.read(heading) == [(models.species[0],)]
     assert bucketfs_server.requests.count() == 0
 
