@@ -72,10 +72,74 @@ def test_a_folder_seen_while_a_file_of_its_name_is_uploaded_is_forgotten(server,
         bucket.upload_bytes("race/d/y", b"lost")
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """The guard's clock, which the test moves."""
+
+    class Clock:
+        now = 1.0  # a computer that has just started
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(folders, "time", clock)
+    return clock
+
+
+def test_a_folder_that_somebody_else_made_a_file_is_noticed(own_server, settings, clock):
+    """What a listing has shown counts for a minute; a process may live for months."""
+    bucket = Bucket(own_server.uri(), settings)
+    bucket.upload_bytes("runs/a", b"1")
+    own_server.delete("runs/a")
+    own_server.put("runs", b"of another process")
+    clock.now += 61
+    with pytest.raises(PathBlockedError, match="default/runs'"):
+        bucket.upload_bytes("runs/b", b"lost")
+    with pytest.raises(PathBlockedError, match="default/runs'"):
+        bucket.upload_stream("runs/b", [b"lost"])
+    own_server.delete("runs")
+    bucket.upload_bytes("runs/b", b"stored")
+    assert own_server.read("runs/b") == b"stored"
+
+
+def test_many_uploads_ask_anew_however_fresh_the_knowledge(own_server, settings):
+    """One listing per call, which also says what will be replaced; without keys, no request."""
+    bucket = Bucket(own_server.uri(), settings)
+    assert bucket.prepare_uploads([]) == set()
+    assert own_server.requests.connections == 0
+    assert bucket.prepare_uploads(["runs/a", "top"]) == set()
+    bucket.upload_bytes("runs/a", b"1")
+    bucket.upload_bytes("top", b"1")
+    assert own_server.requests.listings == 1
+    assert bucket.prepare_uploads(["runs//a", "runs/a", "top", "runs", "runs/b"]) == {
+        "runs//a",
+        "runs/a",
+        "top",
+    }
+    own_server.delete("runs/a")
+    own_server.put("runs", b"of another process")
+    with pytest.raises(PathBlockedError, match="default/runs'"):
+        bucket.prepare_uploads(["runs/b"])
+    assert own_server.requests.listings == 3
+
+
+def test_one_listing_in_a_minute_is_enough_for_all_folders(own_server, settings, clock):
+    """A listing answers for all folders that are known, not only for the one that is asked for."""
+    bucket = Bucket(own_server.uri(), settings)
+    keys = [f"many/{number}/x" for number in range(9)]
+    bucket.prepare_uploads(keys)
+    for minute in range(3):
+        for key in keys:
+            bucket.upload_bytes(key, b"1")
+        assert own_server.requests.listings == 1 + minute
+        clock.now += 61
+
+
 def test_what_is_known_of_folders_is_bounded(server, bucket, monkeypatch):
     """A tracking server that runs for months forgets the oldest folder, and asks for it again."""
     monkeypatch.setattr(folders, "_MAX_FOLDERS", 2)
     for folder in ("bound 1", "bound 2", "bound 2", "bound 3", "bound 1"):
-        bucket.prepare_uploads([f"{folder}/x"])
+        bucket.upload_bytes(f"{folder}/x", b"1")
     assert server.requests.listings == 4
     assert len(folders.folder_guard(bucket.uri)._known) == 2

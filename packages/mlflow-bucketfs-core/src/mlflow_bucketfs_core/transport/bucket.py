@@ -213,7 +213,7 @@ class Bucket:
             BucketFSError: see :meth:`upload_file`.
         """
         # before the stream is touched: a caller may still use it if this fails
-        self.prepare_uploads([key])
+        self._uploads.check(key)
         source = iter(chunks)
         data, complete = first_bytes(source, STREAM_BUFFER_BYTES)
         if complete:
@@ -248,17 +248,26 @@ class Bucket:
         """
         self._channel.require_password("write")
 
-    def prepare_uploads(self, keys: Iterable[str]) -> None:
-        """Make sure that uploads with these keys can work; at most one request.
+    def prepare_uploads(self, keys: Iterable[str]) -> set[str]:
+        """Check that uploads with these keys can work, and which of the keys exist: one request.
 
-        Every upload does this for its own key. Before many uploads, do it for all at once.
+        Every upload looks for files in the way of its own key, but takes what a listing of the
+        last 60 s has shown. Call this before many uploads, which then need no listing of their
+        own, or to know what will be replaced.
+
+        Args:
+            keys: the objects to be; without any, there is no request.
+
+        Returns:
+            Those of the keys that are objects already.
 
         Raises:
             MissingCredentialsError: no password is set.
             InvalidKeyError: a key cannot be one.
             PathBlockedError: a file has the name of one of the keys' folders.
+            BucketFSError: the bucket cannot be listed.
         """
-        self._uploads.prepare(keys)
+        return self._uploads.prepare(keys)
 
     def as_path(self, key: str = "") -> BucketPath:
         """Return a path object of exasol-bucketfs that works on this transport.

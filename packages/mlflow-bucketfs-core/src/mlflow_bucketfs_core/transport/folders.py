@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import PathBlockedError
@@ -21,47 +22,80 @@ if TYPE_CHECKING:
 # Folders remembered per bucket before the oldest knowledge is dropped: a tracking server that
 # runs for months writes into a new folder for every run.
 _MAX_FOLDERS = 100_000
+# How long a listing counts: others may delete a folder and store a file of its name.
+_FRESH_S = 60.0
 
 
 class FolderGuard:
     """What this process knows about the folders of one bucket.
 
-    Asked once per folder: a folder seen as one, or written into, is not asked again, because the
-    question costs a listing of the whole bucket.
+    The question costs a listing of the whole bucket, so an answer counts for a minute, and every
+    listing answers it for all folders that this process knows.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, None] = {}
+        # the time of the listing that showed no file of this name
+        self._known: dict[str, float] = {}
 
-    def check(
-        self, bucket: BucketFSUri, keys: Iterable[str], list_files: Callable[[set[str]], set[str]]
+    def check_known(
+        self, bucket: BucketFSUri, key: str, list_files: Callable[[set[str]], set[str]]
     ) -> None:
-        """Make sure that no file stands in the way of these keys.
+        """Raise if a file stands in the way of a key, by what is known if that is fresh.
 
         Args:
-            bucket: where the keys are, for the message.
-            keys: what is about to be written.
-            list_files: returns which of these names are files; not called if nothing is unknown.
+            bucket: the bucket, for the message.
+            key: the key that is about to be written.
+            list_files: returns which of these names are files.
 
         Raises:
             PathBlockedError: names the file in the way.
         """
+        oldest = time.monotonic() - _FRESH_S
+        with self._lock:
+            if all(self._known.get(folder, oldest) > oldest for folder in parent_folders(key)):
+                return
+        self.check_anew(bucket, [key], list_files)
+
+    def check_anew(
+        self, bucket: BucketFSUri, keys: Iterable[str], list_files: Callable[[set[str]], set[str]]
+    ) -> set[str]:
+        """Raise if a file stands in the way of one of these keys, by a listing.
+
+        Args:
+            bucket: the bucket, for the message.
+            keys: the keys that are about to be written; without any, there is no listing.
+            list_files: returns which of these names are files.
+
+        Returns:
+            The keys that exist already.
+
+        Raises:
+            PathBlockedError: names the file in the way.
+        """
+        keys = set(keys)
+        if not keys:
+            return set()
         folders = {folder for key in keys for folder in parent_folders(key)}
         with self._lock:
-            unknown = folders - self._known.keys()
-        if not unknown:
-            return
-        if blocking := sorted(list_files(unknown)):
+            known = set(self._known)
+        asked_at = time.monotonic()
+        files = list_files(keys | folders | known)
+        with self._lock:
+            for name in files:
+                self._known.pop(name, None)
+            # not those that another thread has forgotten meanwhile
+            seen = (known & self._known.keys()) | (folders - files)
+            self._known.update(dict.fromkeys(seen, asked_at))
+            while len(self._known) > _MAX_FOLDERS:
+                del self._known[next(iter(self._known))]
+        if blocking := sorted(folders & files):
             raise PathBlockedError(
                 f"Cannot write below '{bucket.joinpath(blocking[0])}': a file of this name is in "
                 "the way, and BucketFS would silently lose everything written below it. Delete or "
                 "rename that file first, or choose another folder."
             )
-        with self._lock:
-            self._known.update(dict.fromkeys(unknown))
-            while len(self._known) > _MAX_FOLDERS:
-                del self._known[next(iter(self._known))]
+        return keys & files
 
     def forget(self, key: str) -> None:
         """Note that ``key`` is about to become a file."""

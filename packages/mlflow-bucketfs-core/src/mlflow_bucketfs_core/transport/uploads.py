@@ -24,9 +24,20 @@ class Uploads:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def prepare(self, keys: Iterable[str]) -> None:
+    def prepare(self, keys: Iterable[str]) -> set[str]:
         """See :meth:`Bucket.prepare_uploads <mlflow_bucketfs_core.Bucket.prepare_uploads>`."""
-        self._check([self._channel.write_operation("upload", key).uri for key in keys])
+        places = {key: self._channel.write_operation("upload", key).uri.path for key in keys}
+        bucket = self._channel.uri
+        there = folder_guard(bucket).check_anew(bucket, places.values(), self._files_among)
+        return {key for key, place in places.items() if place in there}
+
+    def check(self, key: str) -> None:
+        """Raise if an upload with this key cannot work, as far as this process knows.
+
+        Raises:
+            BucketFSError: see :meth:`prepare`.
+        """
+        self._check(self._channel.write_operation("upload", key).uri)
 
     def send(
         self, key: str, body: Callable[[], tuple[Any, int | None]], *, repeatable: bool = True
@@ -42,7 +53,7 @@ class Uploads:
             BucketFSError: see :meth:`Bucket.upload_file <mlflow_bucketfs_core.Bucket.upload_file>`.
         """
         operation = self._channel.write_operation("upload", key)
-        self._check([operation.uri])
+        self._check(operation.uri)
         guard = folder_guard(self._channel.uri)
         guard.forget(operation.uri.path)
         try:
@@ -54,9 +65,9 @@ class Uploads:
             # again: a listing of another thread may have shown a folder of this name meanwhile
             guard.forget(operation.uri.path)
 
-    def _check(self, places: Iterable[BucketFSUri]) -> None:
+    def _check(self, place: BucketFSUri) -> None:
         bucket = self._channel.uri
-        folder_guard(bucket).check(bucket, [place.path for place in places], self._files_among)
+        folder_guard(bucket).check_known(bucket, place.path, self._files_among)
 
     def _files_among(self, names: set[str]) -> set[str]:
         return self._channel.scan(lambda chunks: names.intersection(keys_under(chunks)))
