@@ -18,6 +18,7 @@ from mlflow_bucketfs_plugin.artifact_tree import (
     split_shadowed,
 )
 from mlflow_bucketfs_plugin.mlflow_errors import aggregated
+from mlflow_bucketfs_plugin.model_parts import void_mlmodel
 from mlflow_bucketfs_plugin.parallel import run_all
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _logger = logging.getLogger(__name__)
 def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]) -> None:
     """Upload files, ``MLmodel`` after all others of its directory, and only if these succeeded.
 
+    One that exists already is first replaced by one that vouches for nothing, so that a model is
+    complete where there is an ``MLmodel``, however an upload over it ends.
+
     Args:
         bucket: where to.
         folder: the folder in it.
@@ -43,27 +47,47 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
     """
     keys = {name: join_key(folder.path, name) for name in files}
     _warn_of_archives_in_models(files, folder)
-    bucket.prepare_uploads(keys.values())
+    there = bucket.prepare_uploads(keys.values())
+    overwritten = [name for name in files if is_mlmodel(name) and keys[name] in there]
     workers = bucket.settings.max_workers
+    void = void_mlmodel()
 
     def upload(name: str) -> None:
         bucket.upload_file(keys[name], files[name])
 
-    with ArtifactProgressBar.files("Uploading artifacts", len(files)) as progress:
-        others = [name for name in files if not is_mlmodel(name)]
-        failures = run_all(upload, others, max_workers=workers, progress=progress)
+    def invalidate(name: str) -> None:
+        bucket.upload_bytes(keys[name], void)
+
+    count = len(files) + len(overwritten)
+    with ArtifactProgressBar.files("Uploading artifacts", count) as progress:
+        failures: dict[str, Exception] = {}
+        for models in reversed(mlmodels_inside_out(overwritten)):
+            todo = [mlmodel for mlmodel in models if not _in_any_model(mlmodel, failures)]
+            failures |= run_all(invalidate, todo, max_workers=workers, progress=progress)
+        # nothing goes into a model whose MLmodel may still vouch for it
+        untouched = list(failures)
+        others = [n for n in files if not is_mlmodel(n) and not _in_any_model(n, untouched)]
+        failures |= run_all(upload, others, max_workers=workers, progress=progress)
         held_back: list[str] = []
         for models in mlmodels_inside_out(files):
             incomplete = [
                 mlmodel
                 for mlmodel in models
-                if any(belongs_to_model(name, mlmodel) for name in (*failures, *held_back))
+                if _in_any_model(mlmodel, untouched)
+                or any(belongs_to_model(name, mlmodel) for name in (*failures, *held_back))
             ]
             complete = [m for m in models if m not in incomplete]
             failures |= run_all(upload, complete, max_workers=workers, progress=progress)
             held_back += incomplete
-    note = f"Not uploaded, because their models lack files: {', '.join(held_back)}"
-    _raise_for(failures, "uploading", folder, note if held_back else "")
+    notes = []
+    if untouched:
+        notes.append(
+            "Nothing was uploaded to these models, because their earlier MLmodel could not be "
+            f"replaced first: {', '.join(untouched)}"
+        )
+    if held_back := [mlmodel for mlmodel in held_back if not _in_any_model(mlmodel, untouched)]:
+        notes.append(f"Not uploaded, because their models lack files: {', '.join(held_back)}")
+    _raise_for(failures, "uploading", folder, "\n".join(notes))
 
 
 def find_files(bucket: Bucket, place: BucketFSUri, relative: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import logging
 import os
 import posixpath
 import zipfile
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -42,10 +43,37 @@ _NOT_MEASURED = {
 # of the protocols since 2, which is all that MLflow writes
 _PICKLE_START, _PICKLE_END = b"\x80", b"."
 
+# In an MLmodel that vouches for nothing, the key of the line that says why
+_VOID = "incomplete_upload"
+
 WHAT_TO_DO = (
     "A fresh upload may not have reached this node yet. To ask BucketFS over HTTP for what is "
     "missing here, set EXA_BUCKETFS_MOUNT_FALLBACK=http."
 )
+
+
+def void_mlmodel() -> bytes:
+    """Return an ``MLmodel`` for a model that is being overwritten, and is in pieces until then.
+
+    Neither :func:`check_model` nor MLflow loads a model that has it: it names no flavors. (MLflow
+    fails on an empty file, or on plain text, without a word about the reason.)
+    """
+    began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    text = (
+        f"An upload over this model began on {began} and has not been completed. Its files may be "
+        "partly old and partly new. If the upload is not still running, log the model again."
+    )
+    return yaml.safe_dump({_VOID: text}, width=10_000).encode()
+
+
+def warn_of_void(mlmodel: Path) -> None:
+    """Log that a model which came over HTTP is incomplete; MLflow says that it lacks a flavor."""
+    with mlmodel.open("rb") as file:
+        line = file.readline(1 << 10)
+    if line.startswith(f"{_VOID}: ".encode()):
+        _logger.warning(
+            "%s says: %s", mlmodel, line.decode("utf-8", "replace").partition(": ")[2].rstrip()
+        )
 
 
 def check_model(model: Path, files: Mapping[str, Path]) -> None:
@@ -61,7 +89,8 @@ def check_model(model: Path, files: Mapping[str, Path]) -> None:
 
     Raises:
         ObjectNotFoundError: a part is missing.
-        IncompleteTransferError: a part, or the ``MLmodel``, is cut off or damaged.
+        IncompleteTransferError: a part, or the ``MLmodel``, is cut off or damaged, or the model
+            is being overwritten.
         OSError: one of them cannot be read.
     """
     mlmodel = _read_mlmodel(model / MLMODEL)
@@ -91,6 +120,8 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
         content = yaml.load(text, _YamlLoader)  # noqa: S506 -- a safe one
     except (yaml.YAMLError, ValueError) as error:  # the latter for a time that is none
         raise _damaged(path, " ".join(str(error).split())) from error
+    if isinstance(content, dict) and _VOID in content:
+        raise IncompleteTransferError(f"{path} says: {content[_VOID]}")
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
         raise _damaged(path, "it names no flavors")
     # MLflow sorts the keys: a model that it has logged begins with the path and ends with the time.

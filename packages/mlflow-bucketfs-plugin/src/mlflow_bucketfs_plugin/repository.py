@@ -16,6 +16,7 @@ from mlflow.utils.file_utils import create_tmp_dir
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings
 from mlflow_bucketfs_core.keys import join_key, normalize_key
 from mlflow_bucketfs_core.listing import children
+from mlflow_bucketfs_core.mounted import MLMODEL
 
 from mlflow_bucketfs_plugin.artifact_tree import files_below
 from mlflow_bucketfs_plugin.folder_transfer import (
@@ -26,6 +27,7 @@ from mlflow_bucketfs_plugin.folder_transfer import (
 )
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
+from mlflow_bucketfs_plugin.model_parts import warn_of_void
 from mlflow_bucketfs_plugin.mounted_bucket import (
     MountedBucket,
     mounted_bucket,
@@ -92,7 +94,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
         A file that fails does not stop the others; all failures are raised together. ``MLmodel``
         comes after all other files of its directory and stays away if one of them failed: where
-        it is, the model is complete.
+        it is, the model is complete. An earlier one is first replaced by one without flavors,
+        which costs one request more.
 
         Args:
             local_dir: the directory.
@@ -203,6 +206,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                     on_failure.callback(shutil.rmtree, directory, ignore_errors=True)
                 download_files(bucket, place, keys, directory)
                 on_failure.pop_all()
+        if (mlmodel := join_key(relative, MLMODEL)) in keys:
+            warn_of_void(Path(directory, mlmodel))
         return str(Path(directory, relative))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
