@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mlflow.store.artifact.artifact_repository_registry import (
 )
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings, errors
 from mlflow_bucketfs_core.hosts import parse_host_list
+from mlflow_bucketfs_core.mounted import mounted_path
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
 from mlflow_bucketfs_testing import BucketConfig, BucketFSServer, Fault, server, slc_errors
 from mlflow_bucketfs_testing import errors as server_errors
@@ -116,6 +118,17 @@ def _blocked(running):
     _bucket(running.uri()).upload_bytes("d/x", b"1")
 
 
+def _unsafe(name, make):
+    def provoke(_):
+        bucket = Path.cwd() / "buckets" / "bfsdefault" / "default"
+        (bucket / name).parent.mkdir(parents=True)
+        make(bucket / name)
+        settings = ConnectionSettings(mount_root=str(Path.cwd() / "buckets"))
+        mounted_path(f"exa+bfs://{_HOST}/bfsdefault/default/{name}", settings)
+
+    return provoke
+
+
 def _with_fault(fault, use, **settings):
     def provoke(running):
         running.put("x", b"content")
@@ -153,6 +166,10 @@ _MESSAGES = {
     ],
     "HostNotAllowedError": [_not_allowed],
     "MissingCredentialsError": [lambda b: _upload(_bucket(b.uri(), password=None))],
+    "UnsafeEntryError": [
+        _unsafe("d/x", lambda path: path.symlink_to("/etc/passwd")),
+        _unsafe("pipe", os.mkfifo),
+    ],
     "AuthenticationError": [lambda b: _list(_bucket(b.uri(), "private", password=None))],
     "AccessDeniedError": [lambda b: _upload(_bucket(b.uri(), password="wrong"))],
     "ObjectNotFoundError": [lambda b: _download(_bucket(b.uri()))],
@@ -183,6 +200,7 @@ _MESSAGES = {
 
 def _as_documented(message: str, running) -> str:
     """Return a message with the addresses of the documentation."""
+    message = message.replace(f"{Path.cwd()}/", "/")
     message = message.replace(f"127.0.0.1:{running.tls_port}", f"{_HOST}:2581")
     return re.sub(r"127\.0\.0\.1:\d+", f"{_HOST}:2580", message)
 

@@ -92,7 +92,7 @@ def test_join_key(folder, name, expected):
     ("key", "expected"),
     [
         ("m.tar.gz", "m"),
-        ("m.tar.bz2", "m"),
+        ("m.tar.bz2", "m.tar.bz2"),
         ("m.tgz", "m"),
         ("m.tar", "m"),
         ("m.zip", "m"),

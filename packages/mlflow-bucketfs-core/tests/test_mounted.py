@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mlflow_bucketfs_core import (
     mounted_path,
     udf_path,
 )
-from mlflow_bucketfs_core.errors import ConfigurationError, InvalidUriError
+from mlflow_bucketfs_core.errors import ConfigurationError, InvalidUriError, UnsafeEntryError
 from mlflow_bucketfs_core.hosts import HostRule
 
 URI = "exa+bfs://db:2580/bfsdefault/default"
@@ -122,6 +123,59 @@ shutil.rmtree(root)
     out, err = run_python(code)
     assert out.splitlines() == ["/s/b/d", "/s/b/d", "('exa+bfs://h/s/b/d', True)"]
     assert "/s/b/d, trying HTTP: PermissionError: [Errno 13] Permission denied: " in err
+
+
+UNSAFE = {
+    "file": "models/passwd",
+    "folder": "models/out",
+    "below a folder": "models/out/x",
+    "neighbour": "models/near",
+    "to nowhere": "models/nowhere",
+    "MLmodel": f"models/m-{'0a' * 16}/artifacts",
+    "pipe": "pipe",
+}
+
+
+@pytest.fixture
+def unsafe(tmp_path):
+    """A mount, reached by a link, with entries that only an unpacked archive can have."""
+    bucket = tmp_path / "real" / "bfsdefault" / "default"
+    (bucket / UNSAFE["MLmodel"]).mkdir(parents=True)
+    (bucket.parent / "default2").mkdir()
+    (bucket / "plain").write_bytes(b"1")
+    (tmp_path / "x").write_bytes(b"secret")
+    links = {
+        "passwd": tmp_path / "x",
+        "out": tmp_path,
+        "near": "../../default2",
+        "nowhere": "/nowhere",
+        "within": "../plain",
+        "absolute": bucket,
+        f"m-{'0a' * 16}/artifacts/MLmodel": tmp_path / "x",
+    }
+    for name, target in links.items():
+        (bucket / "models" / name).symlink_to(target)
+    os.mkfifo(bucket / "pipe")
+    (tmp_path / "mount").symlink_to("real")
+    return tmp_path / "mount"
+
+
+@pytest.mark.parametrize("path", UNSAFE.values(), ids=UNSAFE)
+def test_links_out_of_the_bucket_and_pipes_are_refused(unsafe, path):
+    """A link leads nowhere but into its own bucket; the error names it and its target."""
+    settings = ConnectionSettings(mount_root=str(unsafe))
+    with pytest.raises(UnsafeEntryError) as caught:
+        mounted_path(f"{URI}/{path}", settings)
+    assert str(caught.value).startswith(f"{unsafe}/bfsdefault/default/{path}")
+    assert ("is no regular file" if path == "pipe" else " leads to /") in str(caught.value)
+
+
+def test_links_within_the_bucket_are_followed(unsafe):
+    """So is a mount root that is a link itself."""
+    settings = ConnectionSettings(mount_root=str(unsafe))
+    for path in ("models/within", "models/absolute", "models/absolute/plain", ""):
+        found = mounted_path(f"{URI}/{path}", settings)
+        assert found == f"{unsafe}/bfsdefault/default/{path}".rstrip("/")
 
 
 @pytest.mark.parametrize(

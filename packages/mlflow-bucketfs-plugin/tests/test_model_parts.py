@@ -36,9 +36,17 @@ WHOLE = {
         {"model.pdmodel": b"1", "model.pdparams": b"2"},
     ),
     "an artifact": ({"artifacts": {"x": {"path": "artifacts/x"}}}, {"artifacts/x": b""}),
-    "an archive, unpacked": (
+    "an archive": (
         {"artifacts": {"x": {"path": "artifacts/x.tar.gz"}}},
-        {"artifacts/x/y": b"1"},
+        {"artifacts/x.tar.gz": b"1", "artifacts/x/y": b"1"},
+    ),
+    "a text that ends like an archive": (
+        {"index": "https://h/x.zip", "y": "z.zip"},
+        {"z.txt": b""},
+    ),
+    "no archive to BucketFS": (
+        {"data": "x.tar.bz2", "env": {"x": ["x.zipx"]}},
+        {"x.tar.bz2": b"1", "x/y": b"1"},
     ),
     "another spelling": ({"data": "./data//weights"}, {"data/weights": b"1"}),
     "a compressed pickle": ({"python_model": "m.pkl.gz"}, {"m.pkl.gz": b"\x1f\x8b"}),
@@ -94,11 +102,20 @@ def test_what_is_loaded_in_any_case_must_be_there(check):
         check({"data": b"12345"}, {"pickled_model": "m.pkl"}, model_size_bytes=1)
 
 
-def test_an_archive_that_appears_unpacked_has_another_size(check, caplog):
-    """What BucketFS has unpacked is not measured against what was saved."""
-    flavor = {"artifacts": {"x": {"path": "artifacts/x.zip"}}}
-    check({"artifacts/x/y": b"1"}, flavor, model_size_bytes=9)
-    assert not caplog.records
+UNPACKED = {
+    "artifact": {"artifacts": {"x": {"path": "artifacts/x.zip", "uri": "/home/me/x.zip"}}},
+    "of any flavor": {"own": {"names": ["policy", "./artifacts/x.zip"]}},
+    "folder of another name": {"data": "artifacts/x.tgz"},
+}
+
+
+@pytest.mark.parametrize("flavor", UNPACKED.values(), ids=UNPACKED)
+def test_an_archive_that_appears_unpacked_is_named(check, local, flavor):
+    """However many bytes there are, it is no empty folder; the error says why it is missing."""
+    with pytest.raises(ObjectNotFoundError, match="BucketFS unpacks archives") as caught:
+        check({"artifacts/x/y": b"123"}, PYFUNC, flavor, model_size_bytes=1)
+    assert str(caught.value).startswith(f"{local.root}/model/artifacts/x.")
+    assert "EXA_BUCKETFS_MOUNT_FALLBACK=http" in str(caught.value)
 
 
 DAMAGED = {
@@ -154,6 +171,13 @@ def test_a_model_that_has_shrunk_is_warned_of(check, caplog, size, warns):
     assert [f"The files in {model} have 3 bytes" in text for text in caplog.messages] == [
         True
     ] * warns
+
+
+@pytest.mark.parametrize(("size", "intact"), [(2, False), (3, True), (4, False), (None, False)])
+def test_as_many_bytes_as_saved_are_all_that_was_saved(check, size, intact):
+    """With more or fewer, or an unknown number, BucketFS may have unpacked an archive in it."""
+    model = check({"a": b"1", "d/b": b"23"}, {"data": "d"}, model_size_bytes=size)
+    assert check_model(model, files_below(model)) is intact
 
 
 def test_a_last_line_without_end_is_warned_of(check, caplog):

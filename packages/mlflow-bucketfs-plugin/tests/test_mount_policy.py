@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,8 +32,9 @@ def test_fallback(server, mounted, local, monkeypatch):
     server.mount_paused = True
     server.put_many([(f"root/{MODEL}/MLmodel", FILES["MLmodel"]), ("root/late/f", b"l")])
     assert Path(repo.download_artifacts("plots/a.png")).read_bytes() == b"12345"
-    assert [i.path for i in repo.list_artifacts("plots")] == ["plots/a.png"]
     assert server.requests.connections == 0
+    assert [(i.path, i.file_size) for i in repo.list_artifacts("plots")] == [("plots/a.png", 5)]
+    assert (server.requests.listings, len(server.requests)) == (1, 1)
     assert local.read(Path(repo.download_artifacts(MODEL))) == FILES
     assert Path(repo.download_artifacts("late/f")).read_bytes() == b"l"
     assert [i.path for i in repo.list_artifacts("late")] == ["late/f"]
@@ -95,18 +95,18 @@ def test_write_that_cannot_happen_changes_nothing(mounted, local, write):
     assert len(mounted.list_artifacts()) == 3
 
 
-def test_links_are_not_written_through(server, mounted, local, monkeypatch):
+def test_links_are_not_written_through(server, mounted, temporary_directory, monkeypatch):
     """Reading over HTTP into a directory of links replaces them; the mount stays untouched."""
-    source, target = Path(mounted.get_local_path(MODEL)), local.directory("tmp")
-    monkeypatch.setattr(tempfile, "tempdir", str(target))
-    mounted.download_artifacts(MODEL, str(target))
-    assert (target / MODEL / "model.pkl").is_symlink()
+    source, model = Path(mounted.get_local_path(MODEL)), Path(mounted.download_artifacts(MODEL))
+    assert (model / "model.pkl").is_symlink()
     server.mount_paused = True
     server.put(f"root/{MODEL}/model.pkl", b"newer")
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "/nowhere")
     repo = BucketFSArtifactRepository(mounted.artifact_uri)
-    repo.download_artifacts(MODEL, str(target))
-    assert (target / MODEL / "model.pkl").read_bytes() == b"newer"
+    target = str(model).removesuffix(f"/{MODEL}")
+    assert temporary_directory in Path(target).parents
+    assert repo.download_artifacts(MODEL, target) == str(model)
+    assert (model / "model.pkl").read_bytes() == b"newer"
     assert (source / "model.pkl").read_bytes() == b"pickle"
 
 

@@ -47,18 +47,21 @@ def test_model_becomes_links_around_a_real_mlmodel(mounted, bucket_on_mount, tem
 @pytest.mark.parametrize("path", [MODEL, f"{MODEL}/", "plots", "notes.txt", f"{MODEL}/MLmodel", ""])
 @pytest.mark.parametrize("temporary", [True, False], ids=["temporary", "elsewhere"])
 def test_target(mounted, local, temporary_directory, path, temporary):
-    """A target in the temporary directory gets links, as runs:/ needs; any other gets copies."""
+    """A target gets real copies, wherever it is; links that are there already are replaced."""
     target = temporary_directory / "runs" if temporary else local.root / "mine"
-    target.mkdir()
+    other = local.write({"other": b"mine"}, "elsewhere") / "other"
+    for name in ("plots/a.png", "notes.txt", f"{MODEL}/MLmodel"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).symlink_to(other)
     for _ in range(2):
         assert mounted.download_artifacts(path, f"{target}/") == str(target / path).rstrip("/")
-    files = [p for p in target.rglob("*") if p.is_file()]
-    assert files
-    assert all(p.is_symlink() == (temporary and p.name != "MLmodel") for p in files)
+    files = [p for p in (target / path).rglob("*") if p.is_file()] or [target / path]
+    assert not [p for p in files if p.is_symlink()]
     contents = {p.name: p.read_bytes() for p in files}
     everything = {"a.png": b"12345", "notes.txt": b"n"}
     everything |= {name.rpartition("/")[2]: data for name, data in FILES.items()}
     assert contents.items() <= everything.items()
+    assert other.read_bytes() == b"mine"
 
 
 @pytest.mark.usefixtures("no_requests", "temporary_directory")
@@ -173,7 +176,7 @@ def test_archive(make_server, monkeypatch, caplog, visible):
 def test_dangling_link(mounted, bucket_on_mount, temporary_directory):
     """An unpacked archive may hold links that lead nowhere: listed, and told by mounted path."""
     link = bucket_on_mount / "root" / "plots" / "broken"
-    link.symlink_to("/nowhere")
+    link.symlink_to("nowhere")
     assert [(i.path, i.is_dir, i.file_size) for i in mounted.list_artifacts("plots")] == [
         ("plots/a.png", False, 5),
         ("plots/broken", False, None),

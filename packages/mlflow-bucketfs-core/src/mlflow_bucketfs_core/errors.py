@@ -13,6 +13,7 @@
     ├── ObjectNotFoundError        FileNotFoundError   404 of an object
     ├── BucketNotFoundError        FileNotFoundError   404 of a bucket
     ├── PathBlockedError           NotADirectoryError  the file ``d`` in the way of ``d/x``
+    ├── UnsafeEntryError           OSError             a link that leads out of a mounted bucket
     └── TransferError              OSError
         ├── TransferTimeoutError   TimeoutError        the server stopped answering
         ├── ServerUnavailableError ConnectionError     refused, reset, unknown host, 5xx
@@ -77,6 +78,10 @@ class BucketNotFoundError(BucketFSError, FileNotFoundError):
 
 class PathBlockedError(BucketFSError, NotADirectoryError):
     """A file stands where the key needs a folder; BucketFS would lose the upload silently."""
+
+
+class UnsafeEntryError(BucketFSError, OSError):
+    """An entry of a mounted bucket that is not read: a link that leads out, or no regular file."""
 
 
 class TransferError(BucketFSError, OSError):

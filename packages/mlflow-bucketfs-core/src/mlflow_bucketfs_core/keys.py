@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from mlflow_bucketfs_core.errors import InvalidKeyError
 
-# What BucketFS unpacks for UDFs. The sources differ (bucketfs-java: .tar .tgz .tar.gz .zip;
-# exasol-testcontainers: .tar.gz .tar.bz2 .zip); this is their union. A lone ".gz" is in none.
-ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tgz", ".tar", ".zip")
+# What BucketFS unpacks for UDFs, and no other: Exasol's documentation ("Database Access in
+# BucketFS") names these four, as does bucketfs-java. A lone ".gz" is none of them.
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
 def split_key(path: str) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ import errno
 import logging
 import os
 import re
+import stat
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlflow_bucketfs_core.errors import UnsafeEntryError
 from mlflow_bucketfs_core.hosts import any_rule_matches
 from mlflow_bucketfs_core.keys import strip_archive_suffix
 from mlflow_bucketfs_core.settings import DEFAULT_MOUNT_ROOT, ConnectionSettings
@@ -17,6 +19,7 @@ from mlflow_bucketfs_core.uri import BucketFSUri, is_bucketfs_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import BinaryIO
 
 _logger = logging.getLogger(__name__)
 _Model = TypeVar("_Model")
@@ -60,27 +63,98 @@ def in_logged_model(key: str) -> bool:
     return _LOGGED_MODEL.search(key) is not None
 
 
-def is_mounted(path: str) -> bool:
+def is_mounted(path: str, root: str) -> bool:
     """Tell whether a file or folder is on the mount.
 
     The folder of a logged model counts from when its ``MLmodel`` is there, which is uploaded last.
 
     Args:
-        path: below the mount root.
+        path: below the directory of a bucket.
+        root: that directory, without links in it.
 
     Raises:
+        UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
         OSError: it cannot be told, for example for want of permission; names the path.
     """
     match = _LOGGED_MODEL.search(path)
     needed = f"{path}/{MLMODEL}" if match and not match["below"] else path
+    resolve_inside(needed, root)
     try:
         # os.path.exists takes what may not be looked at for missing
-        os.stat(needed)  # noqa: PTH116
+        mode = os.stat(needed).st_mode  # noqa: PTH116
     except OSError as error:
         if error.errno in _MISSING:
             return False
         raise
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise _not_regular(needed)
     return True
+
+
+def resolve_inside(path: str, root: str) -> str:
+    """Resolve all links in a path below a mounted bucket; it need not exist.
+
+    An archive that BucketFS has unpacked may hold links that lead anywhere.
+
+    Args:
+        path: below the bucket's directory.
+        root: that directory, without links in it.
+
+    Raises:
+        UnsafeEntryError: a link leads out of the bucket.
+    """
+    real = os.path.realpath(path)
+    if real != root and not real.startswith(f"{root}/"):
+        raise UnsafeEntryError(
+            f"{path} leads to {real}, out of the bucket {root}. Links are followed within a "
+            "bucket only: store the file itself."
+        )
+    return real
+
+
+def mounted_entry(entry: os.DirEntry[str], root: str) -> str:
+    """Return the path of an entry of a mounted folder, or what it leads to if it is a link.
+
+    Costs nothing where it is no link.
+
+    Raises:
+        UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
+        OSError: a link leads nowhere; names the link.
+    """
+    path = resolve_inside(entry.path, root) if entry.is_symlink() else entry.path
+    if not entry.is_file() and not entry.is_dir():
+        entry.stat()  # raises where there is nothing
+        raise _not_regular(entry.path)
+    return path
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; opening a named pipe would wait for ever.
+
+    Args:
+        path: a file on the mount, as :func:`resolve_inside` returns it.
+
+    Raises:
+        UnsafeEntryError: it is something else.
+        OSError: it cannot be opened.
+    """
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 -- Path has no opener
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _not_regular(os.fspath(path))
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # only named pipes and devices heed O_NONBLOCK
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _not_regular(path: str) -> UnsafeEntryError:
+    return UnsafeEntryError(
+        f"{path} is no regular file and is not read: opening a named pipe would never end. "
+        "Delete it, or the archive that it came from."
+    )
 
 
 def udf_path(uri: BucketFSUri | str) -> str:
@@ -113,6 +187,7 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
     Raises:
         InvalidUriError: not a BucketFS URI, or one without a bucket.
         ConfigurationError: an environment variable has a bad value.
+        UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
         OSError: this process may not look; names the path.
     """
     parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
@@ -122,7 +197,8 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
     if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, parsed):
         return None
     path = _path_below(settings.mount_root, parsed)
-    return path if is_mounted(path) else None
+    root = os.path.realpath(bucket_udf_path(parsed, settings.mount_root))
+    return path if is_mounted(path, root) else None
 
 
 def local_path_or_uri(uri: str) -> str:
@@ -133,7 +209,7 @@ def local_path_or_uri(uri: str) -> str:
 
     Raises:
         InvalidUriError: a BucketFS scheme with a malformed rest.
-        OSError: this process may not look; names the path.
+        OSError: see :func:`mounted_path`.
     """
     if not is_bucketfs_uri(uri):
         return uri

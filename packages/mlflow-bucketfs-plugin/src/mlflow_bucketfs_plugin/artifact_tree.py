@@ -7,42 +7,55 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_bucketfs_core.errors import UnsafeEntryError
 from mlflow_bucketfs_core.keys import join_key, parent_folders
-from mlflow_bucketfs_core.mounted import MLMODEL
+from mlflow_bucketfs_core.mounted import MLMODEL, mounted_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def files_below(directory: Path) -> dict[str, Path]:
+def files_below(directory: Path, *, bucket_root: str | None = None) -> dict[str, Path]:
     """Find all files below a directory, hidden ones and those behind links included.
 
     Args:
         directory: where to start.
+        bucket_root: for a directory on the mount, that of its bucket, without links in it: links
+            must not lead out of it, and everything must be a regular file or a directory.
 
     Returns:
-        Paths by their name relative to the directory, separated by ``/``, in sorted order.
+        Paths by their name relative to the directory, separated by ``/``, in sorted order; on the
+        mount, what a link leads to in place of the link.
 
     Raises:
+        UnsafeEntryError: on the mount, see ``bucket_root``, or as below.
         OSError: a directory cannot be read, or a link leads back to one of its parents.
     """
     found: dict[str, Path] = {}
-    _collect(directory, "", (), found)
+    _collect(directory, "", (os.path.realpath(directory),), found, bucket_root)
     return dict(sorted(found.items()))
 
 
-def _collect(directory: Path, prefix: str, above: tuple[str, ...], found: dict[str, Path]) -> None:
-    real = os.path.realpath(directory)
-    if real in above:
-        raise OSError(f"The link {directory} leads back to {real}, one of its own parents.")
+def _collect(
+    directory: Path,
+    prefix: str,
+    above: tuple[str, ...],
+    found: dict[str, Path],
+    bucket_root: str | None,
+) -> None:
     # os.walk would skip unreadable directories and those behind links, without a word
     with os.scandir(directory) as entries:
         for entry in entries:
             name = join_key(prefix, entry.name)
-            if entry.is_dir():
-                _collect(Path(entry.path), name, (*above, real), found)
-            else:
-                found[name] = Path(entry.path)
+            path = entry.path if bucket_root is None else mounted_entry(entry, bucket_root)
+            if not entry.is_dir():
+                found[name] = Path(path)
+                continue
+            real = os.path.realpath(path)
+            if real in above:
+                kind = OSError if bucket_root is None else UnsafeEntryError
+                raise kind(f"The link {entry.path} leads back to {real}, one of its own parents.")
+            _collect(Path(path), name, (*above, real), found, bucket_root)
 
 
 def is_mlmodel(name: str) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_core import Bucket, BucketFSUri
 
+    from mlflow_bucketfs_plugin.mounted_bucket import MountedBucket
+
 _logger = logging.getLogger(__name__)
 
 
@@ -90,13 +92,13 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
     _raise_for(failures, "uploading", folder, "\n".join(notes))
 
 
-def find_files(bucket: Bucket, place: BucketFSUri, relative: str) -> dict[str, str]:
-    """Find what a path stands for, a file or all files of a folder, with one listing.
+def find_files(keys: Iterable[str], place: BucketFSUri, relative: str) -> dict[str, str]:
+    """Find what a path stands for in a listing: a file, or all files of a folder.
 
     A key may be both; then the folder is meant.
 
     Args:
-        bucket: where to look.
+        keys: what is listed at and below the path.
         place: the path within the bucket.
         relative: the same path as MLflow knows it; empty for the repository's root.
 
@@ -105,9 +107,8 @@ def find_files(bucket: Bucket, place: BucketFSUri, relative: str) -> dict[str, s
 
     Raises:
         MlflowException: there is nothing; an empty root is no error.
-        BucketFSError: the bucket cannot be listed.
     """
-    keys = bucket.keys(place.path)
+    keys = list(keys)
     below = {
         join_key(relative, key[len(place.path) :].lstrip("/")): key
         for key in keys
@@ -128,7 +129,11 @@ def find_files(bucket: Bucket, place: BucketFSUri, relative: str) -> dict[str, s
 
 
 def download_files(
-    bucket: Bucket, place: BucketFSUri, keys: Mapping[str, str], destination: str
+    bucket: Bucket,
+    place: BucketFSUri,
+    keys: Mapping[str, str],
+    destination: str,
+    mounted: MountedBucket | None = None,
 ) -> None:
     """Download files below a directory, one GET each.
 
@@ -137,6 +142,7 @@ def download_files(
         place: what is downloaded, for messages.
         keys: see :func:`find_files`.
         destination: existing directory.
+        mounted: the same bucket on the mount: files that are there are copied, without a GET.
 
     Raises:
         InvalidKeyError: a key would lead out of the directory; nothing was downloaded.
@@ -148,7 +154,8 @@ def download_files(
         directory.mkdir(parents=True, exist_ok=True)
 
     def download(name: str) -> None:
-        bucket.download_file(keys[name], targets[name])
+        if mounted is None or not mounted.copy_if_present(keys[name], targets[name]):
+            bucket.download_file(keys[name], targets[name])
 
     with ArtifactProgressBar.files("Downloading artifacts", len(keys)) as progress:
         failures = run_all(

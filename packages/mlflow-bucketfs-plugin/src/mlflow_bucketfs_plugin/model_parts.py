@@ -20,7 +20,7 @@ from mlflow_bucketfs_core.keys import strip_archive_suffix
 from mlflow_bucketfs_core.mounted import MLMODEL, in_logged_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -38,6 +38,8 @@ _NOT_MEASURED = {
     "conda.yaml",
     "python_env.yaml",
     "requirements.txt",
+    "pyproject.toml",
+    "uv.lock",
     "registered_model_meta",
 }
 # of the protocols since 2, which is all that MLflow writes
@@ -76,7 +78,7 @@ def warn_of_void(mlmodel: Path) -> None:
         )
 
 
-def check_model(model: Path, files: Mapping[str, Path]) -> None:
+def check_model(model: Path, files: Mapping[str, Path]) -> bool:
     """Check that a model has the files that its ``MLmodel`` names, and that they are not cut off.
 
     Damage that only loading can find is left to whoever loads the model. If the files are smaller
@@ -87,31 +89,58 @@ def check_model(model: Path, files: Mapping[str, Path]) -> None:
         model: a directory with an ``MLmodel``.
         files: all files below it, by their relative names.
 
+    Returns:
+        Whether the files have exactly as many bytes as when the model was saved.
+
     Raises:
-        ObjectNotFoundError: a part is missing.
+        ObjectNotFoundError: a part is missing, for example an archive, which BucketFS unpacks.
         IncompleteTransferError: a part, or the ``MLmodel``, is cut off or damaged, or the model
             is being overwritten.
         OSError: one of them cannot be read.
     """
     mlmodel = _read_mlmodel(model / MLMODEL)
     flavors = [flavor for flavor in mlmodel["flavors"].values() if isinstance(flavor, dict)]
-    saved, unpacked = mlmodel.get("model_size_bytes"), False
+    saved = mlmodel.get("model_size_bytes")
     loaded = set(_parts(flavors, _SERIALIZED))
+    _refuse_unpacked_archives(model, files, flavors)
     for part in _parts(flavors, (*_SERIALIZED, *_OTHERS)):
         if _has(files, part):
             continue
-        if _has(files, strip_archive_suffix(part)):
-            unpacked = True  # archives appear unpacked, with another size
         # an empty folder, which BucketFS does not have, if all bytes are there without it
-        elif part in loaded or not isinstance(saved, int) or _size(files, "code/") < saved:
+        if part in loaded or not isinstance(saved, int) or _size(files, "code/") < saved:
             raise ObjectNotFoundError(
                 f"{model / part} does not exist, but {model / MLMODEL} names it. {WHAT_TO_DO}"
             )
     for part in loaded:
         if part in files:
             _check_content(files[part])
-    if not unpacked:
-        _compare_size(model, files, saved)
+    return _has_saved_size(model, files, saved)
+
+
+def _refuse_unpacked_archives(
+    model: Path, files: Mapping[str, Path], flavors: list[dict[str, Any]]
+) -> None:
+    loaded = set(_parts(flavors, (*_SERIALIZED, *_OTHERS)))
+    # whatever a flavor calls it: beside a folder of its name, it is no other text
+    for name in _relative(_texts(flavors)):
+        folder = strip_archive_suffix(name)
+        if folder == name or name in files:
+            continue
+        if name in loaded or any(file.startswith(f"{folder}/") for file in files):
+            raise ObjectNotFoundError(
+                f"{model / name} does not exist, but {model / MLMODEL} names it: BucketFS unpacks "
+                "archives, and shows their content in place of the file. To read such a model "
+                "over HTTP, set EXA_BUCKETFS_MOUNT_FALLBACK=http; or log it with the archive "
+                "under another suffix, such as .zipx."
+            )
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _read_mlmodel(path: Path) -> dict[str, Any]:
@@ -143,14 +172,18 @@ def _parts(flavors: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[st
             named += [a.get("path") for a in artifacts.values() if isinstance(a, dict)]
         if names is not _SERIALIZED and isinstance(code := flavor.get("model_code_path"), str):
             named.append(posixpath.basename(code))  # all that MLflow takes of it
-        for part in named:
-            # flavors of other people may have anything under these names, URIs too
-            if not part or not isinstance(part, str) or ":/" in part:
-                continue
-            path = posixpath.normpath(part)
-            # what leads elsewhere, or is the model's directory, is left to MLflow
-            if not path.startswith(("/", ".")):
-                yield path
+        yield from _relative(named)
+
+
+def _relative(named: Iterable[object]) -> Iterator[str]:
+    for part in named:
+        # flavors of other people may have anything under these names, URIs too
+        if not part or not isinstance(part, str) or ":/" in part:
+            continue
+        path = posixpath.normpath(part)
+        # what leads elsewhere, or is the model's directory, is left to MLflow
+        if not path.startswith(("/", ".")):
+            yield path
 
 
 def _has(files: Mapping[str, Path], part: str) -> bool:
@@ -172,9 +205,9 @@ def _is_pickle(file: BinaryIO) -> bool:
     return (start, file.read(1)) == (_PICKLE_START, _PICKLE_END)
 
 
-def _compare_size(model: Path, files: Mapping[str, Path], saved: object) -> None:
+def _has_saved_size(model: Path, files: Mapping[str, Path], saved: object) -> bool:
     if not isinstance(saved, int):
-        return
+        return False
     there = _size(files)
     if there < saved:
         _logger.warning(
@@ -184,6 +217,7 @@ def _compare_size(model: Path, files: Mapping[str, Path], saved: object) -> None
             there,
             saved,
         )
+    return there == saved
 
 
 def _size(files: Mapping[str, Path], *without: str) -> int:

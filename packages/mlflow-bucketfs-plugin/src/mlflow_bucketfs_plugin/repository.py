@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,9 +150,10 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             self._bucket_to_write(place).upload_stream(place.path, blocks)
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """List a folder, one level deep, with one request.
+        """List a folder, one level deep, with one request, or none from a mounted bucket.
 
-        Sizes are ``None`` over HTTP, because BucketFS's listing has none; the mount has them.
+        Sizes are ``None`` over HTTP, because BucketFS's listing has none; the mount has them. With
+        the fallback to HTTP, and in a tracking server, BucketFS is asked what there is.
 
         Args:
             path: the folder; ``None`` for the root.
@@ -162,16 +164,19 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         with mlflow_errors():
             folder = self._place(path)
             prefix = normalize_key(path or "")
+
+            def list_keys() -> list[str]:
+                return self._bucket(folder).keys(folder.path)
+
             if mounted := self._mounted(folder):
                 return [
                     FileInfo(join_key(prefix, name), is_folder, size)
-                    for name, is_folder, size in mounted.children(folder)
+                    for name, is_folder, size in mounted.children(folder, list_keys)
                 ]
-            keys = self._bucket(folder).keys(folder.path)
-        return [
-            FileInfo(join_key(prefix, name), is_folder, None)
-            for name, is_folder in children(keys, folder.path).items()
-        ]
+            return [
+                FileInfo(join_key(prefix, name), is_folder, None)
+                for name, is_folder in children(list_keys(), folder.path).items()
+            ]
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
         """Download a file, or a folder with all below it: one listing and one GET per file.
@@ -190,21 +195,24 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         with mlflow_errors():
             place = self._place(artifact_path)
             relative = normalize_key(artifact_path or "")
+            bucket, mounted = self._bucket(place), self._mounted(place)
+            # one listing at most, and none where the mount needs no comparison
+            listing = cache(lambda: bucket.keys(place.path))
             try:
-                mounted = self._mounted(place)
+                is_served = mounted is not None and mounted.serves(place, listing)
             except OSError as error:
                 if directory is not None:
                     warn_of_unreadable(place, error)
                 raise
-            if mounted:
+            if mounted is not None and is_served:
                 return mounted.provide(place, relative, directory)
-            bucket = self._bucket(place)
-            keys = find_files(bucket, place, relative)
+            keys = find_files(listing(), place, relative)
             with ExitStack() as on_failure:
                 if directory is None:
                     directory = create_tmp_dir()
                     on_failure.callback(shutil.rmtree, directory, ignore_errors=True)
-                download_files(bucket, place, keys, directory)
+                listed_files = mounted if mounted is not None and mounted.only_listed else None
+                download_files(bucket, place, keys, directory, listed_files)
                 on_failure.pop_all()
         if (mlmodel := join_key(relative, MLMODEL)) in keys:
             warn_of_void(Path(directory, mlmodel))
@@ -234,13 +242,16 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
         with mlflow_errors():
             place = self._place(remote_file_path)
-            if mounted := self._mounted(place):
+            mounted = self._mounted(place)
+            if mounted is not None and mounted.serves(place):
                 mounted.copy_file(place, Path(local_path))
             else:
                 self._bucket(place).download_file(place.path, local_path)
 
     def get_local_path(self, artifact_path: str) -> str | None:
-        """Return the mounted path of a file or folder, or ``None`` where nothing is mounted.
+        """Return the mounted path of a file or folder, or ``None`` where a request must decide.
+
+        A tracking server calls this in its event loop: it sends nothing.
 
         Raises:
             MlflowException: the bucket is mounted and does not hold it.
@@ -248,7 +259,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         with mlflow_errors():
             place = self._place(artifact_path)
             mounted = self._mounted(place)
-            return None if mounted is None else str(mounted.existing_path(place))
+            if mounted is None or not mounted.serves(place):
+                return None
+            return str(mounted.existing_path(place))
 
     def upload_archived_trace_data_bytes(self, data: bytes) -> None:
         """Upload the archived spans of a trace, without the detour over a file."""
@@ -274,8 +287,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         return bucket
 
     def _mounted(self, place: BucketFSUri) -> MountedBucket | None:
-        mounted = mounted_bucket(place, self._settings)
-        return mounted if mounted is not None and mounted.serves(place) else None
+        return mounted_bucket(place, self._settings)
 
 
 def _existing_directory(path: str) -> str:
