@@ -104,17 +104,16 @@ def foreign_database(tmp_path, stranger):
 def test_gc_does_not_connect_to_hosts_that_are_not_allowed(
     foreign_database, stranger, tmp_path, bucketfs_target
 ):
-    """With EXA_BUCKETFS_ALLOWED_HOSTS set, ``mlflow gc`` refuses a foreign location."""
+    """``mlflow gc`` sends no password over plain HTTP to a host that is allowed for HTTPS."""
+    allowed = f"{BucketFSUri.parse(bucketfs_target.uri).authority},127.0.0.1:{stranger.port}"
     completed = _gc(
         foreign_database,
         tmp_path,
-        {
-            **bucketfs_target.environment,
-            "EXA_BUCKETFS_ALLOWED_HOSTS": BucketFSUri.parse(bucketfs_target.uri).authority,
-        },
+        {**bucketfs_target.environment, "EXA_BUCKETFS_ALLOWED_HOSTS": allowed},
     )
     assert completed.returncode != 0
-    assert "EXA_BUCKETFS_ALLOWED_HOSTS" in completed.stderr
+    remedy = f"add exa+bfs://127.0.0.1:{stranger.port} to EXA_BUCKETFS_ALLOWED_HOSTS"
+    assert remedy in completed.stderr
     assert stranger.received == []
 
 

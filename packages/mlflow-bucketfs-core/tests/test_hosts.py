@@ -15,6 +15,7 @@ from mlflow_bucketfs_core.hosts import check_host_allowed, parse_host_list
     [
         pytest.param("db", "exa+bfs://db:2580/s/b", True, id="default-http"),
         pytest.param("db", "exa+bfss://db:2581/s/b", True, id="default-https"),
+        pytest.param("exa+bfs://db", "exa+bfss://db/s/b", True, id="scheme"),
         pytest.param("db", "exa+bfs://db:2581/s/b", False, id="https-port-by-http"),
         pytest.param("db", "exa+bfs://db:80/s/b", False, id="other-port"),
         pytest.param("db:80", "exa+bfs://db:80/s/b", True, id="port"),
@@ -37,7 +38,36 @@ def test_host_and_effective_port_decide(rules, uri, expected):
     assert any(rule.matches(BucketFSUri.parse(uri)) for rule in parsed) is expected
 
 
-@pytest.mark.parametrize("text", ["db", "db:80", "[::1]", "[2001:db8::1]:80"])
+@pytest.mark.parametrize(
+    ("rules", "uri", "expected"),
+    [
+        pytest.param("db:80", "exa+bfss://db:80/s/b", True, id="https"),
+        pytest.param("db:80", "exabfss://db:80/s/b", True, id="https-alias"),
+        pytest.param("db:80", "exa+bfs://db:80/s/b", False, id="http"),
+        pytest.param("db:80", "exabfs://db:80/s/b", False, id="http-alias"),
+        pytest.param("db", "exa+bfs://db/s/b", False, id="default-port"),
+        pytest.param("exa+bfss://db:80", "exa+bfss://db:80/s/b", True, id="https-entry"),
+        pytest.param("exabfss://db:80", "exa+bfs://db:80/s/b", False, id="https-entry-for-http"),
+        pytest.param("exa+bfs://db:80", "exa+bfs://db:80/s/b", True, id="http-entry"),
+        pytest.param("exa+bfs://db:80", "exabfs://db:80/s/b", True, id="http-entry-for-alias"),
+        pytest.param("exabfs://DB:80/", "exa+bfs://db:80/s/b", True, id="alias-entry"),
+        pytest.param("exa+bfs://db:80", "exa+bfss://db:80/s/b", True, id="http-entry-for-https"),
+        pytest.param("exa+bfs://db", "exa+bfs://db:2580/s/b", True, id="http-default-port"),
+        pytest.param("exa+bfs://db", "exa+bfss://db:2581/s/b", True, id="https-default-port"),
+        pytest.param("exa+bfs://db", "exa+bfs://db:2581/s/b", False, id="port-of-https"),
+        pytest.param("exa+bfs://[::1]:7", "exa+bfs://[::1]:7/s/b", True, id="v6"),
+        pytest.param("db, exa+bfs://db", "exa+bfs://db/s/b", True, id="both"),
+    ],
+)
+def test_plain_http_needs_an_entry_that_says_so(rules, uri, expected):
+    """An entry allows HTTPS; the password goes unencrypted only where ``exa+bfs://`` stands."""
+    parsed = parse_host_list(rules, variable="V")
+    assert any(rule.allows(BucketFSUri.parse(uri)) for rule in parsed) is expected
+
+
+@pytest.mark.parametrize(
+    "text", ["db", "db:80", "[::1]", "[2001:db8::1]:80", "exa+bfs://db", "exa+bfs://[::1]:80"]
+)
 def test_rules_are_formatted_as_written(text):
     """A rule looks in messages as it does in the list."""
     assert [str(rule) for rule in parse_host_list(text, variable="V")] == [text]
@@ -45,7 +75,10 @@ def test_rules_are_formatted_as_written(text):
 
 @pytest.mark.parametrize(
     "entry",
-    ["http://db", "db/s", "db:x", "db:0", "*", "*.example", "[::1", "::1", "d b", "db?x", "db#x"],
+    [
+        *("http://db", "exa+saas://db", "exa+bfs://", "exa+bfs://db/s", "exa+bfs://exa+bfs://db"),
+        *("db/s", "db:x", "db:0", "*", "*.example", "[::1", "::1", "d b", "db?x", "db#x"),
+    ],
 )
 def test_bad_entries_name_the_variable(entry):
     """A misspelt entry is an error that shows entry, variable and what belongs there."""
@@ -65,7 +98,7 @@ def test_a_password_in_an_entry_is_not_repeated(entry):
 
 def test_no_list_allows_all_and_a_list_only_what_is_on_it():
     """The list restricts once it is there, an empty one everything."""
-    uri = BucketFSUri.parse("exa+bfs://db/s/b")
+    uri = BucketFSUri.parse("exa+bfss://db/s/b")
     check_host_allowed(None, uri)
     check_host_allowed(parse_host_list("other,db", variable="V"), uri)
     with pytest.raises(HostNotAllowedError):
@@ -77,6 +110,23 @@ def test_a_bucket_on_another_host_is_refused_before_any_connection(own_server):
     settings = ConnectionSettings.from_env(
         {"EXA_BUCKETFS_ALLOWED_HOSTS": "127.0.0.1:1", "EXA_BUCKETFS_PASSWORD": "write"}
     )
-    with pytest.raises(HostNotAllowedError, match=f"add 127.0.0.1:{own_server.port} to EXA_BUCK"):
+    with pytest.raises(HostNotAllowedError, match=f"add exa.bfs://127.0.0.1:{own_server.port} to"):
         Bucket(own_server.uri(), settings)
     assert own_server.requests.connections == 0
+
+
+@pytest.mark.parametrize("scheme", ["exa+bfs", "exabfs", "exa+bfss", "exabfss"])
+@pytest.mark.parametrize("listed", ["other", "db:7"])
+def test_a_refusal_has_the_entry_that_would_allow_the_uri(scheme, listed):
+    """Whatever was refused, what the message says to add makes it pass."""
+    uri = BucketFSUri.parse(f"{scheme}://db:7/s/b")
+    rules = parse_host_list(listed, variable="V")
+    if (listed, uri.tls) == ("db:7", True):
+        check_host_allowed(rules, uri)
+        return
+    with pytest.raises(HostNotAllowedError) as caught:
+        check_host_allowed(rules, uri)
+    text = str(caught.value)
+    entry = text.partition(", add ")[2].partition(" to EXA_BUCKETFS_ALLOWED_HOSTS")[0]
+    check_host_allowed(parse_host_list(entry, variable="V"), uri)
+    assert ("over HTTPS only" in text) is (listed == "db:7")

@@ -183,6 +183,7 @@ def test_links_within_the_bucket_are_followed(unsafe):
     [
         (None, True),
         ((HostRule("db"),), True),
+        ((HostRule("db", plain_http=True),), True),
         ((HostRule("db", 2581),), False),
         ((HostRule("other"),), False),
         ((), False),

@@ -38,7 +38,12 @@ DIGITS = "0123456789abcdef" * 4
             "cert_fingerprint",
             DIGITS,
         ),
-        ("EXA_BUCKETFS_ALLOWED_HOSTS", "a:1,b", "allowed_hosts", (HostRule("a", 1), HostRule("b"))),
+        (
+            "EXA_BUCKETFS_ALLOWED_HOSTS",
+            "a:1,exa+bfs://b",
+            "allowed_hosts",
+            (HostRule("a", 1), HostRule("b", plain_http=True)),
+        ),
         ("EXA_BUCKETFS_ALLOWED_HOSTS", "", "allowed_hosts", None),
         ("EXA_BUCKETFS_ALLOWED_HOSTS", ",", "allowed_hosts", ()),
         ("EXA_BUCKETFS_MAX_WORKERS", "1", "max_workers", 1),

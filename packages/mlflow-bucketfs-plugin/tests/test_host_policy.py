@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import socket
+
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -90,6 +93,12 @@ def test_disguised_hosts_are_no_uris(environment, uri):
         ("exa+bfs://h/s/b", "exa+bfs://h:2580/s/b", True),
         ("exa+bfss://h/s/b", "exa+bfss://h:2581/s/b", True),
         ("exa+bfss://h/s/b", "exa+bfs://h/s/b", False),
+        ("exa+bfss://h:9/s/b", "exa+bfss://h:9/s/b", True),
+        ("exa+bfss://h:9/s/b", "exabfss://h:9/s/b", True),
+        ("exa+bfss://h:9/s/b", "exa+bfs://h:9/s/b", False),
+        ("exa+bfss://h:9/s/b", "exabfs://h:9/s/b", False),
+        ("exabfss://h:9/s/b", "exabfs://h:9/s/b", False),
+        ("exabfs://h:9/s/b", "exa+bfs://h:9/s/b", True),
         ("exa+bfs://[::1]/s/b", "exa+bfs://[0:0:0:0:0:0:0:1]:2580/s/b", True),
         ("exa+bfs://[::1]/s/b", "exa+bfs://[::2]/s/b", False),
         ("exa+bfs://127.0.0.1/s/b", "exa+bfs://localhost/s/b", False),
@@ -101,22 +110,24 @@ def test_disguised_hosts_are_no_uris(environment, uri):
     ],
 )
 def test_what_counts_as_own(own, uri, allowed):
-    """The effective port counts; a root elsewhere, or one that is no URI, trusts nobody."""
+    """Protocol and effective port count; a root elsewhere, or that is no URI, trusts nobody."""
     assert is_allowed(uri, {ROOT: own}) is allowed
 
 
 @pytest.mark.parametrize(
     ("listed", "uri", "allowed"),
     [
-        ("h", "exa+bfs://h/s/b", True),
+        ("exa+bfs://h", "exa+bfs://h/s/b", True),
+        ("h", "exa+bfs://h/s/b", False),
         ("h", "exa+bfss://H:2581/s/b", True),
-        ("h", "exa+bfs://h:9/s/b", False),
-        ("h:9", "exa+bfs://h:9/s/b", True),
-        ("h:9", "exa+bfs://h/s/b", False),
+        ("h", "exa+bfss://h:9/s/b", False),
+        ("exa+bfs://h:9", "exabfs://h:9/s/b", True),
+        ("h:9", "exa+bfs://h:9/s/b", False),
+        ("h:9", "exa+bfss://h/s/b", False),
         ("other , H:9", "exabfss://h:9/s/b", True),
-        ("[::1]:9", "exa+bfs://[0::1]:9/s/b", True),
-        ("[::1]", "exa+bfs://[::1]:9/s/b", False),
-        ("h.", "exa+bfs://h/s/b", False),
+        ("[::1]:9", "exa+bfss://[0::1]:9/s/b", True),
+        ("[::1]", "exa+bfss://[::1]:9/s/b", False),
+        ("h.", "exa+bfss://h/s/b", False),
     ],
 )
 def test_allowed_hosts_hold_everywhere(listed, uri, allowed):
@@ -149,6 +160,21 @@ def test_operator_opens_a_scheme(schemes, uri, allowed):
     assert is_allowed(uri, {ROOT: OWN, SCHEMES: schemes}) is allowed
 
 
+@pytest.mark.parametrize(
+    ("listed", "uri", "allowed"),
+    [
+        ("h:9", "exa+bfs://anywhere:1/s/b", False),
+        ("h:9", "exa+bfs://h:9/s/b", False),
+        ("exa+bfs://h:9", "exa+bfs://h:9/s/b", True),
+        ("h:9", OWN, True),
+        (",", "exa+bfs://anywhere:1/s/b", False),
+    ],
+)
+def test_the_list_holds_for_allowed_schemes(listed, uri, allowed):
+    """Opening a scheme in MLflow does not switch the operator's list of hosts off."""
+    assert is_allowed(uri, {ROOT: OWN, SCHEMES: "exa+bfs", ALLOWED: listed}) is allowed
+
+
 USES = {
     "list": lambda repo, _: repo.list_artifacts(),
     "download": lambda repo, _: repo.download_artifacts("f"),
@@ -166,7 +192,7 @@ def test_second_listener_sees_no_connection(make_server, environment, local, by,
     if by == "server":
         environment.setenv(ROOT, own.uri(path="mlflow"))
     else:
-        environment.setenv(ALLOWED, f"127.0.0.1:{own.port}")
+        environment.setenv(ALLOWED, f"exa+bfs://127.0.0.1:{own.port}")
     own.put("root/f", b"1")
     USES[use](get_artifact_repository(own.uri(path="root")), local)
     own.requests.clear()
@@ -174,6 +200,28 @@ def test_second_listener_sees_no_connection(make_server, environment, local, by,
         USES[use](get_artifact_repository(foreign.uri(path="root")), local)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
     assert foreign.requests.connections == own.requests.connections == 0
+
+
+@pytest.mark.parametrize("scheme", ["exa+bfs", "exabfs"])
+@pytest.mark.parametrize("by", ["root", "list", "list and scheme"])
+def test_nothing_goes_unencrypted_to_a_host_for_https(environment, local, by, scheme):
+    """A client's location at the server's own host and port, without TLS, gets no connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        environment.setenv(ROOT, f"exa+bfss://{place}/s/b" if by == "root" else OWN)
+        if by != "root":
+            environment.setenv(ALLOWED, place)
+        if by == "list and scheme":
+            environment.setenv(SCHEMES, scheme)
+        get_artifact_repository(f"{scheme}s://{place}/s/b")
+        for use in USES.values():
+            remedy = re.escape(f"add exa+bfs://{place} to {ALLOWED}")
+            with pytest.raises(MlflowException, match=remedy) as caught:
+                use(get_artifact_repository(f"{scheme}://{place}/s/b"), local)
+            assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
@@ -196,9 +244,12 @@ def test_further_host_is_told_once(make_server, environment, caplog):
         get_artifact_repository(second)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert second.split("/")[2] in record.getMessage()
+    assert "/".join(second.split("/")[:3]) in record.getMessage()
     assert ALLOWED in record.getMessage()
     assert "write" not in record.getMessage()
+    caplog.clear()
+    get_artifact_repository(second.replace("exa+bfs:", "exa+bfss:"))
+    assert len(caplog.records) == 1
     environment.delenv("EXA_BUCKETFS_PASSWORD")
     caplog.clear()
     get_artifact_repository(make_server().uri())

@@ -178,7 +178,7 @@ def test_gc_does_not_follow_a_foreign_location(
     client = MlflowClient()
     run = client.create_run(new_experiment(foreign.uri(path="mlflow"))).info.run_id
     client.delete_run(run)
-    environment.setenv("EXA_BUCKETFS_ALLOWED_HOSTS", f"127.0.0.1:{own.port}")
+    environment.setenv("EXA_BUCKETFS_ALLOWED_HOSTS", f"exa+bfs://127.0.0.1:{own.port}")
     collected = collect_garbage(tracking_uri, "--run-ids", run)
     assert f"127.0.0.1:{foreign.port}" in str(collected.exception)
     assert "EXA_BUCKETFS_ALLOWED_HOSTS" in str(collected.exception)

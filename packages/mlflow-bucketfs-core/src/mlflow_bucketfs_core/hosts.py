@@ -1,4 +1,4 @@
-"""``host[:port]`` lists, and the question whether a URI's host is on one."""
+"""Lists of hosts, and the question whether a URI's host is on one."""
 
 from __future__ import annotations
 
@@ -15,69 +15,92 @@ class HostRule:
     Attributes:
         host: name or address in lower case, IPv6 without brackets.
         port: the port meant; ``None`` means BucketFS's own, 2580 for HTTP and 2581 for HTTPS.
+        plain_http: whether the password may go there over plain HTTP as well as over HTTPS.
     """
 
     host: str
     port: int | None = None
+    plain_http: bool = False
+
+    @classmethod
+    def of(cls, uri: BucketFSUri) -> HostRule:
+        """Return the rule for a URI's host and port; plain HTTP only if the URI uses it."""
+        return cls(uri.host, uri.port, plain_http=not uri.tls)
 
     def matches(self, uri: BucketFSUri) -> bool:
-        """Tell whether the URI leads to this host and port."""
+        """Tell whether the URI leads to this host and port, by whichever protocol."""
         port = default_port(tls=uri.tls) if self.port is None else self.port
         return (self.host, port) == (uri.host, uri.port)
+
+    def allows(self, uri: BucketFSUri) -> bool:
+        """Tell whether the password may go where the URI leads."""
+        return self.matches(uri) and (uri.tls or self.plain_http)
 
     def __str__(self) -> str:
         """Format the entry as it is written in the list."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port is None else f"{host}:{self.port}"
+        authority = host if self.port is None else f"{host}:{self.port}"
+        return f"exa+bfs://{authority}" if self.plain_http else authority
 
 
 def parse_host_list(text: str, *, variable: str) -> tuple[HostRule, ...]:
-    """Parse a comma-separated list of ``host[:port]``.
+    """Parse a comma-separated list of ``host[:port]`` and ``exa+bfs://host[:port]``.
+
+    Every scheme of BucketFS is accepted; without one, ``exa+bfss://`` is meant.
 
     Args:
         text: the list; blanks around the entries do not matter.
         variable: name of the environment variable, for the error.
 
     Raises:
-        ConfigurationError: an entry is not ``host[:port]``.
+        ConfigurationError: an entry is something else.
     """
     return tuple(_parse_rule(entry.strip(), variable) for entry in text.split(",") if entry.strip())
 
 
 def _parse_rule(entry: str, variable: str) -> HostRule:
+    _, scheme_end, authority = entry.rpartition("://")
     try:
         # The URI's own parser, so that both sides agree on what a host is.
-        uri = BucketFSUri.parse(f"exa+bfs://{entry}")
+        uri = BucketFSUri.parse(entry if scheme_end else f"exa+bfss://{entry}")
     except InvalidUriError as error:
         raise ConfigurationError(
-            f"{variable} contains {redacted(entry)!r}, which is not host[:port]. "
-            "Separate entries by commas, for example: db.example.com:2581,10.0.0.11:2580"
+            f"{variable} contains {redacted(entry)!r}, which is neither host[:port] nor "
+            "exa+bfs://host[:port]. Separate entries by commas, for example: "
+            "db.example.com:2581,exa+bfs://10.0.0.11:2580"
         ) from error
     if uri.service:
         raise ConfigurationError(
             f"{variable} contains {redacted(entry)!r}; it takes host[:port] only, without a path."
         )
-    has_port = entry.rpartition("]")[2].rpartition(":")[1] == ":"
-    return HostRule(uri.host, uri.port if has_port else None)
+    has_port = authority.rpartition("]")[2].rpartition(":")[1] == ":"
+    return HostRule(uri.host, uri.port if has_port else None, plain_http=not uri.tls)
 
 
 def any_rule_matches(rules: tuple[HostRule, ...], uri: BucketFSUri) -> bool:
-    """Tell whether one of the rules names the URI's host and port."""
+    """Tell whether one of the rules names the URI's host and port, by whichever protocol."""
     return any(rule.matches(uri) for rule in rules)
 
 
 def check_host_allowed(rules: tuple[HostRule, ...] | None, uri: BucketFSUri) -> None:
-    """Return if the URI's host may receive the password.
+    """Raise unless the URI's host may receive the password.
 
     Args:
         rules: the hosts that may; ``None`` if there is no such list.
         uri: where the password would go.
 
     Raises:
-        HostNotAllowedError: no rule matches.
+        HostNotAllowedError: no rule allows it; the message has the entry that would.
     """
-    if rules is not None and not any_rule_matches(rules, uri):
+    if rules is None or any(rule.allows(uri) for rule in rules):
+        return
+    if any_rule_matches(rules, uri):
         raise HostNotAllowedError(
-            f"Refused to connect to {uri.authority}: it is not one of the hosts that may receive "
-            f"the password. If it should be, add {uri.authority} to EXA_BUCKETFS_ALLOWED_HOSTS."
+            f"Refused to connect to {uri.authority} over plain HTTP: it may receive the password "
+            "over HTTPS only. Use an exa+bfss:// URI. If the password may be sent there "
+            f"unencrypted, add {HostRule.of(uri)} to EXA_BUCKETFS_ALLOWED_HOSTS."
         )
+    raise HostNotAllowedError(
+        f"Refused to connect to {uri.authority}: it is not one of the hosts that may receive "
+        f"the password. If it should be, add {HostRule.of(uri)} to EXA_BUCKETFS_ALLOWED_HOSTS."
+    )

@@ -42,9 +42,10 @@ def apply_host_policy(
     """Return the settings with the hosts that are allowed in this process, the URI's among them.
 
     In a tracking server these are the hosts and ports of its own artifact root and destination
-    and those in ``EXA_BUCKETFS_ALLOWED_HOSTS``; or all, if the operator listed the scheme in
+    and those in ``EXA_BUCKETFS_ALLOWED_HOSTS``, each over plain HTTP only if its URI or entry
+    says so. Without such a list, all hosts are allowed for a scheme that the operator listed in
     ``MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES``. Elsewhere the list alone counts; without
-    one every host is allowed, and each after the first of a process is told once.
+    one every host is allowed, and each after the first of a process is logged once.
 
     Args:
         uri: where artifacts are about to be read or written.
@@ -56,8 +57,8 @@ def apply_host_policy(
     """
     env = os.environ if environ is None else environ
     if is_tracking_server_process(env):
-        if uri.scheme in _allowed_schemes(env):
-            return replace(settings, allowed_hosts=None)
+        if settings.allowed_hosts is None and uri.scheme in _allowed_schemes(env):
+            return settings
         own = tuple(_own_hosts(env))
         settings = replace(settings, allowed_hosts=(*own, *(settings.allowed_hosts or ())))
     elif settings.allowed_hosts is None and settings.password is not None:
@@ -75,7 +76,7 @@ def _own_hosts(env: Mapping[str, str]) -> list[HostRule]:
             except InvalidUriError:
                 # the server's own use of this root will tell its operator
                 continue
-            rules.append(HostRule(root.host, root.port))
+            rules.append(HostRule.of(root))
     return rules
 
 
@@ -90,15 +91,17 @@ class _HostsSeen:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, object] = {}
+        self._seen: dict[HostRule, object] = {}
 
     def note(self, uri: BucketFSUri) -> None:
         mine = object()
-        if self._seen.setdefault(uri.authority, mine) is mine and len(self._seen) > 1:
+        # by protocol too: that the same host gets it unencrypted is worth the same warning
+        host = HostRule.of(uri)
+        if self._seen.setdefault(host, mine) is mine and len(self._seen) > 1:
             _logger.warning(
                 "The password for BucketFS goes to a further host, %s, because an artifact "
                 "location names it. Set EXA_BUCKETFS_ALLOWED_HOSTS to the hosts that may have it.",
-                uri.authority,
+                host,
             )
 
 

@@ -58,15 +58,17 @@ def test_bad_environment_variable(server, check):
     assert server.requests.connections == 0
 
 
-def test_host_that_is_not_allowed(server, check):
-    """Nothing connects to a host that EXA_BUCKETFS_ALLOWED_HOSTS lacks."""
-    checked = check(server.uri(), EXA_BUCKETFS_ALLOWED_HOSTS="db.example.com:2581")
+@pytest.mark.parametrize("allowed", ["db.example.com:2581", "127.0.0.1:{port}"])
+def test_host_that_is_not_allowed(server, check, allowed):
+    """Nothing connects to a host that EXA_BUCKETFS_ALLOWED_HOSTS lacks, or has for HTTPS only."""
+    checked = check(server.uri(), EXA_BUCKETFS_ALLOWED_HOSTS=allowed.format(port=server.port))
     assert checked.names("failed") == ["allowed_hosts"]
-    assert f"127.0.0.1:{server.port}" in checked["allowed_hosts"]["remedy"]
+    assert f"add exa+bfs://127.0.0.1:{server.port} to" in checked["allowed_hosts"]["remedy"]
+    assert "plain HTTP" in checked["allowed_hosts"]["summary"]
     assert server.requests.connections == 0
 
 
 def test_host_that_is_allowed(server, check):
     """A host in EXA_BUCKETFS_ALLOWED_HOSTS passes."""
-    allowed = f"db.example.com,127.0.0.1:{server.port}"
+    allowed = f"db.example.com,exa+bfs://127.0.0.1:{server.port}"
     assert check(server.uri(), EXA_BUCKETFS_ALLOWED_HOSTS=allowed).exit_code == 0

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
-from mlflow_bucketfs_core.errors import ConfigurationError, InvalidUriError
-from mlflow_bucketfs_core.hosts import any_rule_matches
+from mlflow_bucketfs_core.errors import (
+    ConfigurationError,
+    HostNotAllowedError,
+    InvalidUriError,
+)
+from mlflow_bucketfs_core.hosts import HostRule, any_rule_matches, check_host_allowed
 from mlflow_bucketfs_core.mounted import bucket_udf_path, mounted_path
 
 from mlflow_bucketfs_plugin.check.names_advice import appended_names
@@ -99,21 +103,24 @@ def check_allowed_hosts(uri: BucketFSUri, settings: ConnectionSettings) -> tuple
     """Make sure that the URI's host may receive the password.
 
     Raises:
-        StepFailedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` lacks it.
+        StepFailedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` does not allow it.
     """
     if settings.allowed_hosts is None:
         return True, Finding("every host may: EXA_BUCKETFS_ALLOWED_HOSTS is not set")
     details = {"allowed_hosts": [str(rule) for rule in settings.allowed_hosts]}
-    if any_rule_matches(settings.allowed_hosts, uri):
-        return True, Finding(f"{uri.authority} is in EXA_BUCKETFS_ALLOWED_HOSTS", details=details)
-    raise StepFailedError(
-        Finding(
-            f"{uri.authority} may not have the password",
-            "failed",
-            f"If it may, add {uri.authority} to EXA_BUCKETFS_ALLOWED_HOSTS.",
-            details,
-        )
-    )
+    try:
+        check_host_allowed(settings.allowed_hosts, uri)
+    except HostNotAllowedError as error:
+        protocol = "HTTPS" if uri.tls else "plain HTTP"
+        raise StepFailedError(
+            Finding(
+                f"{uri.authority} may not have the password over {protocol}",
+                "failed",
+                f"If it may, add {HostRule.of(uri)} to EXA_BUCKETFS_ALLOWED_HOSTS.",
+                details,
+            )
+        ) from error
+    return True, Finding(f"{uri.authority} is in EXA_BUCKETFS_ALLOWED_HOSTS", details=details)
 
 
 def check_plugin(scheme: str) -> tuple[bool, Finding]:
