@@ -55,6 +55,15 @@ def test_who_may_do_what(server, tmp_path, name, login, refusals):
             assert len(server.requests) == (error is not MissingCredentialsError)
 
 
+def test_a_bucket_keeps_what_it_was_made_with(server, monkeypatch):
+    """The environment is read when a bucket is made, and not again."""
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
+    bucket = Bucket(server.uri())
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "wrong")
+    bucket.upload_bytes("x", b"1")
+    assert server.keys() == ["x"]
+
+
 def test_nothing_is_read_off_a_stream_without_a_password(server):
     """The source of an upload is untouched when the upload cannot work."""
     source = iter([b"1"])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
@@ -68,7 +72,69 @@ def test_bad_variable_is_refused_at_once(monkeypatch, name, value):
 def test_workers_follow_the_variable(monkeypatch):
     """The pool that MLflow's base class makes has the configured size as well."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
-    assert BucketFSArtifactRepository("exa+bfs://h:1/s/b").max_workers == 3
+    repo = BucketFSArtifactRepository("exa+bfs://h:1/s/b")
+    assert repo.max_workers == 3
+    monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")
+    assert repo.max_workers == 4
+
+
+def test_a_password_set_after_a_failure_is_seen_by_the_same_run(
+    server, new_experiment, environment
+):
+    """MLflow keeps the repository of a run; the next cell of the notebook has the password."""
+    environment.delenv("EXA_BUCKETFS_PASSWORD")
+    client = MlflowClient()
+    run = client.create_run(new_experiment(server.uri(path="root"))).info.run_id
+    with pytest.raises(MlflowException, match="set EXA_BUCKETFS_PASSWORD"):
+        client.log_text(run, "text", "f.txt")
+    environment.setenv("EXA_BUCKETFS_PASSWORD", "wrong")
+    with pytest.raises(MlflowException, match="EXA_BUCKETFS_PASSWORD") as caught:
+        client.log_text(run, "text", "f.txt")
+    assert caught.value.error_code == "PERMISSION_DENIED"
+    environment.setenv("EXA_BUCKETFS_PASSWORD", "write")
+    client.log_text(run, "text", "f.txt")
+    assert [i.path for i in client.list_artifacts(run)] == ["f.txt"]
+
+
+CALLS = {
+    "log_artifact": lambda repo, file: repo.log_artifact(file),
+    "log_artifacts": lambda repo, file: repo.log_artifacts(file.parent),
+    "stream": lambda repo, _: repo.log_artifact_from_stream(io.BytesIO(b"1"), "f"),
+    "list_artifacts": lambda repo, _: repo.list_artifacts(),
+    "download_artifacts": lambda repo, _: repo.download_artifacts("f"),
+    "_download_file": lambda repo, file: repo._download_file("f", file.parent / "copy"),
+    "get_local_path": lambda repo, _: repo.get_local_path("f"),
+    "delete_artifacts": lambda repo, _: repo.delete_artifacts("f"),
+    "max_workers": lambda repo, _: repo.max_workers,
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_every_call_reads_the_environment_once(server, repo, local, environment, call):
+    """What changes in the environment counts from the next call on, the host policy included."""
+    server.put("root/f", b"1")
+    file = local.write({"f": b"1"}) / "f"
+    reads = []
+
+    class Environment(type(os.environ)):
+        def get(self, key, default=None):
+            reads.append(key)
+            return super().get(key, default)
+
+    environment.setattr(os.environ, "__class__", Environment)
+    call(repo, file)
+    assert reads.count("EXA_BUCKETFS_USER") == 1
+    connections = server.requests.connections
+    for name, value in (
+        ("EXA_BUCKETFS_ALLOWED_HOSTS", "elsewhere"),
+        ("EXA_BUCKETFS_MAX_WORKERS", "many"),
+    ):
+        with environment.context() as changed:
+            changed.setenv(name, value)
+            with pytest.raises(MlflowException, match=name) as caught:
+                call(repo, file)
+        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert server.requests.connections == connections
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
 from mlflow_bucketfs_plugin.model_parts import warn_of_void
 from mlflow_bucketfs_plugin.mounted_bucket import (
-    MountedBucket,
     mounted_bucket,
     note_write,
     warn_of_unreadable,
@@ -53,7 +52,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     this process writes into it.
 
     The constructor sends nothing and needs no password. Instances keep no state between calls, so
-    that threads may share them; connections are pooled per process.
+    that threads may share them; connections are pooled per process. Every call reads the
+    environment once, at its beginning: MLflow keeps repositories, and a password that is set after
+    the first failure shall count.
 
     Args:
         artifact_uri: ``exa+bfs://`` or ``exa+bfss://``; may end before the bucket, whose name
@@ -70,13 +71,14 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     ) -> None:
         with mlflow_errors():
             self._root = BucketFSUri.parse(artifact_uri)
-            self._settings = apply_host_policy(self._root, ConnectionSettings.from_env())
+            self._settings()  # what is wrong with the environment is raised at once
         super().__init__(artifact_uri, tracking_uri, registry_uri)
 
     @property
     def max_workers(self) -> int:
         """Number of files transferred at the same time, ``EXA_BUCKETFS_MAX_WORKERS``."""
-        return self._settings.max_workers
+        with mlflow_errors():
+            return self._settings().max_workers
 
     def log_artifact(self, local_file: PathArgument, artifact_path: str | None = None) -> None:
         """Upload one file; an artifact of the same name is replaced.
@@ -162,13 +164,14 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             Files and folders sorted by path; nothing for a file and for what does not exist.
         """
         with mlflow_errors():
+            settings = self._settings()
             folder = self._place(path)
             prefix = normalize_key(path or "")
 
             def list_keys() -> list[str]:
-                return self._bucket(folder).keys(folder.path)
+                return Bucket(folder, settings).keys(folder.path)
 
-            if mounted := self._mounted(folder):
+            if mounted := mounted_bucket(folder, settings):
                 return [
                     FileInfo(join_key(prefix, name), is_folder, size)
                     for name, is_folder, size in mounted.children(folder, list_keys)
@@ -193,9 +196,10 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """
         directory = _existing_directory(dst_path) if dst_path else None
         with mlflow_errors():
+            settings = self._settings()
             place = self._place(artifact_path)
             relative = normalize_key(artifact_path or "")
-            bucket, mounted = self._bucket(place), self._mounted(place)
+            bucket, mounted = Bucket(place, settings), mounted_bucket(place, settings)
             # one listing at most, and none where the mount needs no comparison
             listing = cache(lambda: bucket.keys(place.path))
             try:
@@ -241,12 +245,13 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
         with mlflow_errors():
+            settings = self._settings()
             place = self._place(remote_file_path)
-            mounted = self._mounted(place)
+            mounted = mounted_bucket(place, settings)
             if mounted is not None and mounted.serves(place):
                 mounted.copy_file(place, Path(local_path))
             else:
-                self._bucket(place).download_file(place.path, local_path)
+                Bucket(place, settings).download_file(place.path, local_path)
 
     def get_local_path(self, artifact_path: str) -> str | None:
         """Return the mounted path of a file or folder, or ``None`` where a request must decide.
@@ -258,7 +263,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """
         with mlflow_errors():
             place = self._place(artifact_path)
-            mounted = self._mounted(place)
+            mounted = mounted_bucket(place, self._settings())
             if mounted is None or not mounted.serves(place):
                 return None
             return str(mounted.existing_path(place))
@@ -273,21 +278,18 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             place = self._place(TRACE_ARCHIVAL_FILENAME)
             self._bucket_to_write(place).upload_bytes(place.path, data)
 
+    def _settings(self) -> ConnectionSettings:
+        return apply_host_policy(self._root, ConnectionSettings.from_env())
+
     def _place(self, path: str | None) -> BucketFSUri:
         return self._root.joinpath(path or "").require_bucket()
 
-    def _bucket(self, place: BucketFSUri) -> Bucket:
-        return Bucket(place, self._settings)
-
     def _bucket_to_write(self, place: BucketFSUri) -> Bucket:
-        bucket = self._bucket(place)
+        bucket = Bucket(place, self._settings())
         # nothing will be written without one, so reads may stay on the mount
         bucket.require_password()
         note_write(place)
         return bucket
-
-    def _mounted(self, place: BucketFSUri) -> MountedBucket | None:
-        return mounted_bucket(place, self._settings)
 
 
 def _existing_directory(path: str) -> str:
