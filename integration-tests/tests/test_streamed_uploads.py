@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 import requests
@@ -21,16 +22,36 @@ def test_a_large_upload_through_the_proxy_arrives_whole(proxying_mlflow_server, 
     assert proxied.read("big/x.bin") == data
 
 
+def _begin_upload(server, path, sent):
+    """Announce an upload of 50 MB and send some of it."""
+    host, port = server.uri.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    path = _url(server, path).partition(port)[2]
+    head = f"PUT {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 50000000\r\n\r\n"
+    connection.sendall(head.encode() + b"x" * sent)
+    return connection
+
+
 def test_an_aborted_upload_publishes_nothing(proxying_mlflow_server, proxied, upload_has_begun):
     """A client that goes away in the middle leaves no object, not even a part of one."""
     pytest.importorskip("mlflow.server.artifact_router", reason="MLflow 3.15 streams uploads")
-    host, port = proxying_mlflow_server.uri.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        path = _url(proxying_mlflow_server, "aborted/x.bin").partition(port)[2]
-        head = f"PUT {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 50000000\r\n\r\n"
-        connection.sendall(head.encode() + b"x" * 12_000_000)
+    _begin_upload(proxying_mlflow_server, "aborted/x.bin", 12_000_000).close()
     upload_has_begun()
     assert [key for key in proxied.keys() if "aborted" in key] == []
+
+
+@pytest.mark.parametrize("sent", [1000, 9_000_000], ids=["1 kB", "9 MB"])
+def test_silent_clients_stop_nobody(proxying_mlflow_server, proxied, sent):
+    """Ten clients that stop sending keep neither a download nor an upload waiting."""
+    pytest.importorskip("mlflow.server.artifact_router", reason="MLflow 3.15 streams uploads")
+    url = _url(proxying_mlflow_server, "heard/x.bin")
+    with ExitStack() as clients:
+        for number in range(10):
+            client = _begin_upload(proxying_mlflow_server, f"silent/{number}", sent)
+            clients.enter_context(client)
+        assert requests.put(url, data=b"heard", timeout=30).status_code == requests.codes.ok
+        assert requests.get(url, timeout=30).content == b"heard"
+    assert [key for key in proxied.keys() if "silent" in key] == []
 
 
 @pytest.fixture

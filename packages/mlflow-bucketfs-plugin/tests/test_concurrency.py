@@ -39,15 +39,22 @@ def test_many_threads_on_one_repository(server, repo, local):
 
 
 FORKING = """
-import os, sys, threading
+import asyncio, os, sys, threading
 from pathlib import Path
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+
+async def chunks():
+    yield b"streamed"
+
+def stream(folder):
+    asyncio.run(repo.log_artifact_from_async_stream(chunks(), "s", folder))
 
 repo = BucketFSArtifactRepository(sys.argv[1])
 Path("up").mkdir()
 for number in range(20):
     Path("up", str(number)).write_text(f"content {number}")
 repo.log_artifacts("up", "before")
+stream("before")
 stop = threading.Event()
 
 def use():
@@ -64,8 +71,9 @@ for child in range(8):
         continue
     try:
         repo.log_artifacts("up", f"child{child}")
-        assert len(repo.list_artifacts(f"child{child}")) == 20
-        assert len(os.listdir(repo.download_artifacts(f"child{child}"))) == 20
+        stream(f"child{child}")
+        assert len(repo.list_artifacts(f"child{child}")) == 21
+        assert len(os.listdir(repo.download_artifacts(f"child{child}"))) == 21
         repo.delete_artifacts(f"child{child}/0")
         os._exit(0)
     finally:
@@ -89,6 +97,7 @@ def test_eight_forked_processes_at_once(server, run_python):
         for folder, numbers in folders.items()
         for number in numbers
     }
+    expected |= {f"root/{folder}/s": b"streamed" for folder in folders if folder != "after"}
     assert {key: server.read(key) for key in server.keys()} == expected
 
 

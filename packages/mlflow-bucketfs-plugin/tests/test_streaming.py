@@ -9,8 +9,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
-from mlflow_bucketfs_plugin.streaming import _Feed
+from mlflow_bucketfs_plugin.streaming import _ClientStream
 from mlflow_bucketfs_testing.server import Fault
 
 MIB = 1 << 20
@@ -216,7 +215,7 @@ def test_closed_while_the_thread_asks_for_a_piece():
 
     outcome = []
     loop = Loop()
-    feed = _Feed(aiter(silence()), loop)
+    feed = _ClientStream(silence(), loop, 60)
     loop.run_until_complete(main())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
@@ -259,14 +258,19 @@ def test_streams_side_by_side(server, repo):
     }
 
 
-def test_stream_is_not_touched_without_password(server, monkeypatch):
+def test_stream_is_not_touched_without_password(repo, monkeypatch):
     """If the upload cannot work, the stream is left for whoever handles the error."""
     monkeypatch.delenv("EXA_BUCKETFS_PASSWORD")
-    stream = io.BytesIO(SMALL)
-    with pytest.raises(MlflowException, match="EXA_BUCKETFS_PASSWORD") as caught:
-        BucketFSArtifactRepository(server.uri(path="root")).log_artifact_from_stream(stream, "f")
-    assert caught.value.error_code == "UNAUTHENTICATED"
+    stream, chunks = io.BytesIO(SMALL), pieces(SMALL)
+    for log in (
+        lambda: repo.log_artifact_from_stream(stream, "f"),
+        lambda: run(repo.log_artifact_from_async_stream(chunks, "f")),
+    ):
+        with pytest.raises(MlflowException, match="EXA_BUCKETFS_PASSWORD") as caught:
+            log()
+        assert caught.value.error_code == "UNAUTHENTICATED"
     assert stream.tell() == 0
+    assert len(run(anext(chunks))) == len(SMALL)
 
 
 def test_file_in_the_way(server, log_stream):

@@ -44,6 +44,8 @@ class ConnectionSettings:
         backoff_jitter: greatest number of seconds added at random to a wait.
         transfer_timeout_s: seconds without any progress after which a transfer is given up;
             ``None`` for the default, which grows with an upload's size; infinity for never.
+        client_timeout_s: seconds without a byte after which a tracking server gives up the upload
+            of one of its clients; infinity for never.
     """
 
     user: str = "w"
@@ -62,6 +64,7 @@ class ConnectionSettings:
     backoff_factor: float = 2.0
     backoff_jitter: float = 1.0
     transfer_timeout_s: float | None = None
+    client_timeout_s: float = 60.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> ConnectionSettings:
@@ -104,6 +107,7 @@ class ConnectionSettings:
             backoff_factor=read("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", _seconds, 2.0),
             backoff_jitter=read("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", _seconds, 1.0),
             transfer_timeout_s=read("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", _timeout, None),
+            client_timeout_s=read("EXA_BUCKETFS_CLIENT_TIMEOUT", _timeout, 60.0),
         )
 
 
@@ -189,7 +193,7 @@ def _seconds(text: str, name: str) -> float:
     return value
 
 
-def _timeout(text: str, name: str) -> float | None:
+def _timeout(text: str, name: str) -> float:
     # -1 means "no limit" in MLflow's own stores (GCS, Azure)
     if text.strip() == "-1":
         return math.inf

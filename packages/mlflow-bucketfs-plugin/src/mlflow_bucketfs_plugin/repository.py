@@ -34,10 +34,10 @@ from mlflow_bucketfs_plugin.mounted_bucket import (
     note_write,
     warn_of_unreadable,
 )
-from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, consume_in_thread
+from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, upload_from_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterator
+    from collections.abc import AsyncIterable
     from typing import BinaryIO
 
     PathArgument = str | os.PathLike[str]
@@ -124,8 +124,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             artifact_file_name: name of the file; folders in it are ignored.
             artifact_path: folder to put it into.
         """
-        blocks = iter(lambda: stream.read(_STREAM_BLOCK_BYTES), b"")
-        self._upload_stream(blocks, artifact_file_name, artifact_path)
+        bucket, key = self._stream_target(artifact_file_name, artifact_path)
+        with mlflow_errors():
+            bucket.upload_stream(key, iter(lambda: stream.read(_STREAM_BLOCK_BYTES), b""))
 
     async def log_artifact_from_async_stream(
         self,
@@ -133,14 +134,16 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         artifact_file_name: str,
         artifact_path: str | None = None,
     ) -> None:
-        """Upload an asynchronous stream off the event loop, as :meth:`log_artifact_from_stream`."""
-        await consume_in_thread(
-            chunks, lambda blocks: self._upload_stream(blocks, artifact_file_name, artifact_path)
-        )
+        """Upload an asynchronous stream, as :meth:`log_artifact_from_stream`.
 
-    def _upload_stream(
-        self, blocks: Iterator[bytes], file_name: str, artifact_path: str | None
-    ) -> None:
+        The event loop stays free; a client that is silent for ``EXA_BUCKETFS_CLIENT_TIMEOUT``
+        seconds ends the upload. See :func:`upload_from_client`.
+        """
+        bucket, key = self._stream_target(artifact_file_name, artifact_path)
+        with mlflow_errors():
+            await upload_from_client(bucket, key, chunks)
+
+    def _stream_target(self, file_name: str, artifact_path: str | None) -> tuple[Bucket, str]:
         verify_artifact_path(artifact_path)
         name = file_name.rpartition("/")[2]
         if not name:
@@ -149,7 +152,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             )
         with mlflow_errors():
             place = self._place(join_key(artifact_path or "", name))
-            self._bucket_to_write(place).upload_stream(place.path, blocks)
+            return self._bucket_to_write(place), place.path
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """List a folder, one level deep, with one request, or none from a mounted bucket.

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import DEADLINE_EXCEEDED
+from mlflow_bucketfs_core.transport.bucket import STREAM_BUFFER_BYTES
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterable, Iterator
     from concurrent.futures import Future
+
+    from mlflow_bucketfs_core import Bucket
 
 try:
     from mlflow.store.artifact.artifact_repo import StreamUploadMixin
@@ -19,41 +27,96 @@ except ImportError:  # MLflow before 3.15 spools to a file and calls log_artifac
         """Stands in for the class that this MLflow does not have."""
 
 
-__all__ = ["StreamUploadMixin", "consume_in_thread"]
+__all__ = ["StreamUploadMixin", "upload_from_client"]
+
+# What all uploads of a process may collect on the event loop.
+_MOST_COLLECTED_BYTES = 32 * STREAM_BUFFER_BYTES
+_BLOCK_BYTES = 1 << 20
 
 
-async def consume_in_thread(
-    chunks: AsyncIterable[bytes], consume: Callable[[Iterator[bytes]], None]
-) -> None:
-    """Feed an asynchronous stream to a function that blocks, off the event loop.
+async def upload_from_client(bucket: Bucket, key: str, chunks: AsyncIterable[bytes]) -> None:
+    """Upload what a client of a tracking server sends, while the event loop serves others.
 
-    An exception of the stream, such as the one for a client that went away, is raised inside of
-    ``consume``; so is the end of the awaiting task.
+    The first 8 MiB are collected on the event loop, where a silent client costs no thread. What
+    is longer, or comes while the process has collected 256 MiB, needs a thread until it has
+    ended. The threads are not those that MLflow's downloads need, and uploads that are collected
+    do not wait for the threads of those that are not: there are ``max_workers`` for either.
+
+    An exception of the stream, such as the one for a client that went away, ends the upload, and
+    so does the end of the awaiting task; nothing is stored then.
 
     Args:
+        bucket: has the password to write.
+        key: the object to be.
         chunks: read on the running event loop, one piece at a time.
-        consume: called in a thread with the pieces.
+
+    Raises:
+        MlflowException: the client was silent for ``client_timeout_s``; nothing was stored.
+        BucketFSError: see :meth:`Bucket.upload_stream`.
     """
-    feed = _Feed(aiter(chunks), asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    stream = _ClientStream(chunks, loop, bucket.settings.client_timeout_s)
+    process = _process
+    process.streams.add(stream)
     try:
-        await asyncio.to_thread(consume, feed)
+        while process.may_collect() and stream.may_collect():
+            await stream.collect()
+        kind = "collected" if stream.has_ended else "streamed"
+        threads = process.threads(kind, bucket.settings.max_workers)
+        await loop.run_in_executor(threads, bucket.upload_stream, key, stream)
     finally:
-        feed.close()
+        stream.close()
+        process.streams.discard(stream)
 
 
-class _Feed:
-    """The stream as the thread sees it."""
+class _ClientStream:
+    """An asynchronous stream as a thread sees it.
 
-    def __init__(self, source: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        self._source = source
+    Args:
+        chunks: the stream.
+        loop: reads it.
+        silence_s: longest wait for a piece, in seconds.
+
+    Attributes:
+        collected: number of bytes that were collected on the event loop.
+        has_ended: whether all of the stream was read.
+    """
+
+    def __init__(
+        self, chunks: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop, silence_s: float
+    ) -> None:
+        self.collected = 0
+        self.has_ended = False
+        self._source = aiter(chunks)
         self._loop = loop
+        self._silence_s = silence_s
+        self._buffer = bytearray()
         self._pending: Future[bytes | None] | None = None
         self._closed = threading.Event()
+
+    def may_collect(self) -> bool:
+        """Tell whether there is more to collect, and not too much yet."""
+        return not self.has_ended and self.collected <= STREAM_BUFFER_BYTES
+
+    async def collect(self) -> None:
+        """Keep the next piece for the thread."""
+        piece = await self._next_piece()
+        if piece is None:
+            self.has_ended = True
+        else:
+            self._buffer += piece
+            self.collected += len(piece)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        if self._buffer:
+            block = bytes(self._buffer[:_BLOCK_BYTES])
+            del self._buffer[:_BLOCK_BYTES]
+            return block
+        if self.has_ended:
+            raise StopIteration
         if self._closed.is_set():
             raise CancelledError
         self._pending = asyncio.run_coroutine_threadsafe(self._next_piece(), self._loop)
@@ -62,10 +125,26 @@ class _Feed:
             self._pending.cancel()
         piece = self._pending.result()
         if piece is None:
+            self.has_ended = True
             raise StopIteration
         return piece
 
     async def _next_piece(self) -> bytes | None:
+        # not asyncio.wait_for: before Python 3.12 it may swallow the end of the awaiting task
+        piece = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait([piece], timeout=self._silence_s)
+            if piece.done():
+                return piece.result()
+        finally:
+            piece.cancel()
+        raise MlflowException(
+            f"The client sent nothing for {self._silence_s:g} s in the middle of an upload; "
+            "nothing was stored. EXA_BUCKETFS_CLIENT_TIMEOUT says how long the server waits.",
+            error_code=DEADLINE_EXCEEDED,
+        )
+
+    async def _read(self) -> bytes | None:
         return await anext(self._source, None)
 
     def close(self) -> None:
@@ -73,3 +152,30 @@ class _Feed:
         self._closed.set()
         if self._pending is not None:
             self._pending.cancel()
+
+
+class _Process:
+    """What the uploads of a process share; a forked child, where no thread lives, starts anew."""
+
+    def __init__(self) -> None:
+        self.streams: set[_ClientStream] = set()
+        self.threads = lru_cache(maxsize=2)(_new_threads)
+
+    def may_collect(self) -> bool:
+        """Tell whether there is memory for more that waits for its client."""
+        return sum(stream.collected for stream in tuple(self.streams)) < _MOST_COLLECTED_BYTES
+
+
+def _new_threads(kind: str, number: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number, thread_name_prefix=f"BucketFS_{kind}")
+
+
+_process = _Process()
+
+
+def _forget_process() -> None:
+    global _process  # noqa: PLW0603 -- see _Process
+    _process = _Process()
+
+
+os.register_at_fork(after_in_child=_forget_process)
