@@ -210,8 +210,10 @@ def test_closed_while_the_thread_asks_for_a_piece():
         thread = threading.Thread(target=take, daemon=True)
         thread.start()
         for _ in range(1000):
-            if thread.is_alive():
-                await asyncio.sleep(0.01)
+            has_ended = not thread.is_alive()
+            await asyncio.sleep(0.01)  # the loop does what the thread has scheduled
+            if has_ended and len(asyncio.all_tasks()) == 1:
+                break
 
     outcome = []
     loop = Loop()

@@ -145,7 +145,11 @@ class _ClientStream:
         )
 
     async def _read(self) -> bytes | None:
-        return await anext(self._source, None)
+        # not anext(…, None): where __anext__ raises, CPython 3.11.7 then ends with a crash
+        try:
+            return await anext(self._source)
+        except StopAsyncIteration:
+            return None
 
     def close(self) -> None:
         """Make the thread's next, or present, wait for a piece end with an error."""
