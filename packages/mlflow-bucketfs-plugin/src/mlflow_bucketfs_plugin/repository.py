@@ -136,8 +136,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     ) -> None:
         """Upload an asynchronous stream, as :meth:`log_artifact_from_stream`.
 
-        The event loop stays free; a client that is silent for ``EXA_BUCKETFS_CLIENT_TIMEOUT``
-        seconds ends the upload. See :func:`upload_from_client`.
+        The event loop stays free, and a client that sends nothing for
+        ``EXA_BUCKETFS_CLIENT_TIMEOUT`` seconds ends the upload.
         """
         bucket, key = self._stream_target(artifact_file_name, artifact_path)
         with mlflow_errors():
