@@ -15,7 +15,7 @@ from mlflow_bucketfs_core.errors import (
     InvalidUriError,
     ObjectNotFoundError,
 )
-from mlflow_bucketfs_testing.server import BucketFSServer
+from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 
 # All names of which something between a program and the disk of a BucketFS might make another.
 # What else lies between MLflow and this package has its own, fewer, in the plugin's tests.
@@ -176,6 +176,20 @@ def test_deleting_twice_is_no_error(server, bucket):
     for _ in range(2):
         bucket.delete("d")
     assert server.keys() == ["d/x", "d2"]
+
+
+def test_deleting_in_a_missing_bucket_is_an_error(server, settings):
+    """What BucketFS answers for a missing bucket is not taken for a missing object."""
+    bucket = Bucket(server.uri().replace("/default", "/nowhere"), settings)
+    with pytest.raises(BucketNotFoundError, match="'nowhere'"):
+        bucket.delete("d/x")
+
+
+def test_a_deletion_answered_by_404_is_one(server, bucket):
+    """Should a server say so of a missing object, the bucket's listing tells the difference."""
+    server.inject(Fault.status(404, method="DELETE"))
+    bucket.delete("d/x")
+    assert [record.method for record in server.requests] == ["DELETE", "GET"]
 
 
 @pytest.mark.parametrize("key", ["", "/", "a/../b", "a\nb"])

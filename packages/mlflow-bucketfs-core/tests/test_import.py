@@ -32,15 +32,16 @@ def test_imports_load_no_http(run_python, statement):
     assert run_python(code)[0].split() == []
 
 
-def test_the_transport_loads_no_exasol(run_python):
-    """Transfers do not wait for the import of exasol-bucketfs."""
+def test_transfers_load_no_more_than_they_need(run_python, server):
+    """They do not wait for the import of exasol-bucketfs, nor for requests without a proxy."""
     code = """
-    from mlflow_bucketfs_core import Bucket
     import sys
-    print(*(name for name in ("exasol.bucketfs", "mlflow") if name in sys.modules))
-    assert "requests" in sys.modules
+    from mlflow_bucketfs_core import Bucket
+    Bucket(sys.argv[1]).keys()
+    print(*(n for n in ("requests", "exasol.bucketfs", "mlflow") if n in sys.modules))
+    assert "urllib3" in sys.modules
     """
-    assert run_python(code)[0].split() == []
+    assert run_python(code, server.uri())[0].split() == []
 
 
 def test_lazy_names_are_all_there(run_python):

@@ -26,7 +26,6 @@ class FixedLengthBody:
     """
 
     def __init__(self, file: BinaryIO, size: int, name: str) -> None:
-        self.len = size  # requests takes the Content-Length from here
         self._file = file
         self._left = size
         self._name = name
@@ -53,13 +52,8 @@ class FixedLengthBody:
             )
         return data
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the rest in pieces; requests recognises a stream by this method."""
-        while data := self.read(1 << 20):
-            yield data
 
-
-def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody | bytes, int]:
+def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody, int]:
     """Return what a seekable file holds from ``start`` on, and how many bytes that are.
 
     Args:
@@ -67,10 +61,9 @@ def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody | 
         start: position of the first byte to send.
         name: what to call the file in an error.
     """
-    size = file.seek(0, os.SEEK_END) - start
+    size = max(0, file.seek(0, os.SEEK_END) - start)
     file.seek(start)
-    # requests takes a stream of length 0 for one of unknown length
-    return (FixedLengthBody(file, size, name), size) if size > 0 else (b"", 0)
+    return FixedLengthBody(file, size, name), size
 
 
 def first_bytes(chunks: Iterator[bytes], limit: int) -> tuple[bytes, bool]:

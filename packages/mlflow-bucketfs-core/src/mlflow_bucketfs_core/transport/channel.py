@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlflow_bucketfs_core.errors import InvalidKeyError, MissingCredentialsError
+from mlflow_bucketfs_core.errors import (
+    BucketNotFoundError,
+    InvalidKeyError,
+    MissingCredentialsError,
+)
 from mlflow_bucketfs_core.keys import normalize_key, quote_key
 from mlflow_bucketfs_core.transport.exchange import exchange, read_body
 from mlflow_bucketfs_core.transport.failures import TransientFailure
 from mlflow_bucketfs_core.transport.operation import Operation
+from mlflow_bucketfs_core.transport.pool import ServicePool, shared_pool
 from mlflow_bucketfs_core.transport.retrying import RetryLoop
-from mlflow_bucketfs_core.transport.sessions import PooledSession, shared_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +42,9 @@ class Channel:
         self.settings = settings
         self._root_url = f"{uri.endpoint}/{quote_key(uri.bucket)}"
 
-    def session(self, *, streams: bool = False) -> PooledSession:
-        """Return this process's session; ask anew for every operation, because of forks."""
-        return shared_session(self.uri.endpoint, self.settings, streams=streams)
+    def pool(self, *, streams: bool = False) -> ServicePool:
+        """Return this process's pool; ask anew for every operation, because of forks."""
+        return shared_pool(self.uri.endpoint, self.settings, streams=streams)
 
     def operation(self, verb: str, key: str) -> Operation:
         """Say what is about to be done to an object.
@@ -79,9 +84,9 @@ class Channel:
         self, operation: Operation, *, streams: bool = False
     ) -> AbstractContextManager[BaseHTTPResponse]:
         """Send one GET; see :func:`~mlflow_bucketfs_core.transport.exchange.exchange`."""
-        session = self.session(streams=streams)
+        pool = self.pool(streams=streams)
         url = self._url(operation)
-        return exchange(session, "GET", url, operation, timeout_s=session.timeouts.idle_s)
+        return exchange(pool, "GET", url, operation, timeout_s=pool.timeouts.idle_s)
 
     def scan(self, consume: Callable[[Iterator[bytes]], _Result]) -> _Result:
         """Read the bucket's listing.
@@ -100,11 +105,22 @@ class Channel:
 
         return self.retry(attempt)
 
+    def exists(self) -> bool:
+        """Tell whether the bucket exists, by the beginning of its listing."""
+        operation = Operation("list", self.uri)
+
+        def attempt() -> bool:
+            with suppress(BucketNotFoundError), self.get(operation):
+                return True
+            return False
+
+        return self.retry(attempt)
+
     def delete(self, operation: Operation) -> None:
         """Send one DELETE."""
-        session = self.session()
+        pool = self.pool()
         url = self._url(operation)
-        with exchange(session, "DELETE", url, operation, timeout_s=session.timeouts.idle_s):
+        with exchange(pool, "DELETE", url, operation, timeout_s=pool.timeouts.idle_s):
             pass
 
     def put(self, operation: Operation, body: Any, size: int | None) -> None:
@@ -112,14 +128,14 @@ class Channel:
 
         Args:
             operation: what is being uploaded.
-            body: see :meth:`PooledSession.request`.
+            body: see :meth:`ServicePool.request`.
             size: bytes in the body, ``None`` if not known.
         """
-        session = self.session(streams=size is None)
-        with session.upload_in_flight() as in_flight:
-            timeout_s = session.timeouts.upload_answer_s(size, in_flight)
+        pool = self.pool(streams=size is None)
+        with pool.upload_in_flight() as in_flight:
+            timeout_s = pool.timeouts.upload_answer_s(size, in_flight)
             url = self._url(operation)
-            with exchange(session, "PUT", url, operation, body=body, timeout_s=timeout_s):
+            with exchange(pool, "PUT", url, operation, body=body, size=size, timeout_s=timeout_s):
                 pass
 
     def retry(self, attempt: Callable[[], _Result], *, repeatable: bool = True) -> _Result:

@@ -8,19 +8,20 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import requests
 from urllib3.exceptions import HTTPError
 
 from mlflow_bucketfs_core.errors import ConfigurationError
-from mlflow_bucketfs_core.transport.adapter import BLOCK_BYTES
 from mlflow_bucketfs_core.transport.failures import (
     TransientFailure,
     causes_of,
     check_status,
+    incomplete_upload,
     own_error,
     plain_http_to_tls,
+    remove_secret_frames,
     translate,
 )
+from mlflow_bucketfs_core.transport.pool import BLOCK_BYTES, was_sent_completely
 from mlflow_bucketfs_core.transport.retrying import check_abandoned
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from mlflow_bucketfs_core.transport.operation import Operation
-    from mlflow_bucketfs_core.transport.sessions import PooledSession
+    from mlflow_bucketfs_core.transport.pool import ServicePool
 
 _logger = logging.getLogger(__name__)
 # Reading the rest of a short answer is cheaper than a new connection.
@@ -39,22 +40,24 @@ _warned_about_unverifiable_length: set[str] = set()
 
 @contextmanager
 def exchange(
-    session: PooledSession,
+    pool: ServicePool,
     method: str,
     url: str,
     operation: Operation,
     *,
     body: Any = None,
+    size: int | None = None,
     timeout_s: float | None,
 ) -> Iterator[BaseHTTPResponse]:
     """Send a request and yield its answer, whose status is 200 and whose body is unread.
 
     Args:
-        session: where to send it.
+        pool: where to send it.
         method: ``GET``, ``PUT`` or ``DELETE``.
         url: complete and encoded.
         operation: what is being done, for messages.
-        body: see :meth:`PooledSession.request`.
+        body: see :meth:`ServicePool.request`.
+        size: see :meth:`ServicePool.request`.
         timeout_s: seconds to wait for the next bytes; ``None`` for no limit.
 
     Raises:
@@ -64,14 +67,18 @@ def exchange(
     started = time.monotonic()
     handled = sys.exc_info()[1]
     try:
-        with _released(session.request(method, url, body=body, timeout_s=timeout_s)) as response:
+        with pool.request(method, url, body=body, size=size, timeout_s=timeout_s) as response:
+            sent_completely = was_sent_completely(response)
             try:
                 check_status(response, operation)
+                if not sent_completely:
+                    raise incomplete_upload(operation)
                 yield response
             finally:
                 _drain(response)
-    except (requests.RequestException, HTTPError) as error:
+    except HTTPError as error:
         chain = causes_of(error, handled)
+        remove_secret_frames(chain)
         if ours := own_error(chain):
             raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
         failure = translate(chain, operation)
@@ -81,20 +88,15 @@ def exchange(
                 elapsed_s = failed - started
                 failure.stalled_s = elapsed_s if timeout_s is None else min(elapsed_s, timeout_s)
             elif failure.closed:
-                if session.speaks_https_instead():
+                if pool.speaks_https_instead():
                     raise plain_http_to_tls(operation) from error
                 failure.stalled_s = time.monotonic() - failed
-        # requests' own complaint about a proxy's URL would show the proxy's password
+        # urllib3's complaint about a proxy's URL would show the proxy's password
         raise failure from (None if isinstance(failure, ConfigurationError) else error)
-
-
-@contextmanager
-def _released(response: BaseHTTPResponse) -> Iterator[BaseHTTPResponse]:
-    try:
-        yield response
-    finally:
-        response.close()  # of no effect on a connection that was read to its end
-        response.release_conn()
+    except BaseException as error:
+        # raised by the source of an upload, or Ctrl-C
+        remove_secret_frames(causes_of(error, handled))
+        raise
 
 
 def read_body(response: BaseHTTPResponse, operation: Operation) -> Iterator[bytes]:

@@ -42,6 +42,11 @@ _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _LOCKED, _TOO_MANY = 423, 429
 # What Exasol calls the first service; a URI that names it lacks none.
 _USUAL_SERVICE = "bfsdefault"
+# Modules whose local variables may hold credentials, and all below them.
+_SECRET_FRAMES = (
+    *("http.", "requests.", "socket.", "socks.", "ssl.", "urllib3."),
+    f"{__package__}.pool.",
+)
 # The first bytes of a TLS alert: its type and the version's major number.
 _TLS_ALERT = "\x15\x03"
 
@@ -163,13 +168,22 @@ def _retry_after_s(response: BaseHTTPResponse) -> float:
         return 0.0
 
 
+def incomplete_upload(operation: Operation) -> TransientFailure:
+    """Make the failure for an answer of success to a request that was not sent to its end."""
+    reason = (
+        f"{operation.uri.authority} answered with success before all bytes were sent, and closed "
+        "the connection. A proxy between may be the cause."
+    )
+    return TransientFailure(operation.error(IncompleteTransferError, reason))
+
+
 def own_error(chain: list[BaseException]) -> BucketFSError | None:
     """Return the error of ours that the source of an upload raised and libraries wrapped."""
     return _first(chain, BucketFSError)
 
 
 def translate(chain: list[BaseException], operation: Operation) -> Exception:
-    """Turn an exception of requests, urllib3 or the socket layer into one of ours.
+    """Turn an exception of urllib3 or the socket layer into one of ours.
 
     Args:
         chain: see :func:`causes_of`.
@@ -179,15 +193,17 @@ def translate(chain: list[BaseException], operation: Operation) -> Exception:
         a ``TransientFailure`` where another try may help, else a ``BucketFSError``.
     """
     error = chain[0]
+    proxy = _first(chain, u3.ProxyError)
     # an SSLEOFError is how a connection that is lost while it sends looks under TLS
     lost = _first(chain, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     if not lost and (tls := _first(chain, ssl.SSLError, u3.SSLError)):
-        return operation.error(TlsError, _tls_advice(operation.uri, tls))
+        advice = _proxy_tls_advice(tls) if proxy else _tls_advice(operation.uri, tls)
+        return operation.error(TlsError, advice)
     garbage = _first(chain, http.client.BadStatusLine)
     if garbage and str(garbage).startswith(_TLS_ALERT):
         return plain_http_to_tls(operation)
     if not lost and isinstance(error, ValueError) and not _first(chain, u3.InvalidHeader):
-        # requests and urllib3 refused the URL or the proxy; their message may hold its password
+        # urllib3 refused the proxy's host; the message may hold its password
         reason = f"{type(error).__name__}. Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
         return operation.error(ConfigurationError, reason)
     if _first(chain, u3.ConnectTimeoutError, u3.NewConnectionError, u3.ProxyError):
@@ -272,6 +288,36 @@ def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseE
         linked = [getattr(current, "reason", None), current.__cause__, current.__context__]
         pending += [e for e in (*linked, *current.args) if isinstance(e, BaseException)]
     return found
+
+
+def remove_secret_frames(chain: list[BaseException]) -> None:
+    """Remove the frames of HTTP libraries, and of our pool, from these exceptions' tracebacks.
+
+    Their local variables hold the header with the password, and pytest prints those with ``-l``,
+    as do error trackers. Types, messages and the frames of all other code stay.
+
+    Args:
+        chain: see :func:`causes_of`.
+    """
+    for error in chain:
+        kept = []
+        traceback = error.__traceback__
+        while traceback is not None:
+            module = f"{traceback.tb_frame.f_globals.get('__name__')}."
+            if not module.startswith(_SECRET_FRAMES):
+                kept.append(traceback)
+            traceback = traceback.tb_next
+        for frame in reversed(kept):
+            frame.tb_next = traceback
+            traceback = frame
+        error.__traceback__ = traceback
+
+
+def _proxy_tls_advice(reason: BaseException) -> str:
+    return (
+        f"TLS with the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names failed ({reason}). "
+        "Set REQUESTS_CA_BUNDLE to a PEM file with the authority of its certificate."
+    )
 
 
 def _tls_advice(uri: BucketFSUri, reason: BaseException) -> str:

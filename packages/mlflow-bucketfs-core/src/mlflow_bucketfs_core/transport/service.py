@@ -1,18 +1,16 @@
-"""A BucketFS service as a whole: which buckets it has, and by which way it is reached."""
+"""A BucketFS service as a whole: which buckets it has."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from requests.utils import get_environ_proxies, select_proxy
 
 from mlflow_bucketfs_core.errors import BucketNotFoundError, UnexpectedResponseError
 from mlflow_bucketfs_core.hosts import check_host_allowed
 from mlflow_bucketfs_core.listing import keys_under
 from mlflow_bucketfs_core.transport.exchange import exchange, read_body
 from mlflow_bucketfs_core.transport.operation import Operation
+from mlflow_bucketfs_core.transport.pool import shared_pool
 from mlflow_bucketfs_core.transport.retrying import RetryLoop
-from mlflow_bucketfs_core.transport.sessions import shared_session
 from mlflow_bucketfs_core.uri import BucketFSUri
 
 if TYPE_CHECKING:
@@ -38,10 +36,10 @@ def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
     operation = Operation("list the buckets of", BucketFSUri(uri.scheme, uri.host, uri.port))
 
     def attempt() -> list[str]:
-        session = shared_session(uri.endpoint, settings)
-        timeout_s = session.timeouts.idle_s
+        pool = shared_pool(uri.endpoint, settings)
+        timeout_s = pool.timeouts.idle_s
         url = f"{uri.endpoint}/"
-        with exchange(session, "GET", url, operation, timeout_s=timeout_s) as response:
+        with exchange(pool, "GET", url, operation, timeout_s=timeout_s) as response:
             return list(keys_under(read_body(response, operation)))
 
     try:
@@ -49,13 +47,3 @@ def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
     except BucketNotFoundError as error:
         reason = f"{uri.authority} answered 404, which BucketFS does not do. Check host and port."
         raise operation.error(UnexpectedResponseError, reason) from error
-
-
-def proxy_for(uri: BucketFSUri) -> str | None:
-    """Return the URL of the proxy that the environment prescribes for a URI, if there is one.
-
-    It may contain the proxy's password.
-    """
-    proxies = get_environ_proxies(uri.endpoint)
-    proxy: str | None = select_proxy(uri.endpoint, proxies)
-    return proxy

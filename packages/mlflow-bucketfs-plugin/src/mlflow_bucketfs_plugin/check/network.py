@@ -17,7 +17,8 @@ from mlflow_bucketfs_core.errors import (
     TlsError,
     TransferError,
 )
-from mlflow_bucketfs_core.transport.service import list_buckets, proxy_for
+from mlflow_bucketfs_core.transport.pool import proxy_for
+from mlflow_bucketfs_core.transport.service import list_buckets
 from mlflow_bucketfs_core.uri import default_port
 
 from mlflow_bucketfs_plugin.check.certificate import (
@@ -104,7 +105,7 @@ def check_resolve(uri: BucketFSUri) -> tuple[Route, Finding]:
 
 
 def _route(uri: BucketFSUri) -> Route:
-    proxy = proxy_for(uri)
+    proxy = proxy_for(uri.endpoint)
     if proxy is None:
         return Route(uri.host, uri.port)
     try:
