@@ -79,14 +79,15 @@ class ConnectionSettings:
             ConfigurationError: a variable has a value that cannot be used; the message names
                 the variable and what it accepts.
         """
-        env = os.environ if environ is None else environ
+        # No local variable here may show a password: pytest prints them with `-l`.
+        env = _Variables(os.environ if environ is None else environ)
+        del environ
 
         def read(name: str, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
-            text = env.get(name, "")
-            return convert(text, name) if text.strip() else default
+            return convert(env.get(name), name) if env.get(name).strip() else default
 
         def hosts(name: str) -> tuple[HostRule, ...] | None:
-            text = env.get(name, "")
+            text = env.get(name)
             return parse_host_list(text, variable=name) if text.strip() else None
 
         return cls(
@@ -100,7 +101,7 @@ class ConnectionSettings:
             allowed_hosts=hosts("EXA_BUCKETFS_ALLOWED_HOSTS"),
             max_workers=read("EXA_BUCKETFS_MAX_WORKERS", _workers, 16),
             mount_root=read("EXA_BUCKETFS_MOUNT_ROOT", _absolute_path, DEFAULT_MOUNT_ROOT),
-            mount_root_is_explicit=bool(env.get("EXA_BUCKETFS_MOUNT_ROOT", "").strip()),
+            mount_root_is_explicit=bool(env.get("EXA_BUCKETFS_MOUNT_ROOT").strip()),
             mount_fallback_http=read("EXA_BUCKETFS_MOUNT_FALLBACK", _fallback, default=False),
             mount_hosts=hosts("EXA_BUCKETFS_MOUNT_HOSTS"),
             max_retries=read("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _retries, 7),
@@ -109,6 +110,21 @@ class ConnectionSettings:
             transfer_timeout_s=read("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", _timeout, None),
             client_timeout_s=read("EXA_BUCKETFS_CLIENT_TIMEOUT", _timeout, 60.0),
         )
+
+
+class _Variables:
+    """Environment variables that do not show in ``repr``.
+
+    Args:
+        environ: the variables.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def get(self, name: str) -> str:
+        """Return the value of a variable, empty if it is not set."""
+        return self._environ.get(name, "")
 
 
 def _refuse(name: str, text: str, accepted: str) -> ConfigurationError:
@@ -131,6 +147,7 @@ def _user(text: str, name: str) -> str:
     user = text.strip()
     if ":" in user or not user.isprintable():
         # not repeated: "w:secret" is what people write who look for a place for the password
+        del text, user
         raise ConfigurationError(
             f"{name} cannot be used: it takes a user name without ':', usually w or r. "
             "The password belongs into EXA_BUCKETFS_PASSWORD."
