@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
-from mlflow.utils.file_utils import ArtifactProgressBar
 from mlflow_bucketfs_core.keys import join_key, split_key, strip_archive_suffix
 
 from mlflow_bucketfs_plugin.artifact_tree import (
@@ -19,7 +18,7 @@ from mlflow_bucketfs_plugin.artifact_tree import (
 )
 from mlflow_bucketfs_plugin.mlflow_errors import aggregated
 from mlflow_bucketfs_plugin.model_parts import void_mlmodel
-from mlflow_bucketfs_plugin.parallel import run_all
+from mlflow_bucketfs_plugin.parallel import progress_bar, run_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,7 +60,7 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
         bucket.upload_bytes(keys[name], void)
 
     count = len(files) + len(overwritten)
-    with ArtifactProgressBar.files("Uploading artifacts", count) as progress:
+    with progress_bar("Uploading artifacts", count) as progress:
         failures: dict[str, Exception] = {}
         for models in reversed(mlmodels_inside_out(overwritten)):
             todo = [mlmodel for mlmodel in models if not _in_any_model(mlmodel, failures)]
@@ -157,7 +156,7 @@ def download_files(
         if mounted is None or not mounted.copy_if_present(keys[name], targets[name]):
             bucket.download_file(keys[name], targets[name])
 
-    with ArtifactProgressBar.files("Downloading artifacts", len(keys)) as progress:
+    with progress_bar("Downloading artifacts", len(keys)) as progress:
         failures = run_all(
             download, keys, max_workers=bucket.settings.max_workers, progress=progress
         )
@@ -176,7 +175,7 @@ def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
     """
     keys = bucket.keys(place.path)
     workers = bucket.settings.max_workers
-    with ArtifactProgressBar.files("Deleting artifacts", len(keys)) as progress:
+    with progress_bar("Deleting artifacts", len(keys)) as progress:
         models = [key for key in keys if is_mlmodel(key)]
         others = [key for key in keys if not is_mlmodel(key)]
         failures = run_all(bucket.delete, models, max_workers=workers, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -10,6 +11,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from mlflow.utils.file_utils import ArtifactProgressBar
 from mlflow_bucketfs_core.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -20,8 +22,6 @@ from mlflow_bucketfs_core.transport.retrying import abandoned_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from mlflow.utils.file_utils import ArtifactProgressBar
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +44,17 @@ class NotTriedError(Exception):
     """Not even begun, because what came before it was refused for a reason that all share."""
 
 
+def progress_bar(text: str, total: int) -> ArtifactProgressBar:
+    """Return MLflow's progress bar, which does not show while the interpreter ends.
+
+    tqdm starts a thread for its first bar, and up to Python 3.11 waits forever for it then.
+    """
+    if sys.is_finalizing():
+        return ArtifactProgressBar(text, total, step=1)
+    bar: ArtifactProgressBar = ArtifactProgressBar.files(text, total)
+    return bar
+
+
 def run_all(
     action: Callable[[str], object],
     names: Iterable[str],
@@ -58,6 +69,7 @@ def run_all(
     The threads live as long as the call: a pool kept on the repository would be dead in a forked
     child, and its threads would wait there for ever. They are daemons, so that a second Ctrl-C
     ends a process that waits for them; those of ``concurrent.futures`` are waited for at its exit.
+    Where no thread can be started, as while the interpreter ends, the calling one does all.
 
     Args:
         action: called once per name, in any order and in several threads.
@@ -73,15 +85,17 @@ def run_all(
     threads: list[threading.Thread] = []
     try:
         for number in range(min(max_workers, len(failures))):
+            if sys.is_finalizing():  # up to Python 3.11, start() would wait forever
+                break
             thread = threading.Thread(target=batch.work, name=f"BucketFS_{number}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the system gives no more: fewer do it too
-                if not threads:
-                    raise
+            except RuntimeError:  # the system gives no more, or in an exit handler, Python >= 3.12
                 break
             threads.append(thread)
-        for name, error in batch.results(len(threads)):
+        if not threads:
+            batch.work()
+        for name, error in batch.results(len(threads) or 1):
             if error is None:
                 failures.pop(name, None)  # a listing may have named it twice
                 progress.update()
@@ -123,6 +137,8 @@ class _Batch:
                 while not self.stop.is_set():
                     name = self.todo.popleft()
                     error = self._try(name)
+                    if error is not None and not isinstance(error, Exception):
+                        self.stop.set()  # Ctrl-C, if this is the calling thread
                     self._stop_if_all_are_refused(name, error)
                     self._done.put((name, error))
         finally:
