@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mlflow_bucketfs_core import Bucket
+from mlflow_bucketfs_core.transport import pool
 
 
 def test_one_request_per_operation_on_one_connection(server, bucket, tmp_path):
@@ -95,3 +97,23 @@ def test_abandoned_streams_block_nobody(server, settings):
     for first, stream in zip(begun, streams, strict=True):
         assert first < 5_000_000
         assert first + sum(map(len, stream)) == 5_000_000
+
+
+def test_no_request_waits_forever_for_another(server, settings, monkeypatch):
+    """A file whose reading needs the bucket itself gets a connection beyond the limit."""
+    monkeypatch.setattr(pool, "_MAX_WAIT_FOR_CONNECTION_S", 0.1)
+    bucket = Bucket(server.uri(), replace(settings, max_workers=1))
+
+    class Dependent(io.BytesIO):
+        def read(self, amount=-1):
+            bucket.exists("another")
+            return super().read(amount)
+
+    uploading = threading.Thread(
+        target=bucket.upload_fileobj, args=("x", Dependent(b"1")), daemon=True
+    )
+    uploading.start()
+    uploading.join(30)
+    assert not uploading.is_alive()
+    assert server.read("x") == b"1"
+    assert server.requests.connections == 2
