@@ -22,12 +22,13 @@ OWN = "exa+bfs://bfs.example.com:2580/s/b/root"
 
 def is_allowed(uri, environ):
     """Whether a process with this environment accepts a location."""
-    environ = {"EXA_BUCKETFS_PASSWORD": "secret", **environ}
-    settings = ConnectionSettings.from_env(environ)
-    try:
-        apply_host_policy(BucketFSUri.parse(uri), settings, environ)
-    except HostNotAllowedError:
-        return False
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {"EXA_BUCKETFS_PASSWORD": "secret", **environ}.items():
+            environment.setenv(name, value)
+        try:
+            apply_host_policy(BucketFSUri.parse(uri), ConnectionSettings.from_env())
+        except HostNotAllowedError:
+            return False
     return True
 
 

@@ -17,8 +17,6 @@ from mlflow_bucketfs_core.hosts import HostRule, check_host_allowed
 from mlflow_bucketfs_core.uri import BucketFSUri, is_bucketfs_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mlflow_bucketfs_core.settings import ConnectionSettings
 
 _logger = logging.getLogger(__name__)
@@ -28,17 +26,12 @@ _SERVER_ROOT_VARIABLES = ("_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFA
 _ALLOWED_SCHEMES_VARIABLE = "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES"
 
 
-def is_tracking_server_process(environ: Mapping[str, str] | None = None) -> bool:
-    """Tell whether this process works on behalf of a tracking server."""
-    env = os.environ if environ is None else environ
-    return any(name in env for name in _SERVER_ROOT_VARIABLES)
+def is_tracking_server_process() -> bool:
+    """Return whether this process works on behalf of a tracking server."""
+    return any(name in os.environ for name in _SERVER_ROOT_VARIABLES)
 
 
-def apply_host_policy(
-    uri: BucketFSUri,
-    settings: ConnectionSettings,
-    environ: Mapping[str, str] | None = None,
-) -> ConnectionSettings:
+def apply_host_policy(uri: BucketFSUri, settings: ConnectionSettings) -> ConnectionSettings:
     """Return the settings with the hosts that are allowed in this process, the URI's among them.
 
     In a tracking server these are the hosts and ports of its own artifact root and destination
@@ -50,16 +43,14 @@ def apply_host_policy(
     Args:
         uri: where artifacts are about to be read or written.
         settings: from the environment.
-        environ: the process's variables; ``os.environ`` if ``None``.
 
     Raises:
         HostNotAllowedError: the URI's host is not among them.
     """
-    env = os.environ if environ is None else environ
-    if is_tracking_server_process(env):
-        if settings.allowed_hosts is None and uri.scheme in _allowed_schemes(env):
+    if is_tracking_server_process():
+        if settings.allowed_hosts is None and uri.scheme in _allowed_schemes():
             return settings
-        own = tuple(_own_hosts(env))
+        own = tuple(_own_hosts())
         settings = replace(settings, allowed_hosts=(*own, *(settings.allowed_hosts or ())))
     elif settings.allowed_hosts is None and settings.password is not None:
         _hosts_seen.note(uri)
@@ -67,10 +58,10 @@ def apply_host_policy(
     return settings
 
 
-def _own_hosts(env: Mapping[str, str]) -> list[HostRule]:
+def _own_hosts() -> list[HostRule]:
     rules = []
     for name in _SERVER_ROOT_VARIABLES:
-        if is_bucketfs_uri(text := env.get(name, "")):
+        if is_bucketfs_uri(text := os.environ.get(name, "")):
             try:
                 root = BucketFSUri.parse(text)
             except InvalidUriError:
@@ -80,8 +71,9 @@ def _own_hosts(env: Mapping[str, str]) -> list[HostRule]:
     return rules
 
 
-def _allowed_schemes(env: Mapping[str, str]) -> set[str]:
-    return {scheme.strip().lower() for scheme in env.get(_ALLOWED_SCHEMES_VARIABLE, "").split(",")}
+def _allowed_schemes() -> set[str]:
+    listed = os.environ.get(_ALLOWED_SCHEMES_VARIABLE, "")
+    return {scheme.strip().lower() for scheme in listed.split(",")}
 
 
 class _HostsSeen:
