@@ -19,9 +19,12 @@ _ROOT = Path(__file__).parent
 # workers than this cost more than they save.
 _MAX_WORKERS = 4
 
-# Files whose names begin like this run one after the other in one worker: one MLflow server, and
-# one Docker engine, serve them all.
-_KEPT_TOGETHER = ("integration-tests/tests/test_", "integration-tests/tests/slc/")
+# Files whose names begin like this run one after the other in one worker, since they share what
+# is expensive to start: MLflow servers, or the container in a Docker engine.
+_KEPT_TOGETHER = {
+    "MLflow servers": ("integration-tests/tests/test_", "integration-tests/tests/udf/"),
+    "container": ("integration-tests/tests/slc/",),
+}
 
 # A shell that starts a job in the background makes it ignore SIGINT, and all of its children
 # inherit that: the tests that press Ctrl-C would wait for ever.
@@ -52,7 +55,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
     class _Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file: str = super()._split_scope(nodeid)
-            return next((start for start in _KEPT_TOGETHER if file.startswith(start)), file)
+            together = (name for name, start in _KEPT_TOGETHER.items() if file.startswith(start))
+            return next(together, file)
 
     return _Scheduling(config, log)
 

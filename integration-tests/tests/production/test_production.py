@@ -36,7 +36,7 @@ from .programs import LOADS_AGAIN, LOGS_AND_LOADS, MAKES_OLDER_TABLES
 pytest.importorskip("psycopg2", reason="psycopg2 is missing: uv sync --group system")
 
 _PUBLIC_NAME = "mlflow.example.com"
-_CLIENTS = 3
+_CLIENTS = 2
 
 
 @pytest.fixture(scope="module")
