@@ -132,7 +132,8 @@ def check_lowest(*, if_present: bool) -> None:
             run("uv", "pip", "list", "--quiet", "--python", python)
             # The example has the one MLflow server that the lowest versions need to start.
             without_servers = ("--import-mode=importlib", "--ignore-glob=*/test_mlflow_process*")
-            run_tests(python, *without_servers, "--numprocesses=2", folder(PACKAGES[2]))
+            parallel = ("--numprocesses=auto", "--dist=loadfile")
+            run_tests(python, *without_servers, *parallel, folder(PACKAGES[2]))
             run_tests(python, cwd=EXAMPLE)
 
 
