@@ -61,6 +61,15 @@ def test_integration(session: nox.Session) -> None:
     _uv_run(session, "dev", "pytest", "integration-tests", *session.posargs)
 
 
+@nox.session(name="test:coverage")
+def test_coverage(session: nox.Session) -> None:
+    """Run all tests and report the branches they cover; arguments after ``--`` go to pytest.
+
+    Not part of the CI: tracing every process doubles what the MLflow servers need.
+    """
+    _uv_run(session, "dev", "pytest", "--cov", "--cov-report=term", *session.posargs)
+
+
 @nox.session(name="test:backends")
 def test_backends(session: nox.Session) -> None:
     """Run them as on an existing Exasol: with its pytest plugins, on a BucketFS that we start.

@@ -16,8 +16,10 @@ any other port in a command that stays        a free one
 
 from __future__ import annotations
 
+import random
 import re
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Places:
         self._own: dict[int, int] = {}
         for command in commands:
             for port in documented_ports(command):
-                self._own.setdefault(port, _free_port())
+                self._own.setdefault(port, free_port())
 
     def actual(self, text: str) -> str:
         """Return what to run in place of what the page shows."""
@@ -143,7 +145,13 @@ def _password(match: re.Match[str]) -> str:
     return match["name"] + ("read" if re.search(r"\bread\b", match[0]) else "write")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on, for a server that starts soon.
+
+    It is below those that Linux hands out by itself (``ip_local_port_range``): one of these could
+    go to any other connection before the server starts.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)  # noqa: S311 -- not a secret
+        with suppress(OSError), socket.create_server(("localhost", port)):
+            return port

@@ -10,10 +10,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from doc_examples.places import free_port
 from mlflow_bucketfs_testing import BucketFSServer, MlflowServerProcess
 
 from . import page
-from .postgresql import PostgreSQL, free_port
+from .postgresql import PostgreSQL
 
 DATABASE_PASSWORD = "pg-secret-6b1f"
 WRITE_PASSWORD = "bfs-secret-93ac"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from doc_examples.places import free_port
 from mlflow_bucketfs_testing.process_session import ProcessSession
 from typing_extensions import Self
 
@@ -98,9 +98,3 @@ class PostgreSQL:
             if session.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}")
             time.sleep(0.2)
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.create_server(("localhost", 0)) as probe:
-        return int(probe.getsockname()[1])

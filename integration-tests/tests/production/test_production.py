@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from doc_examples.places import free_port
 from mlflow import MlflowClient
 from mlflow_bucketfs_testing import BucketFSServer, MlflowServerProcess
 from mlflow_bucketfs_testing.errors import MlflowServerDiedError
@@ -30,7 +31,7 @@ from .deployment import (
     Deployment,
     without_settings,
 )
-from .postgresql import INSTALL, PostgreSQL, free_port, program_directory
+from .postgresql import INSTALL, PostgreSQL, program_directory
 from .programs import LOADS_AGAIN, LOGS_AND_LOADS, MAKES_OLDER_TABLES
 
 pytest.importorskip("psycopg2", reason="psycopg2 is missing: uv sync --group system")
