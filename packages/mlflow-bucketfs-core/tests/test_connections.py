@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mlflow_bucketfs_core import Bucket
-from mlflow_bucketfs_core.transport import pool
+from mlflow_bucketfs_core.http import pool
 
 
 def test_one_request_per_operation_on_one_connection(server, bucket, tmp_path):

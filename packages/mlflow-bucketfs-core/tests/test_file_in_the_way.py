@@ -7,9 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from mlflow_bucketfs_core import Bucket
+from mlflow_bucketfs_core import Bucket, folder_guard
 from mlflow_bucketfs_core.errors import PathBlockedError
-from mlflow_bucketfs_core.transport import folders
 from mlflow_bucketfs_testing.server import BucketFSServer
 
 
@@ -83,7 +82,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(folders, "time", clock)
+    monkeypatch.setattr(folder_guard, "time", clock)
     return clock
 
 
@@ -138,8 +137,8 @@ def test_one_listing_in_a_minute_is_enough_for_all_folders(own_server, settings,
 
 def test_what_is_known_of_folders_is_bounded(server, bucket, monkeypatch):
     """A tracking server that runs for months forgets the oldest folder, and asks for it again."""
-    monkeypatch.setattr(folders, "_MAX_FOLDERS", 2)
+    monkeypatch.setattr(folder_guard, "_MAX_FOLDERS", 2)
     for folder in ("bound 1", "bound 2", "bound 2", "bound 3", "bound 1"):
         bucket.upload_bytes(f"{folder}/x", b"1")
     assert server.requests.listings == 4
-    assert len(folders.folder_guard(bucket.uri)._known) == 2
+    assert len(folder_guard.folder_guard(bucket.uri)._known) == 2

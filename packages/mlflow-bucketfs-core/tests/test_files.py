@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from mlflow_bucketfs_core import Bucket
 from mlflow_bucketfs_core.errors import IncompleteTransferError
-from mlflow_bucketfs_core.transport.atomic_file import _named_file, atomic_file
+from mlflow_bucketfs_core.files import _named_file, atomic_file
 from mlflow_bucketfs_testing.server import Fault
 
 LARGE_BYTES = 48 << 20  # more than the sockets of both sides can hold

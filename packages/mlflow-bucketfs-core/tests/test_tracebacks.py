@@ -18,7 +18,7 @@ FAILING_TESTS = """
 import contextlib, os, socket, threading
 import pytest
 from mlflow_bucketfs_core import Bucket, ConnectionSettings
-from mlflow_bucketfs_core.transport import bucket
+from mlflow_bucketfs_core import bucket
 
 bucket.STREAM_BUFFER_BYTES = 1  # longer ones would be printed, too
 URI, TLS_URI = os.environ["URI"], os.environ["TLS_URI"]

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlflow_bucketfs_core.bucket import Bucket
     from mlflow_bucketfs_core.errors import BucketFSError
     from mlflow_bucketfs_core.mounted import (
         load_model_with_fallback,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
         udf_path,
     )
     from mlflow_bucketfs_core.settings import ConnectionSettings
-    from mlflow_bucketfs_core.transport import Bucket
     from mlflow_bucketfs_core.uri import BucketFSUri
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Bucket": "transport",
+    "Bucket": "bucket",
     "BucketFSError": "errors",
     "BucketFSUri": "uri",
     "ConnectionSettings": "settings",

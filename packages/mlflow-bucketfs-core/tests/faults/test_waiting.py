@@ -18,8 +18,8 @@ from mlflow_bucketfs_core.errors import (
     TransferError,
     TransferTimeoutError,
 )
-from mlflow_bucketfs_core.transport.long_waits import LongWaits
-from mlflow_bucketfs_core.transport.retrying import abandoned_by
+from mlflow_bucketfs_core.http.long_waits import LongWaits
+from mlflow_bucketfs_core.http.retry import abandoned_by
 from mlflow_bucketfs_testing.server import Fault
 
 OPERATIONS = ["download", "exists", "list_keys", "upload_file", "upload_stream", "delete"]

@@ -18,7 +18,7 @@ from mlflow_bucketfs_core.errors import (
     HostNotAllowedError,
     MissingCredentialsError,
 )
-from mlflow_bucketfs_core.transport.retrying import abandoned_by
+from mlflow_bucketfs_core.http.retry import abandoned_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

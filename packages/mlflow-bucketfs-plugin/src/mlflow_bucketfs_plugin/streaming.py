@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import DEADLINE_EXCEEDED
-from mlflow_bucketfs_core.transport.bucket import STREAM_BUFFER_BYTES
+from mlflow_bucketfs_core.bucket import STREAM_BUFFER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterator

@@ -17,8 +17,8 @@ from mlflow_bucketfs_core.errors import (
     TlsError,
     TransferError,
 )
-from mlflow_bucketfs_core.transport.pool import proxy_for
-from mlflow_bucketfs_core.transport.service import list_buckets
+from mlflow_bucketfs_core.http.pool import proxy_for
+from mlflow_bucketfs_core.http.service import list_buckets
 from mlflow_bucketfs_core.uri import default_port
 
 from mlflow_bucketfs_plugin.check.certificate import (

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import BucketNotFoundError, UnexpectedResponseError
 from mlflow_bucketfs_core.hosts import check_host_allowed
+from mlflow_bucketfs_core.http.operation import Operation
+from mlflow_bucketfs_core.http.pool import shared_pool
+from mlflow_bucketfs_core.http.request import exchange, read_body
+from mlflow_bucketfs_core.http.retry import RetryLoop
 from mlflow_bucketfs_core.listing import keys_under
-from mlflow_bucketfs_core.transport.exchange import exchange, read_body
-from mlflow_bucketfs_core.transport.operation import Operation
-from mlflow_bucketfs_core.transport.pool import shared_pool
-from mlflow_bucketfs_core.transport.retrying import RetryLoop
 from mlflow_bucketfs_core.uri import BucketFSUri
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
     Raises:
         HostNotAllowedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` is set and lacks the URI's host.
         UnexpectedResponseError: the answer is none of BucketFS's.
-        BucketFSError: see :class:`~mlflow_bucketfs_core.transport.Bucket`.
+        BucketFSError: see :class:`~mlflow_bucketfs_core.Bucket`.
     """
     check_host_allowed(settings.allowed_hosts, uri)
     operation = Operation("list the buckets of", BucketFSUri(uri.scheme, uri.host, uri.port))

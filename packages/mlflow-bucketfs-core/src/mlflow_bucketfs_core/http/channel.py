@@ -10,12 +10,12 @@ from mlflow_bucketfs_core.errors import (
     InvalidKeyError,
     MissingCredentialsError,
 )
+from mlflow_bucketfs_core.http.failures import TransientFailure
+from mlflow_bucketfs_core.http.operation import Operation
+from mlflow_bucketfs_core.http.pool import ServicePool, shared_pool
+from mlflow_bucketfs_core.http.request import exchange, read_body
+from mlflow_bucketfs_core.http.retry import RetryLoop
 from mlflow_bucketfs_core.keys import normalize_key, quote_key
-from mlflow_bucketfs_core.transport.exchange import exchange, read_body
-from mlflow_bucketfs_core.transport.failures import TransientFailure
-from mlflow_bucketfs_core.transport.operation import Operation
-from mlflow_bucketfs_core.transport.pool import ServicePool, shared_pool
-from mlflow_bucketfs_core.transport.retrying import RetryLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ class Channel:
     def get(
         self, operation: Operation, *, streams: bool = False
     ) -> AbstractContextManager[BaseHTTPResponse]:
-        """Send one GET; see :func:`~mlflow_bucketfs_core.transport.exchange.exchange`."""
+        """Send one GET; see :func:`~mlflow_bucketfs_core.http.request.exchange`."""
         pool = self.pool(streams=streams)
         url = self._url(operation)
         return exchange(pool, "GET", url, operation, timeout_s=pool.timeouts.idle_s)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import IncompleteTransferError
-from mlflow_bucketfs_core.transport.retrying import check_abandoned
+from mlflow_bucketfs_core.http.retry import check_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlflow_bucketfs_core.folder_guard import folder_guard
 from mlflow_bucketfs_core.listing import keys_under
-from mlflow_bucketfs_core.transport.folders import folder_guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mlflow_bucketfs_core.transport.channel import Channel
+    from mlflow_bucketfs_core.http.channel import Channel
     from mlflow_bucketfs_core.uri import BucketFSUri
 
 

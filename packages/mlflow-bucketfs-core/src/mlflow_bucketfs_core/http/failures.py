@@ -30,7 +30,7 @@ from mlflow_bucketfs_core.errors import (
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-    from mlflow_bucketfs_core.transport.operation import Operation
+    from mlflow_bucketfs_core.http.operation import Operation
     from mlflow_bucketfs_core.uri import BucketFSUri
 
 # Beside 5xx; 408 is what proxies say when a request took them too long.

@@ -28,7 +28,7 @@ from urllib3.util import make_headers, parse_url
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from mlflow_bucketfs_core.errors import ConfigurationError
-from mlflow_bucketfs_core.transport.timeouts import Timeouts
+from mlflow_bucketfs_core.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

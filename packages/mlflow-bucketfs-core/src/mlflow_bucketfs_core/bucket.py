@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import BucketNotFoundError, ObjectNotFoundError
+from mlflow_bucketfs_core.files import atomic_file
 from mlflow_bucketfs_core.hosts import check_host_allowed
+from mlflow_bucketfs_core.http.bodies import chunked_body, file_body, first_bytes
+from mlflow_bucketfs_core.http.channel import Channel
+from mlflow_bucketfs_core.http.failures import TransientFailure
+from mlflow_bucketfs_core.http.request import read_body
+from mlflow_bucketfs_core.http.uploads import Uploads
 from mlflow_bucketfs_core.keys import normalize_key
 from mlflow_bucketfs_core.listing import keys_under
 from mlflow_bucketfs_core.settings import ConnectionSettings
-from mlflow_bucketfs_core.transport.atomic_file import atomic_file
-from mlflow_bucketfs_core.transport.bodies import chunked_body, file_body, first_bytes
-from mlflow_bucketfs_core.transport.channel import Channel
-from mlflow_bucketfs_core.transport.exchange import read_body
-from mlflow_bucketfs_core.transport.failures import TransientFailure
-from mlflow_bucketfs_core.transport.uploads import Uploads
 from mlflow_bucketfs_core.uri import BucketFSUri
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class Bucket:
         Args:
             key: object or folder; empty for the bucket's root.
         """
-        from mlflow_bucketfs_core.bucket_view import bucket_path  # noqa: PLC0415 -- costs 0.5 s
+        from mlflow_bucketfs_core.exasol_path import bucket_path  # noqa: PLC0415 -- costs 0.5 s
 
         return bucket_path(self, key)
 

@@ -13,8 +13,8 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError
 from urllib3.util import Retry
 
 from mlflow_bucketfs_core.errors import TransferError
-from mlflow_bucketfs_core.transport.failures import TransientFailure
-from mlflow_bucketfs_core.transport.long_waits import LongWaits
+from mlflow_bucketfs_core.http.failures import TransientFailure
+from mlflow_bucketfs_core.http.long_waits import LongWaits
 
 if TYPE_CHECKING:
     import threading

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3.exceptions import HTTPError
 
 from mlflow_bucketfs_core.errors import ConfigurationError
-from mlflow_bucketfs_core.transport.failures import (
+from mlflow_bucketfs_core.http.failures import (
     TransientFailure,
     causes_of,
     check_status,
@@ -21,16 +21,16 @@ from mlflow_bucketfs_core.transport.failures import (
     remove_secret_frames,
     translate,
 )
-from mlflow_bucketfs_core.transport.pool import BLOCK_BYTES, was_sent_completely
-from mlflow_bucketfs_core.transport.retrying import check_abandoned
+from mlflow_bucketfs_core.http.pool import BLOCK_BYTES, was_sent_completely
+from mlflow_bucketfs_core.http.retry import check_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from urllib3 import BaseHTTPResponse
 
-    from mlflow_bucketfs_core.transport.operation import Operation
-    from mlflow_bucketfs_core.transport.pool import ServicePool
+    from mlflow_bucketfs_core.http.operation import Operation
+    from mlflow_bucketfs_core.http.pool import ServicePool
 
 _logger = logging.getLogger(__name__)
 # Reading the rest of a short answer is cheaper than a new connection.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
-    from mlflow_bucketfs_core.transport import Bucket
+    from mlflow_bucketfs_core.bucket import Bucket
 
 
 def bucket_path(bucket: Bucket, key: str) -> bfs.path.BucketPath:
