@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow_bucketfs_core.errors import InvalidKeyError
-from mlflow_bucketfs_core.keys import (
+from mlflow_bucketfs_core.uri import (
     join_key,
     normalize_key,
     parent_folders,

@@ -15,10 +15,9 @@ from mlflow_bucketfs_core.http.channel import Channel
 from mlflow_bucketfs_core.http.failures import TransientFailure
 from mlflow_bucketfs_core.http.request import read_body
 from mlflow_bucketfs_core.http.uploads import Uploads
-from mlflow_bucketfs_core.keys import normalize_key
 from mlflow_bucketfs_core.listing import keys_under
 from mlflow_bucketfs_core.settings import ConnectionSettings
-from mlflow_bucketfs_core.uri import BucketFSUri
+from mlflow_bucketfs_core.uri import BucketFSUri, normalize_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import PathBlockedError
-from mlflow_bucketfs_core.keys import parent_folders
+from mlflow_bucketfs_core.uri import parent_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_bucketfs_core.errors import UnsafeEntryError
 from mlflow_bucketfs_core.hosts import any_rule_matches
-from mlflow_bucketfs_core.keys import strip_archive_suffix
 from mlflow_bucketfs_core.settings import DEFAULT_MOUNT_ROOT, ConnectionSettings
-from mlflow_bucketfs_core.uri import BucketFSUri, is_bucketfs_uri
+from mlflow_bucketfs_core.uri import BucketFSUri, is_bucketfs_uri, strip_archive_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import UnsafeEntryError
-from mlflow_bucketfs_core.keys import join_key, parent_folders
 from mlflow_bucketfs_core.mounted import MLMODEL, mounted_entry
+from mlflow_bucketfs_core.uri import join_key, parent_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

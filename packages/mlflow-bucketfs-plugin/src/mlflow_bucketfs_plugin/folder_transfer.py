@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
-from mlflow_bucketfs_core.keys import join_key, split_key, strip_archive_suffix
+from mlflow_bucketfs_core.uri import join_key, split_key, strip_archive_suffix
 
 from mlflow_bucketfs_plugin.artifact_tree import (
     belongs_to_model,

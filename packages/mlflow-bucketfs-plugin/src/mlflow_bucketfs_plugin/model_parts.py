@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from mlflow_bucketfs_core.errors import IncompleteTransferError, ObjectNotFoundError
-from mlflow_bucketfs_core.keys import strip_archive_suffix
 from mlflow_bucketfs_core.mounted import MLMODEL, in_logged_model
+from mlflow_bucketfs_core.uri import strip_archive_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -16,7 +16,6 @@ from mlflow.utils.file_utils import create_tmp_dir
 from mlflow_bucketfs_core.errors import BucketFSError, ObjectNotFoundError, UnsafeEntryError
 from mlflow_bucketfs_core.files import atomic_file
 from mlflow_bucketfs_core.hosts import any_rule_matches
-from mlflow_bucketfs_core.keys import strip_archive_suffix
 from mlflow_bucketfs_core.listing import children
 from mlflow_bucketfs_core.mounted import (
     MLMODEL,
@@ -28,6 +27,7 @@ from mlflow_bucketfs_core.mounted import (
     reads_over_http,
     resolve_inside,
 )
+from mlflow_bucketfs_core.uri import strip_archive_suffix
 
 from mlflow_bucketfs_plugin.artifact_tree import files_below, is_mlmodel
 from mlflow_bucketfs_plugin.constraints import warn_of_numpy_2

@@ -15,9 +15,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
 from mlflow.utils.file_utils import create_tmp_dir
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings
-from mlflow_bucketfs_core.keys import join_key, normalize_key
 from mlflow_bucketfs_core.listing import children
 from mlflow_bucketfs_core.mounted import MLMODEL
+from mlflow_bucketfs_core.uri import join_key, normalize_key
 
 from mlflow_bucketfs_plugin.artifact_tree import files_below
 from mlflow_bucketfs_plugin.folder_transfer import (

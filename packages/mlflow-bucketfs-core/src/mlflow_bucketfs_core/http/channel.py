@@ -15,7 +15,7 @@ from mlflow_bucketfs_core.http.operation import Operation
 from mlflow_bucketfs_core.http.pool import ServicePool, shared_pool
 from mlflow_bucketfs_core.http.request import exchange, read_body
 from mlflow_bucketfs_core.http.retry import RetryLoop
-from mlflow_bucketfs_core.keys import normalize_key, quote_key
+from mlflow_bucketfs_core.uri import normalize_key, quote_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_bucketfs_core.keys import join_key
 from mlflow_bucketfs_core.mounted import bucket_udf_path
+from mlflow_bucketfs_core.uri import join_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from mlflow_bucketfs_core.errors import (
     ObjectNotFoundError,
     TransferError,
 )
-from mlflow_bucketfs_core.keys import join_key, parent_folders
+from mlflow_bucketfs_core.uri import join_key, parent_folders
 
 from mlflow_bucketfs_plugin.check.names_advice import for_unknown_bucket
 from mlflow_bucketfs_plugin.check.report import Finding
