@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_bucketfs_core import ConnectionSettings
-from mlflow_bucketfs_core.http.timeouts import Timeouts
+from mlflow_bucketfs_core.http.pool import Timeouts
 
 _ROOT = Path(__file__).parents[3]
 _SETTINGS_PAGE = _ROOT / "docs" / "user" / "settings.md"

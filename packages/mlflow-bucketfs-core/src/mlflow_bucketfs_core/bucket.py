@@ -1,29 +1,44 @@
-"""One bucket over HTTP."""
+"""The objects of one bucket: every operation on them, over HTTP."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlflow_bucketfs_core.errors import BucketNotFoundError, ObjectNotFoundError
+from mlflow_bucketfs_core.errors import (
+    BucketNotFoundError,
+    InvalidKeyError,
+    MissingCredentialsError,
+    ObjectNotFoundError,
+    UnexpectedResponseError,
+)
 from mlflow_bucketfs_core.files import atomic_file
+from mlflow_bucketfs_core.folder_guard import folder_guard
 from mlflow_bucketfs_core.hosts import check_host_allowed
-from mlflow_bucketfs_core.http.bodies import chunked_body, file_body, first_bytes
-from mlflow_bucketfs_core.http.channel import Channel
 from mlflow_bucketfs_core.http.failures import TransientFailure
-from mlflow_bucketfs_core.http.request import read_body
-from mlflow_bucketfs_core.http.uploads import Uploads
+from mlflow_bucketfs_core.http.request import (
+    Request,
+    chunked_body,
+    file_body,
+    first_bytes,
+    read_body,
+    send,
+)
+from mlflow_bucketfs_core.http.retry import RetryLoop
 from mlflow_bucketfs_core.listing import keys_under
 from mlflow_bucketfs_core.settings import ConnectionSettings
 from mlflow_bucketfs_core.uri import BucketFSUri, normalize_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     from exasol.bucketfs._path import BucketPath
+
+_Result = TypeVar("_Result")
 
 # A stream cannot be sent twice; up to this size it is held in memory, so that it can.
 STREAM_BUFFER_BYTES = 8 << 20
@@ -56,31 +71,31 @@ class Bucket:
         root = BucketFSUri(parsed.scheme, parsed.host, parsed.port, parsed.service, parsed.bucket)
         settings = ConnectionSettings.from_env() if settings is None else settings
         check_host_allowed(settings.allowed_hosts, root)
-        self._channel = Channel(root, settings)
-        self._uploads = Uploads(self._channel)
+        self._uri = root
+        self._settings = settings
 
     def __repr__(self) -> str:
         """Show the URI; there are no secrets in it."""
-        return f"{type(self).__name__}({str(self.uri)!r})"
+        return f"{type(self).__name__}({str(self._uri)!r})"
 
     def __eq__(self, other: object) -> bool:
         """Compare what is reached and how: paths of equal buckets are relative to each other."""
         if not isinstance(other, Bucket):
             return NotImplemented
-        return (self.uri, self.settings) == (other.uri, other.settings)
+        return (self._uri, self._settings) == (other._uri, other._settings)
 
     def __hash__(self) -> int:
-        return hash((self.uri, self.settings))
+        return hash((self._uri, self._settings))
 
     @property
     def uri(self) -> BucketFSUri:
         """The bucket's root."""
-        return self._channel.uri
+        return self._uri
 
     @property
     def settings(self) -> ConnectionSettings:
         """The settings that this bucket uses."""
-        return self._channel.settings
+        return self._settings
 
     def keys(self, prefix: str = "") -> list[str]:
         """List the keys under a folder, or equal to it: one request.
@@ -98,24 +113,17 @@ class Bucket:
             BucketFSError: see the class.
         """
         key = normalize_key(prefix)
-        return self._channel.scan(lambda chunks: list(keys_under(chunks, key)))
+        return self._list(lambda chunks: list(keys_under(chunks, key)))
 
     def exists(self, key: str) -> bool:
-        """Tell whether an object has exactly this key; folders do not exist as such.
+        """Return whether an object has exactly this key; folders do not exist as such.
 
         One GET whose body is not read; an object of more than 64 KiB costs the connection.
 
         Raises:
             BucketFSError: see the class.
         """
-        operation = self._channel.operation("download", key)
-
-        def attempt() -> bool:
-            with suppress(ObjectNotFoundError), self._channel.get(operation):
-                return True
-            return False
-
-        return self._channel.retry(attempt)
+        return self._is_found(self._download_request(key))
 
     def download_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
         """Download an object into a file, which appears complete or not at all.
@@ -133,15 +141,14 @@ class Bucket:
             BucketFSError: see the class.
             OSError: the file cannot be written.
         """
-        operation = self._channel.operation("download", key)
         target = Path(local_path)
 
-        def attempt() -> None:
-            with self._channel.get(operation) as response, atomic_file(target) as file:
-                for block in read_body(response, operation):
+        def write(blocks: Iterator[bytes]) -> None:
+            with atomic_file(target) as file:
+                for block in blocks:
                     file.write(block)
 
-        self._channel.retry(attempt)
+        _receive(self._download_request(key), self._settings, write)
 
     def iter_content(self, key: str) -> Iterator[bytes]:
         """Yield an object's content in blocks, as it arrives.
@@ -152,13 +159,13 @@ class Bucket:
             ObjectNotFoundError: no object has this key.
             BucketFSError: see the class.
         """
-        operation = self._channel.operation("download", key)
+        request = self._download_request(key)
         try:
             with ExitStack() as stack:
-                response = self._channel.retry(
-                    lambda: stack.enter_context(self._channel.get(operation, streams=True))
+                response = self._retries().run(
+                    lambda: stack.enter_context(send(request, self._settings, streams=True))
                 )
-                yield from read_body(response, operation)
+                yield from read_body(response, request)
         except TransientFailure as failure:
             raise failure.error from failure.__cause__
 
@@ -184,18 +191,20 @@ class Bucket:
             # opening a named pipe would wait for ever
             raise OSError(f"{path} is not a regular file and cannot be uploaded.")
         with path.open("rb") as file:
-            self._upload_seekable(key, file, os.fspath(local_path))
+            uri = self._uri_to_write("upload", key)
+            self._upload(uri, lambda: file_body(file, 0, os.fspath(local_path)))
 
     def upload_fileobj(self, key: str, file: BinaryIO) -> None:
         """Upload an open binary file from its current position; see :meth:`upload_file`."""
         if file.seekable():
-            self._upload_seekable(key, file, repr(key))
+            uri, start = self._uri_to_write("upload", key), file.tell()
+            self._upload(uri, lambda: file_body(file, start, repr(key)))
         else:
             self.upload_stream(key, iter(lambda: file.read(1 << 20), b""))
 
     def upload_bytes(self, key: str, data: bytes) -> None:
         """Upload bytes; see :meth:`upload_file`."""
-        self._uploads.send(key, lambda: (data, len(data)))
+        self._upload(self._uri_to_write("upload", key), lambda: (data, len(data)))
 
     def upload_stream(self, key: str, chunks: Iterable[bytes]) -> None:
         """Upload a stream of unknown length.
@@ -212,14 +221,15 @@ class Bucket:
             BucketFSError: see :meth:`upload_file`.
         """
         # before the stream is touched: a caller may still use it if this fails
-        self._uploads.check(key)
+        uri = self._uri_to_write("upload", key)
+        self._check_way(uri)
         source = iter(chunks)
         data, complete = first_bytes(source, STREAM_BUFFER_BYTES)
         if complete:
-            self.upload_bytes(key, data)
+            self._upload(uri, lambda: (data, len(data)))
         else:
             body = chunked_body(data, source, repr(key))
-            self._uploads.send(key, lambda: (body, None), repeatable=False)
+            self._upload(uri, lambda: (body, None), repeatable=False)
 
     def delete(self, key: str) -> None:
         """Delete an object; one that does not exist is no error, as in BucketFS itself.
@@ -232,23 +242,24 @@ class Bucket:
             BucketNotFoundError: no such bucket.
             BucketFSError: see the class.
         """
-        operation = self._channel.write_operation("delete", key)
+        uri = self._uri_to_write("delete", key)
+        request = Request("DELETE", uri, "delete", BucketNotFoundError)
         try:
-            self._channel.retry(lambda: self._channel.delete(operation))
+            _receive(request, self._settings, lambda _: None)
         except BucketNotFoundError:
             # BucketFS answers 200 for a missing object (bucketfs-client ``DeleteCommandIT``), so
             # 404 is about the bucket. Ask, because no test of Exasol's shows that for a deletion.
-            if self._channel.exists():
+            if self._is_found(self._list_request()):
                 return
             raise
 
     def require_password(self) -> None:
-        """Return if there is a password to write with.
+        """Raise unless a password is set, without which nothing can be written.
 
         Raises:
-            MissingCredentialsError: there is none.
+            MissingCredentialsError: none is set.
         """
-        self._channel.require_password("write")
+        self._require_password("write")
 
     def prepare_uploads(self, keys: Iterable[str]) -> set[str]:
         """Check that uploads with these keys can work, and which of the keys exist: one request.
@@ -269,7 +280,10 @@ class Bucket:
             PathBlockedError: a file has the name of one of the keys' folders.
             BucketFSError: the bucket cannot be listed.
         """
-        return self._uploads.prepare(keys)
+        paths = {key: self._uri_to_write("upload", key).path for key in keys}
+        guard = folder_guard(self._uri)
+        existing = guard.check_anew(self._uri, paths.values(), self._files_among)
+        return {key for key, path in paths.items() if path in existing}
 
     def as_path(self, key: str = "") -> BucketPath:
         """Return a path object of exasol-bucketfs that works on this transport.
@@ -284,6 +298,130 @@ class Bucket:
 
         return bucket_path(self, key)
 
-    def _upload_seekable(self, key: str, file: BinaryIO, name: str) -> None:
-        start = file.tell()
-        self._uploads.send(key, lambda: file_body(file, start, name))
+    def _uri_of(self, verb: str, key: str) -> BucketFSUri:
+        """Return the URI of an object.
+
+        Raises:
+            InvalidKeyError: the key cannot be one, or is empty.
+        """
+        path = normalize_key(key)
+        if not path:
+            raise InvalidKeyError(f"Cannot {verb} {self._uri}: the key of an object is missing.")
+        return replace(self._uri, path=path)
+
+    def _uri_to_write(self, verb: str, key: str) -> BucketFSUri:
+        """Return the URI of an object that may be written.
+
+        Raises:
+            InvalidKeyError: see :meth:`_uri_of`.
+            MissingCredentialsError: no password is set.
+        """
+        uri = self._uri_of(verb, key)
+        self._require_password(verb)
+        return uri
+
+    def _require_password(self, verb: str) -> None:
+        if self._settings.password is None:
+            raise MissingCredentialsError(
+                f"Cannot {verb} artifacts in {self._uri} without a password: set "
+                "EXA_BUCKETFS_PASSWORD to the bucket's write password."
+            )
+
+    def _download_request(self, key: str) -> Request:
+        return Request("GET", self._uri_of("download", key), "download", ObjectNotFoundError)
+
+    def _list_request(self) -> Request:
+        return Request("GET", self._uri, "list", BucketNotFoundError)
+
+    def _list(self, consume: Callable[[Iterator[bytes]], _Result]) -> _Result:
+        return _receive(self._list_request(), self._settings, consume)
+
+    def _files_among(self, names: set[str]) -> set[str]:
+        return self._list(lambda chunks: names.intersection(keys_under(chunks)))
+
+    def _check_way(self, uri: BucketFSUri) -> None:
+        folder_guard(self._uri).check_known(self._uri, uri.path, self._files_among)
+
+    def _is_found(self, request: Request) -> bool:
+        """Return whether a GET is answered with 200, whatever follows."""
+
+        def attempt() -> bool:
+            with suppress(request.not_found), send(request, self._settings):
+                return True
+            return False
+
+        return self._retries().run(attempt)
+
+    def _upload(
+        self,
+        uri: BucketFSUri,
+        body: Callable[[], tuple[Any, int | None]],
+        *,
+        repeatable: bool = True,
+    ) -> None:
+        """Upload one object that no file is in the way of.
+
+        Args:
+            uri: the object to be.
+            body: returns what is sent in one try and its size, ``None`` if that is not known.
+            repeatable: whether there can be a second try.
+        """
+        self._check_way(uri)
+        request = Request("PUT", uri, "upload", BucketNotFoundError)
+
+        def attempt() -> None:
+            content, size = body()
+            with send(request, self._settings, content, size=size, streams=size is None):
+                pass
+
+        guard = folder_guard(self._uri)
+        guard.forget(uri.path)
+        try:
+            self._retries().run(attempt, repeatable=repeatable)
+        finally:
+            # again: a listing of another thread may have shown a folder of this name meanwhile
+            guard.forget(uri.path)
+
+    def _retries(self) -> RetryLoop:
+        return RetryLoop(self._settings, self._uri.authority)
+
+
+def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
+    """List the buckets of a service: one request, which BucketFS answers without a password too.
+
+    Args:
+        uri: names host and port; service, bucket and path in it are ignored.
+        settings: credentials and the like.
+
+    Returns:
+        The lines of the answer; something that is not BucketFS may send anything.
+
+    Raises:
+        HostNotAllowedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` is set and lacks the URI's host.
+        UnexpectedResponseError: the answer is none of BucketFS's.
+        BucketFSError: see :class:`Bucket`.
+    """
+    check_host_allowed(settings.allowed_hosts, uri)
+    service = BucketFSUri(uri.scheme, uri.host, uri.port)
+    request = Request("GET", service, "list the buckets of", UnexpectedResponseError)
+    return _receive(request, settings, lambda chunks: list(keys_under(chunks)))
+
+
+def _receive(
+    request: Request,
+    settings: ConnectionSettings,
+    consume: Callable[[Iterator[bytes]], _Result],
+) -> _Result:
+    """Send a request without a body, as often as necessary, and return what its answer becomes.
+
+    Args:
+        request: what to send.
+        settings: credentials, timeouts, retries.
+        consume: makes the result of the answer's body; called anew in every try.
+    """
+
+    def attempt() -> _Result:
+        with send(request, settings) as response:
+            return consume(read_body(response, request))
+
+    return RetryLoop(settings, request.uri.authority).run(attempt)

@@ -18,8 +18,7 @@ from mlflow_bucketfs_core.errors import (
     TransferError,
     TransferTimeoutError,
 )
-from mlflow_bucketfs_core.http.long_waits import LongWaits
-from mlflow_bucketfs_core.http.retry import abandoned_by
+from mlflow_bucketfs_core.http.retry import LongWaits, abandoned_by
 from mlflow_bucketfs_testing.server import Fault
 
 OPERATIONS = ["download", "exists", "list_keys", "upload_file", "upload_stream", "delete"]
@@ -134,10 +133,10 @@ def test_short_waits_are_not_told(own_server, prepare, settings, caplog):
 
 def test_another_wait_is_told(caplog):
     """Another server and another reason are news; the same is not."""
-    waits = LongWaits(tell_every_s=3600)
+    waits = LongWaits(pause_s=3600)
     busy = ServerUnavailableError("busy")
     for authority, error in (("a:1", busy), ("b:1", busy), ("a:1", LockedError("locked"))) * 3:
-        waits.tell(authority, error, 20.4)
+        waits.warn(authority, error, 20.4)
     assert warnings_in(caplog) == [
         "Waiting for a:1, for up to 20 s more per file: busy",
         "Waiting for b:1, for up to 20 s more per file: busy",
@@ -147,11 +146,11 @@ def test_another_wait_is_told(caplog):
 
 def test_the_same_wait_is_told_again_after_a_while(caplog, wait_until):
     """Once the time given has passed, the same is news."""
-    waits = LongWaits(tell_every_s=0.1)
+    waits = LongWaits(pause_s=0.1)
     started = time.monotonic()
 
     def told_again():
-        waits.tell("a:1", ServerUnavailableError("busy"), 50)
+        waits.warn("a:1", ServerUnavailableError("busy"), 50)
         return len(warnings_in(caplog)) == 2
 
     wait_until(told_again)

@@ -1,4 +1,4 @@
-"""From an HTTP status or a library's exception to this package's errors."""
+"""Map HTTP statuses and library exceptions to this package's errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mlflow_bucketfs_core.errors import (
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-    from mlflow_bucketfs_core.http.operation import Operation
+    from mlflow_bucketfs_core.http.request import Request
     from mlflow_bucketfs_core.uri import BucketFSUri
 
 # Beside 5xx; 408 is what proxies say when a request took them too long.
@@ -79,8 +79,8 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
         self.closed = closed
 
 
-def check_status(response: BaseHTTPResponse, operation: Operation) -> None:
-    """Return if the answer is 200, the only status of success (bucketfs-java).
+def check_status(response: BaseHTTPResponse, request: Request) -> None:
+    """Raise unless the answer is 200, the only status of success (bucketfs-java).
 
     Raises:
         TransientFailure: 408, 423, 429 and 5xx.
@@ -91,58 +91,58 @@ def check_status(response: BaseHTTPResponse, operation: Operation) -> None:
         return
     if status in _TRANSIENT_CLIENT_ERRORS or status in _SERVER_ERRORS:
         raise TransientFailure(
-            _transient_error(status, operation), retry_after_s=_retry_after_s(response)
+            _transient_error(status, request), retry_after_s=_retry_after_s(response)
         )
-    raise _final_error(status, operation)
+    raise _permanent_error(status, request)
 
 
-def _transient_error(status: int, operation: Operation) -> TransferError:
+def _transient_error(status: int, request: Request) -> TransferError:
     if status == _LOCKED:
-        return operation.error(
+        return request.error(
             LockedError,
             "the path is locked (423). BucketFS locks a path for 10 to 30 seconds after its "
             "deletion; try again then, or use another name.",
         )
     if status == _TOO_MANY:
-        return operation.error(
+        return request.error(
             RateLimitedError,
             "the server asks for fewer requests (429). Lower EXA_BUCKETFS_MAX_WORKERS.",
         )
-    return operation.error(
+    return request.error(
         ServerUnavailableError,
         f"the server answered {status}. It may be starting, overloaded or out of disk space.",
     )
 
 
-def _final_error(status: int, operation: Operation) -> BucketFSError:
-    uri = operation.uri
+def _permanent_error(status: int, request: Request) -> BucketFSError:
+    uri = request.uri
     if status == _UNAUTHORIZED:
-        return operation.error(
+        return request.error(
             AuthenticationError,
             "the server wants a password (401). Set EXA_BUCKETFS_PASSWORD, and "
             "EXA_BUCKETFS_USER to w (read and write) or r (read).",
         )
     if status == _FORBIDDEN:
-        return operation.error(
+        return request.error(
             AccessDeniedError,
             "access denied (403). Check EXA_BUCKETFS_USER (w writes and reads, r only reads) "
             f"and EXA_BUCKETFS_PASSWORD, which belongs to the bucket {uri.bucket!r}.",
         )
-    if status == _NOT_FOUND and operation.verb == "download":
-        return operation.error(ObjectNotFoundError, "there is no such object (404).")
-    if status == _NOT_FOUND:
-        return operation.error(BucketNotFoundError, _no_such_bucket(uri))
+    if status == _NOT_FOUND and request.not_found is ObjectNotFoundError:
+        return request.error(ObjectNotFoundError, "there is no such object (404).")
+    if status == _NOT_FOUND and request.not_found is BucketNotFoundError:
+        return request.error(BucketNotFoundError, _no_such_bucket(uri))
     if status in _REDIRECTS:
         reason = (
             f"{uri.authority} redirects elsewhere ({status}), which BucketFS does not do. "
             "Redirects are not followed, because the password would go along. "
             "Check host and port."
         )
-        return operation.error(UnexpectedResponseError, reason)
+        return request.error(UnexpectedResponseError, reason)
     reason = f"{uri.authority} answered {status}, which BucketFS does not do. Check host and port."
     if status == _BAD_REQUEST and not uri.tls:  # nginx, Apache and Go say so of a port for HTTPS
         reason += f" If the port is one for HTTPS, use {uri.scheme}s:// there."
-    return operation.error(UnexpectedResponseError, reason)
+    return request.error(UnexpectedResponseError, reason)
 
 
 def _no_such_bucket(uri: BucketFSUri) -> str:
@@ -168,26 +168,26 @@ def _retry_after_s(response: BaseHTTPResponse) -> float:
         return 0.0
 
 
-def incomplete_upload(operation: Operation) -> TransientFailure:
+def incomplete_upload_failure(request: Request) -> TransientFailure:
     """Make the failure for an answer of success to a request that was not sent to its end."""
     reason = (
-        f"{operation.uri.authority} answered with success before all bytes were sent, and closed "
+        f"{request.uri.authority} answered with success before all bytes were sent, and closed "
         "the connection. A proxy between may be the cause."
     )
-    return TransientFailure(operation.error(IncompleteTransferError, reason))
+    return TransientFailure(request.error(IncompleteTransferError, reason))
 
 
 def own_error(chain: list[BaseException]) -> BucketFSError | None:
-    """Return the error of ours that the source of an upload raised and libraries wrapped."""
+    """Return the error of ours that the source of an upload raised, if there is one."""
     return _first(chain, BucketFSError)
 
 
-def translate(chain: list[BaseException], operation: Operation) -> Exception:
+def failure_from(chain: list[BaseException], request: Request) -> Exception:
     """Turn an exception of urllib3 or the socket layer into one of ours.
 
     Args:
         chain: see :func:`causes_of`.
-        operation: what has failed.
+        request: the one that has failed.
 
     Returns:
         a ``TransientFailure`` where another try may help, else a ``BucketFSError``.
@@ -197,20 +197,20 @@ def translate(chain: list[BaseException], operation: Operation) -> Exception:
     # an SSLEOFError is how a connection that is lost while it sends looks under TLS
     lost = _first(chain, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     if not lost and (tls := _first(chain, ssl.SSLError, u3.SSLError)):
-        advice = _proxy_tls_advice(tls) if proxy else _tls_advice(operation.uri, tls)
-        return operation.error(TlsError, advice)
+        advice = _proxy_tls_advice(tls) if proxy else _tls_advice(request.uri, tls)
+        return request.error(TlsError, advice)
     garbage = _first(chain, http.client.BadStatusLine)
     if garbage and str(garbage).startswith(_TLS_ALERT):
-        return plain_http_to_tls(operation)
+        return plain_http_to_tls_error(request)
     if not lost and isinstance(error, ValueError) and not _first(chain, u3.InvalidHeader):
         # urllib3 refused the proxy's host; the message may hold its password
         reason = f"{type(error).__name__}. Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
-        return operation.error(ConfigurationError, reason)
+        return request.error(ConfigurationError, reason)
     if _first(chain, u3.ConnectTimeoutError, u3.NewConnectionError, u3.ProxyError):
-        reason = _connect_advice(operation.uri, chain)
-        return TransientFailure(operation.error(ServerUnavailableError, reason), connected=False)
+        reason = _connect_advice(request.uri, chain)
+        return TransientFailure(request.error(ServerUnavailableError, reason), connected=False)
     closed = _first(chain, ConnectionError) is not None
-    return TransientFailure(_broken_transfer(chain, operation), closed=closed)
+    return TransientFailure(_broken_transfer_error(chain, request), closed=closed)
 
 
 def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
@@ -230,28 +230,28 @@ def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
     )
 
 
-def plain_http_to_tls(operation: Operation) -> TlsError:
+def plain_http_to_tls_error(request: Request) -> TlsError:
     """Make the error for an ``exa+bfs://`` URI that names a port for HTTPS."""
-    uri = operation.uri
+    uri = request.uri
     reason = f"{uri.authority} speaks HTTPS, not plain HTTP. Use {uri.scheme}s:// there."
-    return operation.error(TlsError, reason)
+    return request.error(TlsError, reason)
 
 
-def _broken_transfer(chain: list[BaseException], operation: Operation) -> TransferError:
-    authority = operation.uri.authority
+def _broken_transfer_error(chain: list[BaseException], request: Request) -> TransferError:
+    authority = request.uri.authority
     if _first(chain, u3.ReadTimeoutError, TimeoutError):
-        return operation.error(
+        return request.error(
             TransferTimeoutError,
             f"{authority} stopped answering. MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT sets how "
             "many seconds to wait.",
         )
     if _first(chain, http.client.IncompleteRead):  # urllib3's is derived from it
-        return operation.error(
+        return request.error(
             IncompleteTransferError, "the connection ended before all announced bytes had arrived."
         )
-    return operation.error(
+    return request.error(
         ServerUnavailableError,
-        f"the connection was lost ({type(chain[-1]).__name__}). {_other_scheme(operation.uri)}",
+        f"the connection was lost ({type(chain[-1]).__name__}). {_other_scheme(request.uri)}",
     )
 
 

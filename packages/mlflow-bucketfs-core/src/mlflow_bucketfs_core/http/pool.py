@@ -7,6 +7,7 @@ import base64
 import codecs
 import errno
 import logging
+import math
 import os
 import socket
 import ssl
@@ -22,13 +23,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import urllib3.response
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager, Timeout
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import make_headers, parse_url
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from mlflow_bucketfs_core.errors import ConfigurationError
-from mlflow_bucketfs_core.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +50,18 @@ _MAX_POOLS = 32
 # After this a request opens one connection more than there are workers. The others may belong to
 # threads that wait for this very request, or that ended with the interpreter.
 _MAX_WAIT_FOR_CONNECTION_S = 60.0
+
+_GIB = 1 << 30
+_DEFAULT_IDLE_S = 60.0
+# A PUT returns only after all nodes have the bytes: about 1 s at least, about 10 s per GiB and
+# extra node (measured for docker-db 2026.1.1 with 2 and 4 nodes, Polo3cat/syncfs). Twelve extra
+# nodes must do.
+_REPLICATION_S_PER_GIB = 120.0
+# Whether the second per PUT passes in parallel is known nowhere; assume that it does not.
+_S_PER_UPLOAD_IN_FLIGHT = 2.0
+# What a stream of unknown length is taken for.
+_UNKNOWN_LENGTH_BYTES = 4 * _GIB
+
 # How a connection that the other side has closed appears while a request is sent: EPROTOTYPE on
 # macOS, an SSL error where TLS finds it out first.
 _CLOSED_ERRNOS = {errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE}
@@ -66,13 +78,58 @@ _IMPORTED_LATE = {
 codecs.lookup("idna")
 
 
+@dataclass(frozen=True)
+class Timeouts:
+    """Waiting times of one session, all in seconds; ``None`` in a result means no limit.
+
+    Args:
+        transfer_timeout_s: what the user allows without progress; ``None`` for 60 s, infinity
+            for no limit.
+    """
+
+    transfer_timeout_s: float | None = None
+
+    # Three tries and the waits between them end within 15 s, so that a wrong port is told soon;
+    # 4 s span two repetitions of a lost SYN.
+    connect_s: float = 4.0
+
+    @property
+    def idle_s(self) -> float | None:
+        """Seconds without a byte, in either direction."""
+        idle_s = self.transfer_timeout_s or _DEFAULT_IDLE_S
+        return None if math.isinf(idle_s) else idle_s
+
+    def upload_answer_s(self, size: int | None, in_flight: int) -> float | None:
+        """Seconds until a PUT must be answered after its body was sent.
+
+        Args:
+            size: bytes sent; ``None`` if not known beforehand.
+            in_flight: PUTs under way in this process, this one included.
+        """
+        if self.idle_s is None:
+            return None
+        size = _UNKNOWN_LENGTH_BYTES if size is None else size
+        return (
+            self.idle_s
+            + _REPLICATION_S_PER_GIB * size / _GIB
+            + _S_PER_UPLOAD_IN_FLIGHT * (in_flight - 1)
+        )
+
+
 class ServicePool:
     """Connections to one BucketFS service, with the credentials and timeouts of its requests.
+
+    Redirects are never followed, ``.netrc`` is not read, and cookies are not kept; proxies and
+    ``REQUESTS_CA_BUNDLE`` from the environment are honoured.
 
     Args:
         endpoint: root URL of the BucketFS service.
         settings: credentials, TLS and pool size.
         streams: see :func:`shared_pool`.
+
+    Attributes:
+        timeouts: waiting times of the requests.
+        has_answered: whether the service has answered any request.
 
     Raises:
         ConfigurationError: the CA bundle does not exist, or user and password cannot be sent.
@@ -94,49 +151,34 @@ class ServicePool:
         # Not urllib3's blocking pools: it drains them in an exit handler of its own, and who asks
         # for a connection after that waits forever.
         self._free = None if streams else threading.BoundedSemaphore(settings.max_workers)
-        self._routes: dict[tuple[str | None, ...], _Route] = {}
-        self._answered = False
+        self._routes: dict[tuple[str | None, ...], Route] = {}
+        self.has_answered = False
         self._uploads_in_flight = 0
         self._lock = threading.Lock()
         if endpoint.startswith("https:") and not _verifies(settings):
             _warn_about_unverified_certificates()
 
-    @contextmanager
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        body: Any = None,
-        size: int | None = None,
-        timeout_s: float | None,
-    ) -> Iterator[BaseHTTPResponse]:
-        """Send one request, once, and yield the response with its body unread.
-
-        Redirects are returned, not followed; ``.netrc`` is not read; cookies are not kept;
-        proxies and ``REQUESTS_CA_BUNDLE`` from the environment are honoured.
+    def headers(self, size: int | None) -> dict[str, str]:
+        """Return the headers of a request, the credentials among them.
 
         Args:
-            method: ``GET``, ``PUT`` or ``DELETE``.
-            url: complete and encoded.
-            body: bytes, an object with ``read``, or an iterable of bytes.
-            size: bytes in the body; without it, what has no length of its own is sent in chunks.
-            timeout_s: seconds to wait for the answer's next bytes; ``None`` for no limit.
+            size: bytes in its body; ``None`` if that is not known, or there is none.
+        """
+        length = {} if size is None else {"Content-Length": str(size)}
+        return {**self._headers, **length}
+
+    @contextmanager
+    def connection(self) -> Iterator[Route]:
+        """Wait until one more request may be sent, and yield the route for it.
 
         Raises:
             ConfigurationError: the proxy's URL or ``REQUESTS_CA_BUNDLE`` cannot be used.
-            urllib3.exceptions.HTTPError: anything else.
         """
         if sys.is_finalizing():
             sys.modules.update(_IMPORTED_LATE)
         counted = self._wait_for_connection()
         try:
-            response = self._send(method, url, body, size, timeout_s)
-            try:
-                yield response
-            finally:
-                response.close()  # of no effect on a connection that was read to its end
-                response.release_conn()
+            yield self._route()
         finally:
             if counted and self._free is not None:
                 self._free.release()
@@ -148,37 +190,17 @@ class ServicePool:
             return False
         return self._free.acquire(timeout=_MAX_WAIT_FOR_CONNECTION_S)
 
-    def _send(
-        self, method: str, url: str, body: Any, size: int | None, timeout_s: float | None
-    ) -> BaseHTTPResponse:
-        route = self._route()
-        length = {} if size is None else {"Content-Length": str(size)}
-        response: BaseHTTPResponse = route.pool.urlopen(
-            method,
-            route.prefix + url[len(self._endpoint) :],
-            body=body,
-            headers={**self._headers, **length},
-            timeout=Timeout(connect=self.timeouts.connect_s, read=timeout_s),
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-        )
-        self._answered = True
-        return response
-
     def speaks_https_instead(self) -> bool:
-        """Tell whether the port that was taken for plain HTTP speaks HTTPS, by a handshake.
+        """Return whether the port that was taken for plain HTTP speaks HTTPS, by a handshake.
 
         Asked when a connection was lost. A server that has answered, and one that only a proxy
         reaches, is not asked: then it is ``False``.
         """
-        if self._answered or not self._endpoint.startswith("http:") or self._route().is_proxied:
+        if self.has_answered or not self._endpoint.startswith("http:") or self._route().is_proxied:
             return False
         return _speaks_tls(self._endpoint, self.timeouts.connect_s)
 
-    def _route(self) -> _Route:
+    def _route(self) -> Route:
         """Return the way to the endpoint that the environment prescribes now."""
         environment = tuple(map(os.environ.get, _ROUTE_VARIABLES))
         route = self._routes.get(environment)
@@ -186,7 +208,7 @@ class ServicePool:
             route = self._routes[environment] = self._find_route()
         return route
 
-    def _find_route(self) -> _Route:
+    def _find_route(self) -> Route:
         try:
             return _open_route(self._endpoint, self._settings, self._max_idle, self.timeouts.idle_s)
         except ConfigurationError:
@@ -200,23 +222,33 @@ class ServicePool:
         raise ConfigurationError(f"Cannot use the proxy for {self._endpoint}: {reason}") from None
 
     @contextmanager
-    def upload_in_flight(self) -> Iterator[int]:
-        """Count an upload while it runs, and yield how many there are, this one included."""
+    def answer_timeout(self, method: str, size: int | None) -> Iterator[float | None]:
+        """Yield how many seconds a request waits for the next bytes; ``None`` for no limit.
+
+        A PUT counts as one in flight while the block runs.
+
+        Args:
+            method: the request's.
+            size: bytes in its body; ``None`` if not known.
+        """
+        if method != "PUT":
+            yield self.timeouts.idle_s
+            return
         with self._lock:
             self._uploads_in_flight += 1
-            number = self._uploads_in_flight
+            in_flight = self._uploads_in_flight
         try:
-            yield number
+            yield self.timeouts.upload_answer_s(size, in_flight)
         finally:
             with self._lock:
                 self._uploads_in_flight -= 1
 
 
 def was_sent_completely(response: BaseHTTPResponse) -> bool:
-    """Tell whether a request was sent to its end before the server closed the connection.
+    """Return whether a request was sent to its end before the server closed the connection.
 
     Args:
-        response: of :meth:`ServicePool.request`, unread.
+        response: its answer, unread.
     """
     return not isinstance(response.connection, _Connection) or response.connection.sent_completely
 
@@ -371,7 +403,7 @@ def _adapted(
 
 
 @dataclass(frozen=True)
-class _Route:
+class Route:
     """How an endpoint is reached.
 
     Attributes:
@@ -390,7 +422,7 @@ def _open_route(
     settings: ConnectionSettings,
     max_idle: int,
     send_timeout_s: float | None,
-) -> _Route:
+) -> Route:
     """Make the pool for an endpoint.
 
     Args:
@@ -417,7 +449,7 @@ def _open_route(
     proxy = proxy_for(endpoint)
     if proxy is None:
         pool_class = HTTPSConnectionPool if scheme == "https" else HTTPConnectionPool
-        return _Route(adapted(pool_class)(host or "", port, **options), "", is_proxied=False)
+        return Route(adapted(pool_class)(host or "", port, **options), "", is_proxied=False)
     manager = _proxy_manager(proxy, settings, options)
     manager.pool_classes_by_scheme = {
         name: adapted(pool_class) for name, pool_class in manager.pool_classes_by_scheme.items()
@@ -425,7 +457,7 @@ def _open_route(
     pool = manager.connection_from_host(host, port, scheme)
     # a proxy for plain HTTP wants to be told the whole URL; one for SOCKS connects, like a tunnel
     is_forwarding = scheme == "http" and manager.proxy is not None
-    return _Route(pool, endpoint if is_forwarding else "", is_proxied=True)
+    return Route(pool, endpoint if is_forwarding else "", is_proxied=True)
 
 
 def _proxy_manager(

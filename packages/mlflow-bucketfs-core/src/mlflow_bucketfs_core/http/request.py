@@ -1,116 +1,168 @@
-"""One request and its answer, with every failure turned into an error of ours."""
+"""One request: what is sent, and what is received."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
-from mlflow_bucketfs_core.errors import ConfigurationError
+from mlflow_bucketfs_core.errors import ConfigurationError, IncompleteTransferError
 from mlflow_bucketfs_core.http.failures import (
     TransientFailure,
     causes_of,
     check_status,
-    incomplete_upload,
+    failure_from,
+    incomplete_upload_failure,
     own_error,
-    plain_http_to_tls,
+    plain_http_to_tls_error,
     remove_secret_frames,
-    translate,
 )
-from mlflow_bucketfs_core.http.pool import BLOCK_BYTES, was_sent_completely
+from mlflow_bucketfs_core.http.pool import BLOCK_BYTES, shared_pool, was_sent_completely
 from mlflow_bucketfs_core.http.retry import check_abandoned
+from mlflow_bucketfs_core.uri import join_key, quote_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from urllib3 import BaseHTTPResponse
 
-    from mlflow_bucketfs_core.http.operation import Operation
-    from mlflow_bucketfs_core.http.pool import ServicePool
+    from mlflow_bucketfs_core.errors import BucketFSError
+    from mlflow_bucketfs_core.settings import ConnectionSettings
+    from mlflow_bucketfs_core.uri import BucketFSUri
 
 _logger = logging.getLogger(__name__)
+_Error = TypeVar("_Error", bound="BucketFSError")
 # Reading the rest of a short answer is cheaper than a new connection.
 _WORTH_DRAINING_BYTES = 64 * 1024
 _warned_about_unverifiable_length: set[str] = set()
 
 
+@dataclass(frozen=True)
+class Request:
+    """A request without its body, and the operation that it is for.
+
+    Attributes:
+        method: ``GET``, ``PUT`` or ``DELETE``.
+        uri: object, bucket or service.
+        verb: the operation, for messages such as "Cannot upload …".
+        not_found: the error that the status 404 stands for.
+    """
+
+    method: str
+    uri: BucketFSUri
+    verb: str
+    not_found: type[BucketFSError]
+
+    def error(self, kind: type[_Error], reason: str) -> _Error:
+        """Return an error that says what failed, where and why."""
+        error = kind(f"Cannot {self.verb} {self.uri}: {reason}")
+        error.reason = reason
+        return error
+
+
 @contextmanager
-def exchange(
-    pool: ServicePool,
-    method: str,
-    url: str,
-    operation: Operation,
-    *,
+def send(
+    request: Request,
+    settings: ConnectionSettings,
     body: Any = None,
+    *,
     size: int | None = None,
-    timeout_s: float | None,
+    streams: bool = False,
 ) -> Iterator[BaseHTTPResponse]:
-    """Send a request and yield its answer, whose status is 200 and whose body is unread.
+    """Send a request, once, and yield its answer, whose status is 200 and whose body is unread.
 
     Args:
-        pool: where to send it.
-        method: ``GET``, ``PUT`` or ``DELETE``.
-        url: complete and encoded.
-        operation: what is being done, for messages.
-        body: see :meth:`ServicePool.request`.
-        size: see :meth:`ServicePool.request`.
-        timeout_s: seconds to wait for the next bytes; ``None`` for no limit.
+        request: what to send.
+        settings: credentials, TLS, timeouts and pool size.
+        body: bytes, an object with ``read``, or an iterable of bytes.
+        size: bytes in the body; without it, what has no length of its own is sent in chunks.
+        streams: see :func:`~mlflow_bucketfs_core.http.pool.shared_pool`.
 
     Raises:
         TransientFailure: another try may help; also for failures while the body is read.
         BucketFSError: another try would fail as well.
     """
+    pool = shared_pool(request.uri.endpoint, settings, streams=streams)
+    path = quote_key(join_key(request.uri.bucket, request.uri.path))
     started = time.monotonic()
     handled = sys.exc_info()[1]
+    with pool.answer_timeout(request.method, size) as timeout_s:
+        try:
+            with pool.connection() as route:
+                response: BaseHTTPResponse = route.pool.urlopen(
+                    request.method,
+                    f"{route.prefix}/{path}",
+                    body=body,
+                    headers=pool.headers(size),
+                    timeout=Timeout(connect=pool.timeouts.connect_s, read=timeout_s),
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
+                pool.has_answered = True
+                sent_completely = was_sent_completely(response)
+                try:
+                    check_status(response, request)
+                    if not sent_completely:
+                        raise incomplete_upload_failure(request)
+                    yield response
+                finally:
+                    _release(response)
+        except HTTPError as error:
+            chain = causes_of(error, handled)
+            remove_secret_frames(chain)
+            if ours := own_error(chain):
+                raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
+            failure = failure_from(chain, request)
+            if isinstance(failure, TransientFailure):
+                failed = time.monotonic()
+                if isinstance(failure.error, TimeoutError):
+                    elapsed_s = failed - started
+                    failure.stalled_s = min(elapsed_s, timeout_s or elapsed_s)
+                elif failure.closed:
+                    if pool.speaks_https_instead():
+                        raise plain_http_to_tls_error(request) from error
+                    failure.stalled_s = time.monotonic() - failed
+            # urllib3's complaint about a proxy's URL would show the proxy's password
+            raise failure from (None if isinstance(failure, ConfigurationError) else error)
+        except BaseException as error:
+            # raised by the source of an upload, or Ctrl-C
+            remove_secret_frames(causes_of(error, handled))
+            raise
+
+
+def _release(response: BaseHTTPResponse) -> None:
+    left = response.length_remaining
     try:
-        with pool.request(method, url, body=body, size=size, timeout_s=timeout_s) as response:
-            sent_completely = was_sent_completely(response)
-            try:
-                check_status(response, operation)
-                if not sent_completely:
-                    raise incomplete_upload(operation)
-                yield response
-            finally:
-                _drain(response)
-    except HTTPError as error:
-        chain = causes_of(error, handled)
-        remove_secret_frames(chain)
-        if ours := own_error(chain):
-            raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
-        failure = translate(chain, operation)
-        if isinstance(failure, TransientFailure):
-            failed = time.monotonic()
-            if isinstance(failure.error, TimeoutError):
-                elapsed_s = failed - started
-                failure.stalled_s = elapsed_s if timeout_s is None else min(elapsed_s, timeout_s)
-            elif failure.closed:
-                if pool.speaks_https_instead():
-                    raise plain_http_to_tls(operation) from error
-                failure.stalled_s = time.monotonic() - failed
-        # urllib3's complaint about a proxy's URL would show the proxy's password
-        raise failure from (None if isinstance(failure, ConfigurationError) else error)
-    except BaseException as error:
-        # raised by the source of an upload, or Ctrl-C
-        remove_secret_frames(causes_of(error, handled))
-        raise
+        if left is not None and left <= _WORTH_DRAINING_BYTES:
+            response.drain_conn()
+    finally:
+        response.close()  # of no effect on a connection that was read to its end
+        response.release_conn()
 
 
-def read_body(response: BaseHTTPResponse, operation: Operation) -> Iterator[bytes]:
+def read_body(response: BaseHTTPResponse, request: Request) -> Iterator[bytes]:
     """Yield the body as it was stored, neither decoded nor decompressed.
 
     Its length is verified where the answer announces one (Content-Length or chunks); a body that
-    ends by closing the connection cannot be verified, which is told once per server.
+    ends by closing the connection cannot be verified, which is logged once per server.
 
     Raises:
-        urllib3.exceptions.HTTPError: inside of :func:`exchange`, which translates it.
-        TransferError: nobody wants the rest.
+        urllib3.exceptions.HTTPError: inside of :func:`send`, which maps it to an error of ours.
+        TransferError: the download was abandoned.
     """
     if response.length_remaining is None and not response.chunked:
-        authority = operation.uri.authority
+        authority = request.uri.authority
         if authority not in _warned_about_unverifiable_length:
             _warned_about_unverifiable_length.add(authority)
             _logger.warning(
@@ -123,7 +175,83 @@ def read_body(response: BaseHTTPResponse, operation: Operation) -> Iterator[byte
         yield block
 
 
-def _drain(response: BaseHTTPResponse) -> None:
-    left = response.length_remaining
-    if left is not None and left <= _WORTH_DRAINING_BYTES:
-        response.drain_conn()
+class FixedLengthBody:
+    """A file sent with the length that it had at the beginning.
+
+    A log file may grow while it is uploaded; more bytes than the Content-Length announced would
+    be taken for the next request.
+
+    Args:
+        file: read from its current position.
+        size: bytes to send.
+        name: what to call the file in an error.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, name: str) -> None:
+        self._file = file
+        self._left = size
+        self._name = name
+
+    def read(self, amount: int = -1) -> bytes:
+        """Return the next bytes, at most ``amount``; none at the end.
+
+        Raises:
+            IncompleteTransferError: the file has become shorter.
+            TransferError: the upload was abandoned.
+        """
+        check_abandoned()
+        amount = self._left if amount < 0 else min(amount, self._left)
+        try:
+            data = self._file.read(amount)
+        except OSError as error:
+            # urllib3 would take it for an error of the connection
+            raise IncompleteTransferError(f"Cannot read {self._name}: {error}") from error
+        self._left -= len(data)
+        if amount and not data:
+            raise IncompleteTransferError(
+                f"{self._name} became shorter while it was uploaded; nothing was stored. "
+                "Log it once it is complete."
+            )
+        return data
+
+
+def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody, int]:
+    """Return what a seekable file holds from ``start`` on, and how many bytes that are.
+
+    Args:
+        file: may be read before; is rewound to ``start``.
+        start: position of the first byte to send.
+        name: what to call the file in an error.
+    """
+    size = max(0, file.seek(0, os.SEEK_END) - start)
+    file.seek(start)
+    return FixedLengthBody(file, size, name), size
+
+
+def first_bytes(chunks: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
+    """Take bytes off a stream until it ends or more than ``limit`` are there.
+
+    Returns:
+        The bytes, and whether the stream has ended.
+    """
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        if len(buffer) > limit:
+            return bytes(buffer), False
+    return bytes(buffer), True
+
+
+def chunked_body(first: bytes, rest: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Yield a stream whose beginning was already taken off it.
+
+    Raises:
+        IncompleteTransferError: the stream's source failed; urllib3 would take its ``OSError``
+            for one of the connection.
+    """
+    yield first
+    try:
+        # an empty chunk would end the body
+        yield from filter(None, rest)
+    except OSError as error:
+        raise IncompleteTransferError(f"The source of {name} failed: {error}") from error

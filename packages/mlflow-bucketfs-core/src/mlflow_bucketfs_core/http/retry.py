@@ -1,4 +1,4 @@
-"""When to try again, and when to give up."""
+"""Retries: the loop, its budget, its warnings, and how they are abandoned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from urllib3.util import Retry
 
 from mlflow_bucketfs_core.errors import TransferError
 from mlflow_bucketfs_core.http.failures import TransientFailure
-from mlflow_bucketfs_core.http.long_waits import LongWaits
 
 if TYPE_CHECKING:
     import threading
@@ -28,14 +27,50 @@ _Result = TypeVar("_Result")
 # Beside the transfer's own time. Long enough for the 30 s that a path stays locked after its
 # deletion, short enough for somebody who waits for an answer.
 _BUDGET_S = 60.0
-# Somebody who waits for longer than this wants to know for what; but not once per file.
-_TELL_AFTER_S = 5.0
-_long_waits = LongWaits(tell_every_s=30.0)
+# Longer waits are worth a warning, but not one per file.
+_WARN_AFTER_S = 5.0
 # Nobody listens, or nobody knows the host: more tries would only delay the message.
 _CONNECT_RETRIES = 2
 _CONNECT_BACKOFF_S = 1.0
 
 _abandoned: ContextVar[threading.Event | None] = ContextVar("bucketfs_abandoned", default=None)
+
+
+class LongWaits:
+    """Rate-limited warnings about long waits, for each server and kind of failure.
+
+    Without a lock, which a fork could leave locked for ever.
+
+    Args:
+        pause_s: seconds in which the same warning is not repeated.
+    """
+
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self._warned: dict[tuple[str, type[TransferError]], float] = {}
+
+    def warn(self, authority: str, error: TransferError, left_s: float) -> None:
+        """Log a warning, unless the same was logged recently.
+
+        Args:
+            authority: host and port of the server.
+            error: what would be raised without waiting.
+            left_s: seconds to wait at most.
+        """
+        key = authority, type(error)
+        now = time.monotonic()
+        warned = self._warned.setdefault(key, now)
+        if warned is not now:
+            # of several threads, only the one that takes the old time away may warn again
+            if now - warned < self._pause_s or self._warned.pop(key, None) is not warned:
+                return
+            self._warned[key] = now
+        _logger.warning(
+            "Waiting for %s, for up to %.0f s more per file: %s", authority, left_s, error
+        )
+
+
+_long_waits = LongWaits(pause_s=30.0)
 
 
 @contextmanager
@@ -53,10 +88,10 @@ def abandoned_by(event: threading.Event) -> Iterator[None]:
 
 
 def check_abandoned() -> None:
-    """Return if what this thread does is still wanted.
+    """Raise if the operation of this thread was abandoned; see :func:`abandoned_by`.
 
     Raises:
-        TransferError: it is not; nobody is there any more to read the message.
+        TransferError: it was; nobody is there any more to read the message.
     """
     abandoned = _abandoned.get()
     if abandoned is not None and abandoned.is_set():
@@ -80,12 +115,12 @@ class RetryLoop:
     _waited_s: float = field(default=0.0, init=False)
     _tries: int = field(default=0, init=False)
 
-    def run(self, attempt: Callable[[], _Result]) -> _Result:
+    def run(self, attempt: Callable[[], _Result], *, repeatable: bool = True) -> _Result:
         """Call ``attempt`` until it returns.
 
         Args:
-            attempt: makes one complete try; raises ``TransientFailure`` if another may help. It
-                must be safe to call again.
+            attempt: makes one complete try; raises ``TransientFailure`` if another may help.
+            repeatable: whether ``attempt`` may be called again.
 
         Raises:
             TransferError: the last failure, once tries or budget are used up.
@@ -102,34 +137,36 @@ class RetryLoop:
             try:
                 return attempt()
             except TransientFailure as failure:
+                if not repeatable:
+                    raise failure.error from failure.__cause__
                 try:
                     # the error only tells urllib3 which of its counters to use
                     retry = retry.increment(
                         error=None if failure.connected else ConnectTimeoutError()
                     )
                 except MaxRetryError:
-                    raise self._give_up(failure) from failure.__cause__
+                    raise self._final_error(failure) from failure.__cause__
                 self._wait(failure, retry.get_backoff_time())
 
     def _wait(self, failure: TransientFailure, backoff_s: float) -> None:
         self._waited_s += failure.stalled_s
         left_s = _BUDGET_S - self._waited_s
         if left_s <= 0:
-            raise self._give_up(failure) from failure.__cause__
+            raise self._final_error(failure) from failure.__cause__
         if not failure.connected:
             backoff_s = min(backoff_s, _CONNECT_BACKOFF_S)
         delay_s = min(max(backoff_s, failure.retry_after_s), left_s)
         _logger.debug("Trying again in %.1f s: %s", delay_s, failure.error)
-        if self._waited_s + delay_s > _TELL_AFTER_S:
-            _long_waits.tell(self.authority, failure.error, left_s)
+        if self._waited_s + delay_s > _WARN_AFTER_S:
+            _long_waits.warn(self.authority, failure.error, left_s)
         abandoned = _abandoned.get()
         if abandoned is None:
             time.sleep(delay_s)
         elif abandoned.wait(delay_s):
-            raise self._give_up(failure) from failure.__cause__
+            raise self._final_error(failure) from failure.__cause__
         self._waited_s += delay_s
 
-    def _give_up(self, failure: TransientFailure) -> TransferError:
+    def _final_error(self, failure: TransientFailure) -> TransferError:
         if self._tries == 1:
             return failure.error
         error = type(failure.error)(f"{failure.error} Gave up after {self._tries} tries.")

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mlflow_bucketfs_core.bucket import list_buckets
 from mlflow_bucketfs_core.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -18,7 +19,6 @@ from mlflow_bucketfs_core.errors import (
     TransferError,
 )
 from mlflow_bucketfs_core.http.pool import proxy_for
-from mlflow_bucketfs_core.http.service import list_buckets
 from mlflow_bucketfs_core.uri import default_port
 
 from mlflow_bucketfs_plugin.check.certificate import (
