@@ -113,7 +113,9 @@ class Bucket:
             BucketFSError: see the class.
         """
         key = normalize_key(prefix)
-        return self._list(lambda chunks: list(keys_under(chunks, key)))
+        return _receive(
+            self._list_request(), self._settings, lambda chunks: list(keys_under(chunks, key))
+        )
 
     def exists(self, key: str) -> bool:
         """Return whether an object has exactly this key; folders do not exist as such.
@@ -222,7 +224,7 @@ class Bucket:
         """
         # before the stream is touched: a caller may still use it if this fails
         uri = self._uri_to_write("upload", key)
-        self._check_way(uri)
+        folder_guard(self._uri).check(self._uri, [uri.path], self._files_among, anew=False)
         source = iter(chunks)
         data, complete = first_bytes(source, STREAM_BUFFER_BYTES)
         if complete:
@@ -282,7 +284,7 @@ class Bucket:
         """
         paths = {key: self._uri_to_write("upload", key).path for key in keys}
         guard = folder_guard(self._uri)
-        existing = guard.check_anew(self._uri, paths.values(), self._files_among)
+        existing = guard.check(self._uri, paths.values(), self._files_among, anew=True)
         return {key for key, path in paths.items() if path in existing}
 
     def as_path(self, key: str = "") -> BucketPath:
@@ -333,14 +335,12 @@ class Bucket:
     def _list_request(self) -> Request:
         return Request("GET", self._uri, "list", BucketNotFoundError)
 
-    def _list(self, consume: Callable[[Iterator[bytes]], _Result]) -> _Result:
-        return _receive(self._list_request(), self._settings, consume)
-
     def _files_among(self, names: set[str]) -> set[str]:
-        return self._list(lambda chunks: names.intersection(keys_under(chunks)))
-
-    def _check_way(self, uri: BucketFSUri) -> None:
-        folder_guard(self._uri).check_known(self._uri, uri.path, self._files_among)
+        return _receive(
+            self._list_request(),
+            self._settings,
+            lambda chunks: names.intersection(keys_under(chunks)),
+        )
 
     def _is_found(self, request: Request) -> bool:
         """Return whether a GET is answered with 200, whatever follows."""
@@ -366,7 +366,8 @@ class Bucket:
             body: returns what is sent in one try and its size, ``None`` if that is not known.
             repeatable: whether there can be a second try.
         """
-        self._check_way(uri)
+        guard = folder_guard(self._uri)
+        guard.check(self._uri, [uri.path], self._files_among, anew=False)
         request = Request("PUT", uri, "upload", BucketNotFoundError)
 
         def attempt() -> None:
@@ -374,7 +375,6 @@ class Bucket:
             with send(request, self._settings, content, size=size, streams=size is None):
                 pass
 
-        guard = folder_guard(self._uri)
         guard.forget(uri.path)
         try:
             self._retries().run(attempt, repeatable=repeatable)

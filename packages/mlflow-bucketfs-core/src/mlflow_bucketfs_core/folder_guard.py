@@ -1,4 +1,4 @@
-"""Guard against the upload that BucketFS loses: ``d/x`` where ``d`` is a file.
+"""Refuse uploads that BucketFS would lose: ``d/x`` where ``d`` is a file.
 
 The server answers 200 and drops the upload, or never answers at all (bucketfs-client
 ``DownloadCommandIT``; Exasol's knowledge base, "java-vm cannot find buckets jar").
@@ -38,46 +38,36 @@ class FolderGuard:
         # the time of the listing that showed no file of this name
         self._known: dict[str, float] = {}
 
-    def check_known(
-        self, bucket: BucketFSUri, key: str, list_files: Callable[[set[str]], set[str]]
-    ) -> None:
-        """Raise if a file stands in the way of a key, by what is known if that is fresh.
-
-        Args:
-            bucket: the bucket, for the message.
-            key: the key that is about to be written.
-            list_files: returns which of these names are files.
-
-        Raises:
-            PathBlockedError: names the file in the way.
-        """
-        oldest = time.monotonic() - _FRESH_S
-        with self._lock:
-            if all(self._known.get(folder, oldest) > oldest for folder in parent_folders(key)):
-                return
-        self.check_anew(bucket, [key], list_files)
-
-    def check_anew(
-        self, bucket: BucketFSUri, keys: Iterable[str], list_files: Callable[[set[str]], set[str]]
+    def check(
+        self,
+        bucket: BucketFSUri,
+        keys: Iterable[str],
+        list_files: Callable[[set[str]], set[str]],
+        *,
+        anew: bool,
     ) -> set[str]:
-        """Raise if a file stands in the way of one of these keys, by a listing.
+        """Raise if a file is in the way of one of these keys.
 
         Args:
             bucket: the bucket, for the message.
             keys: the keys that are about to be written; without any, there is no listing.
-            list_files: returns which of these names are files.
+            list_files: returns the names among these that are files, by a listing.
+            anew: whether to list the bucket even if what is known of all folders is fresh.
 
         Returns:
-            The keys that exist already.
+            The keys that exist already; none of them without a listing.
 
         Raises:
             PathBlockedError: names the file in the way.
         """
         keys = set(keys)
-        if not keys:
-            return set()
         folders = {folder for key in keys for folder in parent_folders(key)}
+        oldest = time.monotonic() - _FRESH_S
         with self._lock:
+            if not keys or (
+                not anew and all(self._known.get(folder, oldest) > oldest for folder in folders)
+            ):
+                return set()
             known = set(self._known)
         asked_at = time.monotonic()
         files = list_files(keys | folders | known)
