@@ -51,7 +51,7 @@ class Bucket:
     share one pool of connections per server and credentials. Safe to use from many threads and
     after a fork.
 
-    Every operation is tried again after lost connections, 408, 423, 429 and 5xx, with
+    Every operation is retried after lost connections, 408, 423, 429 and 5xx, with
     exponential back-off, for at most 60 s of waiting beside the transfer's own time; where
     nothing listens, or the host is unknown, three times.
 
@@ -79,7 +79,7 @@ class Bucket:
         return f"{type(self).__name__}({str(self._uri)!r})"
 
     def __eq__(self, other: object) -> bool:
-        """Compare what is reached and how: paths of equal buckets are relative to each other."""
+        """Compare URI and settings: paths of equal buckets are relative to each other."""
         if not isinstance(other, Bucket):
             return NotImplemented
         return (self._uri, self._settings) == (other._uri, other._settings)
@@ -155,7 +155,7 @@ class Bucket:
     def iter_content(self, key: str) -> Iterator[bytes]:
         """Yield an object's content in blocks, as it arrives.
 
-        Only the beginning is tried again: a stream that breaks off raises.
+        Only the beginning is retried: a truncated stream raises.
 
         Raises:
             ObjectNotFoundError: no object has this key.
@@ -164,7 +164,7 @@ class Bucket:
         request = self._download_request(key)
         try:
             with ExitStack() as stack:
-                response = self._retries().run(
+                response = self._retry_loop().run(
                     lambda: stack.enter_context(send(request, self._settings, streams=True))
                 )
                 yield from read_body(response, request)
@@ -179,7 +179,7 @@ class Bucket:
 
         Args:
             key: the object to be.
-            local_path: what to upload; memory does not grow with its size.
+            local_path: the file to upload; memory does not grow with its size.
 
         Raises:
             MissingCredentialsError: no password is set.
@@ -190,7 +190,7 @@ class Bucket:
         """
         path = Path(local_path)
         if path.exists() and not path.is_file():
-            # opening a named pipe would wait for ever
+            # opening a named pipe would block forever
             raise OSError(f"{path} is not a regular file and cannot be uploaded.")
         with path.open("rb") as file:
             uri = self._uri_to_write("upload", key)
@@ -211,9 +211,9 @@ class Bucket:
     def upload_stream(self, key: str, chunks: Iterable[bytes]) -> None:
         """Upload a stream of unknown length.
 
-        Up to 8 MiB are held in memory and tried again like a file. What is longer is sent in
-        chunks while it arrives and cannot be tried again. If the source raises, the upload is
-        broken off and nothing is stored.
+        Up to 8 MiB are held in memory and retried like a file. A longer stream is sent in chunks
+        while it arrives and cannot be retried. If the source raises, the upload is aborted and
+        nothing is stored.
 
         Args:
             key: the object to be.
@@ -282,7 +282,9 @@ class Bucket:
             PathBlockedError: a file has the name of one of the keys' folders.
             BucketFSError: the bucket cannot be listed.
         """
-        paths = {key: self._uri_to_write("upload", key).path for key in keys}
+        paths = {key: self._uri_of("upload", key).path for key in keys}
+        if paths:
+            self._require_password("upload")
         guard = folder_guard(self._uri)
         existing = guard.check(self._uri, paths.values(), self._files_among, anew=True)
         return {key for key, path in paths.items() if path in existing}
@@ -350,7 +352,7 @@ class Bucket:
                 return True
             return False
 
-        return self._retries().run(attempt)
+        return self._retry_loop().run(attempt)
 
     def _upload(
         self,
@@ -363,7 +365,7 @@ class Bucket:
 
         Args:
             uri: the object to be.
-            body: returns what is sent in one try and its size, ``None`` if that is not known.
+            body: returns the body of one try and its size, ``None`` if that is not known.
             repeatable: whether there can be a second try.
         """
         guard = folder_guard(self._uri)
@@ -377,12 +379,12 @@ class Bucket:
 
         guard.forget(uri.path)
         try:
-            self._retries().run(attempt, repeatable=repeatable)
+            self._retry_loop().run(attempt, repeatable=repeatable)
         finally:
             # again: a listing of another thread may have shown a folder of this name meanwhile
             guard.forget(uri.path)
 
-    def _retries(self) -> RetryLoop:
+    def _retry_loop(self) -> RetryLoop:
         return RetryLoop(self._settings, self._uri.authority)
 
 
@@ -412,7 +414,7 @@ def _receive(
     settings: ConnectionSettings,
     consume: Callable[[Iterator[bytes]], _Result],
 ) -> _Result:
-    """Send a request without a body, as often as necessary, and return what its answer becomes.
+    """Send a request without a body, as often as necessary, and return the result of its answer.
 
     Args:
         request: what to send.

@@ -1,9 +1,9 @@
-"""What can go wrong, each case as an exception of its own that is also the built-in one.
+"""The errors of this package. Each also derives from the matching built-in exception.
 
 .. code-block:: text
 
     BucketFSError
-    ├── InvalidUriError            ValueError          a URI that cannot name a place in BucketFS
+    ├── InvalidUriError            ValueError          a URI that cannot name a location in BucketFS
     ├── InvalidKeyError            ValueError          a path that cannot be a key
     ├── ConfigurationError         ValueError          an environment variable with a bad value
     ├── HostNotAllowedError        PermissionError     a host outside EXA_BUCKETFS_ALLOWED_HOSTS
@@ -41,7 +41,7 @@ class BucketFSError(Exception):
 
 
 class InvalidUriError(BucketFSError, ValueError):
-    """A URI that cannot name a place in BucketFS."""
+    """A URI that cannot name a location in BucketFS."""
 
 
 class InvalidKeyError(BucketFSError, ValueError):
@@ -61,11 +61,11 @@ class MissingCredentialsError(BucketFSError, PermissionError):
 
 
 class AuthenticationError(BucketFSError, PermissionError):
-    """BucketFS wants to know who is asking (401)."""
+    """BucketFS asks for credentials (401)."""
 
 
 class AccessDeniedError(BucketFSError, PermissionError):
-    """BucketFS refused the password (403)."""
+    """BucketFS rejected the credentials (403)."""
 
 
 class ObjectNotFoundError(BucketFSError, FileNotFoundError):

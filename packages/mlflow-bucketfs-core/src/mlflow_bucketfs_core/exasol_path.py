@@ -1,4 +1,4 @@
-"""A bucket as exasol-bucketfs sees one, so that Exasol's tools run on our transport.
+"""The bucket as a path of exasol-bucketfs, so that Exasol's tools run on our transport.
 
 This module imports exasol-bucketfs, which takes half a second: import it only when asked.
 """
@@ -31,7 +31,7 @@ class BucketView:
     Errors are this package's; they are the built-in ones as well.
 
     Attributes:
-        bucket: what does the work.
+        bucket: does the work.
     """
 
     bucket: Bucket

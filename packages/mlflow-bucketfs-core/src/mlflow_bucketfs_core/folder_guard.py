@@ -27,7 +27,7 @@ _FRESH_S = 60.0
 
 
 class FolderGuard:
-    """What this process knows about the folders of one bucket.
+    """The folders of one bucket that this process knows to be no files.
 
     The question costs a listing of the whole bucket, so an answer counts for a minute, and every
     listing answers it for all folders that this process knows.

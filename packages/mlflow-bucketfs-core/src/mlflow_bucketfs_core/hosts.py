@@ -28,12 +28,12 @@ class HostRule:
         return cls(uri.host, uri.port, plain_http=not uri.tls)
 
     def matches(self, uri: BucketFSUri) -> bool:
-        """Tell whether the URI leads to this host and port, by whichever protocol."""
+        """Return whether the URI leads to this host and port, by whichever protocol."""
         port = default_port(tls=uri.tls) if self.port is None else self.port
         return (self.host, port) == (uri.host, uri.port)
 
     def allows(self, uri: BucketFSUri) -> bool:
-        """Tell whether the password may go where the URI leads."""
+        """Return whether the password may go where the URI leads."""
         return self.matches(uri) and (uri.tls or self.plain_http)
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ def _parse_rule(entry: str, variable: str) -> HostRule:
 
 
 def any_rule_matches(rules: tuple[HostRule, ...], uri: BucketFSUri) -> bool:
-    """Tell whether one of the rules names the URI's host and port, by whichever protocol."""
+    """Return whether one of the rules names the URI's host and port, by whichever protocol."""
     return any(rule.matches(uri) for rule in rules)
 
 

@@ -28,7 +28,7 @@ _over_http: ContextVar[bool] = ContextVar("mlflow_bucketfs_over_http", default=F
 _LOGGED_MODEL = re.compile(r"(^|/)models/m-[0-9a-f]{32}/artifacts(?P<below>/|$)")
 MLMODEL = "MLmodel"
 
-# What says that there is no such file. All else, such as missing rights, must be told.
+# Errors that mean that there is no such file. All others, such as missing rights, are raised.
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
@@ -43,7 +43,7 @@ def reading_over_http() -> Iterator[None]:
 
 
 def reads_over_http() -> bool:
-    """Tell whether :func:`reading_over_http` is in force."""
+    """Return whether :func:`reading_over_http` is in force."""
     return _over_http.get()
 
 
@@ -58,12 +58,12 @@ def bucket_udf_path(uri: BucketFSUri, mount_root: str = DEFAULT_MOUNT_ROOT) -> s
 
 
 def in_logged_model(key: str) -> bool:
-    """Tell whether a key names the folder of a model that MLflow logged, or something in it."""
+    """Return whether a key names the folder of a model that MLflow logged, or something in it."""
     return _LOGGED_MODEL.search(key) is not None
 
 
-def is_mounted(path: str, root: str) -> bool:
-    """Tell whether a file or folder is on the mount.
+def exists_on_mount(path: str, root: str) -> bool:
+    """Return whether a file or folder is on the mount.
 
     The folder of a logged model counts from when its ``MLmodel`` is there, which is uploaded last.
 
@@ -73,27 +73,27 @@ def is_mounted(path: str, root: str) -> bool:
 
     Raises:
         UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
-        OSError: it cannot be told, for example for want of permission; names the path.
+        OSError: it cannot be looked at, for example without permission; names the path.
     """
     match = _LOGGED_MODEL.search(path)
     needed = f"{path}/{MLMODEL}" if match and not match["below"] else path
     resolve_inside(needed, root)
     try:
-        # os.path.exists takes what may not be looked at for missing
+        # os.path.exists returns False for a path that must not be looked at
         mode = os.stat(needed).st_mode  # noqa: PTH116
     except OSError as error:
         if error.errno in _MISSING:
             return False
         raise
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise _not_regular(needed)
+        raise _not_regular_error(needed)
     return True
 
 
 def resolve_inside(path: str, root: str) -> str:
     """Resolve all links in a path below a mounted bucket; it need not exist.
 
-    An archive that BucketFS has unpacked may hold links that lead anywhere.
+    An archive that BucketFS has unpacked may contain links to anywhere.
 
     Args:
         path: below the bucket's directory.
@@ -111,8 +111,8 @@ def resolve_inside(path: str, root: str) -> str:
     return real
 
 
-def mounted_entry(entry: os.DirEntry[str], root: str) -> str:
-    """Return the path of an entry of a mounted folder, or what it leads to if it is a link.
+def resolve_entry(entry: os.DirEntry[str], root: str) -> str:
+    """Return the path of an entry of a mounted folder, or the target of a link.
 
     Costs nothing where it is no link.
 
@@ -123,12 +123,12 @@ def mounted_entry(entry: os.DirEntry[str], root: str) -> str:
     path = resolve_inside(entry.path, root) if entry.is_symlink() else entry.path
     if not entry.is_file() and not entry.is_dir():
         entry.stat()  # raises where there is nothing
-        raise _not_regular(entry.path)
+        raise _not_regular_error(entry.path)
     return path
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; opening a named pipe would wait for ever.
+    """Open a regular file for reading; opening a named pipe would block forever.
 
     Args:
         path: a file on the mount, as :func:`resolve_inside` returns it.
@@ -140,7 +140,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 -- Path has no opener
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise _not_regular(os.fspath(path))
+        raise _not_regular_error(os.fspath(path))
     return file
 
 
@@ -149,7 +149,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _not_regular(path: str) -> UnsafeEntryError:
+def _not_regular_error(path: str) -> UnsafeEntryError:
     return UnsafeEntryError(
         f"{path} is no regular file and is not read: opening a named pipe would never end. "
         "Delete it, or the archive that it came from."
@@ -197,7 +197,7 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
         return None
     path = _path_below(settings.mount_root, parsed)
     root = os.path.realpath(bucket_udf_path(parsed, settings.mount_root))
-    return path if is_mounted(path, root) else None
+    return path if exists_on_mount(path, root) else None
 
 
 def local_path_or_uri(uri: str) -> str:
@@ -242,9 +242,9 @@ def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwarg
         if path is not None:
             return load_func(path, **kwargs)
     except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
-        place = _path_below(settings.mount_root, parsed)
+        path = _path_below(settings.mount_root, parsed)
         reason = f"{type(error).__name__}: {error}"
-        _logger.warning("Cannot load %s from %s, trying HTTP: %s", uri, place, reason)
+        _logger.warning("Cannot load %s from %s, trying HTTP: %s", uri, path, reason)
         return _load_over_http(uri, load_func, kwargs)
     _logger.info("%s is not mounted here: reading over HTTP", uri)
     return _load_over_http(uri, load_func, kwargs)

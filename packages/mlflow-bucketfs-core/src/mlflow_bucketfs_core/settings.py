@@ -1,4 +1,4 @@
-"""What the environment says about connections, validated once and kept as one frozen value."""
+"""Settings from environment variables, validated once and kept as one frozen value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import os
 import string
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mlflow_bucketfs_core.errors import ConfigurationError
 from mlflow_bucketfs_core.hosts import HostRule, parse_host_list
@@ -14,8 +14,6 @@ from mlflow_bucketfs_core.uri import is_host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-_Value = TypeVar("_Value")
 
 _BOOLEANS = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
 _SHA256_HEX_DIGITS = 64
@@ -83,32 +81,16 @@ class ConnectionSettings:
         env = _Variables(os.environ if environ is None else environ)
         del environ
 
-        def read(name: str, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
-            return convert(env.get(name), name) if env.get(name).strip() else default
-
-        def hosts(name: str) -> tuple[HostRule, ...] | None:
-            text = env.get(name)
-            return parse_host_list(text, variable=name) if text.strip() else None
-
+        values = {
+            attribute: convert(env.get(name), name)
+            for attribute, (name, convert) in _VARIABLES.items()
+            if env.get(name).strip()
+        }
         return cls(
-            user=read("EXA_BUCKETFS_USER", _user, "w"),
             # neither stripped nor converted: blanks can be part of a password
             password=env.get("EXA_BUCKETFS_PASSWORD") or None,
-            verify_tls=read("EXA_SSL_CERT_VALIDATION", _boolean, default=True),
-            ca_bundle=read("EXA_BUCKETFS_CA_BUNDLE", _text, None),
-            tls_hostname=read("EXA_BUCKETFS_TLS_HOSTNAME", _host_name, None),
-            cert_fingerprint=read("EXA_BUCKETFS_CERT_FINGERPRINT", _fingerprint, None),
-            allowed_hosts=hosts("EXA_BUCKETFS_ALLOWED_HOSTS"),
-            max_workers=read("EXA_BUCKETFS_MAX_WORKERS", _workers, 16),
-            mount_root=read("EXA_BUCKETFS_MOUNT_ROOT", _absolute_path, DEFAULT_MOUNT_ROOT),
-            mount_root_is_explicit=bool(env.get("EXA_BUCKETFS_MOUNT_ROOT").strip()),
-            mount_fallback_http=read("EXA_BUCKETFS_MOUNT_FALLBACK", _fallback, default=False),
-            mount_hosts=hosts("EXA_BUCKETFS_MOUNT_HOSTS"),
-            max_retries=read("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _retries, 7),
-            backoff_factor=read("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", _seconds, 2.0),
-            backoff_jitter=read("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", _seconds, 1.0),
-            transfer_timeout_s=read("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", _timeout, None),
-            client_timeout_s=read("EXA_BUCKETFS_CLIENT_TIMEOUT", _timeout, 60.0),
+            mount_root_is_explicit="mount_root" in values,
+            **values,
         )
 
 
@@ -127,26 +109,30 @@ class _Variables:
         return self._environ.get(name, "")
 
 
-def _refuse(name: str, text: str, accepted: str) -> ConfigurationError:
+def _value_error(name: str, text: str, accepted: str) -> ConfigurationError:
     return ConfigurationError(f"{name}={text!r} cannot be used: it takes {accepted}.")
 
 
-def _text(text: str, name: str) -> str | None:
+def _text(text: str, name: str) -> str:
     del name
     return text.strip()
 
 
-def _host_name(text: str, name: str) -> str | None:
+def _hosts(text: str, name: str) -> tuple[HostRule, ...]:
+    return parse_host_list(text, variable=name)
+
+
+def _host_name(text: str, name: str) -> str:
     host = text.strip()
     if not is_host_name(host):
-        raise _refuse(name, text, "the name in the certificate, for example exacluster.local")
+        raise _value_error(name, text, "the name in the certificate, for example exacluster.local")
     return host
 
 
 def _user(text: str, name: str) -> str:
     user = text.strip()
     if ":" in user or not user.isprintable():
-        # not repeated: "w:secret" is what people write who look for a place for the password
+        # not repeated: "w:secret" is a common mistake
         del text, user
         raise ConfigurationError(
             f"{name} cannot be used: it takes a user name without ':', usually w or r. "
@@ -159,26 +145,26 @@ def _boolean(text: str, name: str) -> bool:
     try:
         return _BOOLEANS[text.strip().lower()]
     except KeyError:
-        raise _refuse(name, text, "yes, y, true, no, n or false") from None
+        raise _value_error(name, text, "yes, y, true, no, n or false") from None
 
 
 def _fallback(text: str, name: str) -> bool:
     try:
         return {"off": False, "http": True}[text.strip().lower()]
     except KeyError:
-        raise _refuse(name, text, "off or http") from None
+        raise _value_error(name, text, "off or http") from None
 
 
-def _fingerprint(text: str, name: str) -> str | None:
+def _fingerprint(text: str, name: str) -> str:
     digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
     if len(digits) != _SHA256_HEX_DIGITS or not set(digits) <= set(string.hexdigits):
-        raise _refuse(name, text, "the SHA-256 fingerprint of the certificate, 64 hex digits")
+        raise _value_error(name, text, "the SHA-256 fingerprint of the certificate, 64 hex digits")
     return digits
 
 
 def _absolute_path(text: str, name: str) -> str:
     if not text.startswith("/"):
-        raise _refuse(name, text, f"an absolute path, by default {DEFAULT_MOUNT_ROOT}")
+        raise _value_error(name, text, f"an absolute path, by default {DEFAULT_MOUNT_ROOT}")
     return text.rstrip("/") or "/"
 
 
@@ -188,7 +174,7 @@ def _count(text: str, name: str, *, least: int, most: int) -> int:
     except ValueError:
         value = least - 1
     if not least <= value <= most:
-        raise _refuse(name, text, f"a whole number from {least} to {most}")
+        raise _value_error(name, text, f"a whole number from {least} to {most}")
     return value
 
 
@@ -206,7 +192,7 @@ def _seconds(text: str, name: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise _refuse(name, text, "a number of seconds from 0 on")
+        raise _value_error(name, text, "a number of seconds from 0 on")
     return value
 
 
@@ -216,5 +202,25 @@ def _timeout(text: str, name: str) -> float:
         return math.inf
     value = _seconds(text, name)
     if value == 0:
-        raise _refuse(name, text, "a number of seconds above 0, or -1 for no limit")
+        raise _value_error(name, text, "a number of seconds above 0, or -1 for no limit")
     return value
+
+
+# The variable behind each attribute, and the function that converts its text.
+_VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "user": ("EXA_BUCKETFS_USER", _user),
+    "verify_tls": ("EXA_SSL_CERT_VALIDATION", _boolean),
+    "ca_bundle": ("EXA_BUCKETFS_CA_BUNDLE", _text),
+    "tls_hostname": ("EXA_BUCKETFS_TLS_HOSTNAME", _host_name),
+    "cert_fingerprint": ("EXA_BUCKETFS_CERT_FINGERPRINT", _fingerprint),
+    "allowed_hosts": ("EXA_BUCKETFS_ALLOWED_HOSTS", _hosts),
+    "max_workers": ("EXA_BUCKETFS_MAX_WORKERS", _workers),
+    "mount_root": ("EXA_BUCKETFS_MOUNT_ROOT", _absolute_path),
+    "mount_fallback_http": ("EXA_BUCKETFS_MOUNT_FALLBACK", _fallback),
+    "mount_hosts": ("EXA_BUCKETFS_MOUNT_HOSTS", _hosts),
+    "max_retries": ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _retries),
+    "backoff_factor": ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", _seconds),
+    "backoff_jitter": ("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", _seconds),
+    "transfer_timeout_s": ("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", _timeout),
+    "client_timeout_s": ("EXA_BUCKETFS_CLIENT_TIMEOUT", _timeout),
+}

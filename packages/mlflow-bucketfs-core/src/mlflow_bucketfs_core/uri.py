@@ -28,14 +28,14 @@ _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _MAX_PORT = 65535
 _SUFFIX = re.compile("[?#]")
 
-# What BucketFS unpacks for UDFs, and no other: Exasol's documentation ("Database Access in
+# Files that BucketFS unpacks for UDFs, and no others: Exasol's documentation ("Database Access in
 # BucketFS") names these four, as does bucketfs-java. A lone ".gz" is none of them.
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
 @dataclass(frozen=True)
 class BucketFSUri:
-    """A place in BucketFS: a service, a bucket, a folder or an object.
+    """A location in BucketFS: a service, a bucket, a folder or an object.
 
     The path is literal: MLflow appends names without encoding them, so ``%41`` in it means these
     three characters. ``str()`` of a parsed URI parses to an equal value; one made by
@@ -62,7 +62,7 @@ class BucketFSUri:
         """Parse a URI.
 
         A URI may end before the bucket: MLflow cuts the last segment off and passes it as a path.
-        :meth:`require_bucket` complains once a bucket is needed.
+        :meth:`require_bucket` raises once a bucket is needed.
 
         Args:
             text: the URI, not percent-encoded.
@@ -87,7 +87,7 @@ class BucketFSUri:
             reason = error if redacted(text) == text else "Its path cannot be one of BucketFS."
             raise InvalidUriError(f"{redacted(text)!r} is not a BucketFS URI. {reason}") from None
         if "@" in uri.service or "@" in uri.bucket:  # "w:1/2@host": a password with a "/" in it
-            raise InvalidUriError(_has_user(text))
+            raise InvalidUriError(_user_message(text))
         return uri
 
     def __str__(self) -> str:
@@ -112,12 +112,12 @@ class BucketFSUri:
         return f"{'https' if self.tls else 'http'}://{self.authority}"
 
     def joinpath(self, path: str) -> BucketFSUri:
-        """Return the place that ``path`` names below this one.
+        """Return the location of ``path`` below this one.
 
         Where this URI ends before service or bucket, the first segments of ``path`` supply them.
 
         Args:
-            path: segments separated by ``/``, taken literally; empty for this very place.
+            path: segments separated by ``/``, taken literally; empty for this very location.
 
         Raises:
             InvalidKeyError: a segment of ``path`` is ``.`` or ``..``, holds a control character,
@@ -144,18 +144,18 @@ class BucketFSUri:
 
 
 def default_port(*, tls: bool) -> int:
-    """Return the port that BucketFS listens on unless told otherwise."""
+    """Return the port that BucketFS listens on by default."""
     return _HTTPS_PORT if tls else _HTTP_PORT
 
 
 def is_bucketfs_uri(text: str) -> bool:
-    """Tell whether a text has one of the schemes of BucketFS, valid or not."""
+    """Return whether a text has one of the schemes of BucketFS, valid or not."""
     scheme, colon, _ = text.partition(":")
     return bool(colon) and scheme.lower() in _TLS_BY_SCHEME
 
 
 def is_host_name(text: str) -> bool:
-    """Tell whether a text can be the name of a host, or an IPv4 address."""
+    """Return whether a text can be the name of a host, or an IPv4 address."""
     return _HOST_NAME.fullmatch(text) is not None
 
 
@@ -175,7 +175,7 @@ def redacted(text: str) -> str:
     return f"{scheme}{separator}{'***@' * bool(at)}{shown}{'?***' * len(suffix)}"
 
 
-def _has_user(text: str) -> str:
+def _user_message(text: str) -> str:
     return (
         f"The URI '{redacted(text)}' contains a user or password, and MLflow stores locations in "
         "its database and in model files. Set EXA_BUCKETFS_USER and EXA_BUCKETFS_PASSWORD instead "
@@ -186,7 +186,7 @@ def _has_user(text: str) -> str:
 
 def _refuse_secrets_and_suffixes(text: str, authority: str, path: str) -> None:
     if "@" in authority:
-        raise InvalidUriError(_has_user(text))
+        raise InvalidUriError(_user_message(text))
     for mark, name in (("?", "query"), ("#", "fragment")):
         if mark in authority or mark in path:
             raise InvalidUriError(
@@ -201,14 +201,14 @@ def _split_authority(text: str, authority: str) -> tuple[str, int | None]:
     if authority.startswith("["):
         host, bracket, tail = authority[1:].partition("]")
         if not bracket or (tail and not tail.startswith(":")):
-            raise InvalidUriError(_bad_ipv6(text))
+            raise InvalidUriError(_ipv6_message(text))
         port_text = tail[1:] if tail else None
         try:
             host = str(ipaddress.IPv6Address(host))
         except ValueError:
-            raise InvalidUriError(_bad_ipv6(text)) from None
+            raise InvalidUriError(_ipv6_message(text)) from None
         if "%" in host:
-            raise InvalidUriError(f"{_bad_ipv6(text)} Zones ('%…') are not supported.")
+            raise InvalidUriError(f"{_ipv6_message(text)} Zones ('%…') are not supported.")
     else:
         host, colon, tail = authority.partition(":")
         port_text = tail if colon else None
@@ -222,7 +222,7 @@ def _split_authority(text: str, authority: str) -> tuple[str, int | None]:
     return host.lower(), _parse_port(text, port_text)
 
 
-def _bad_ipv6(text: str) -> str:
+def _ipv6_message(text: str) -> str:
     return f"The address in {redacted(text)!r} is not a valid IPv6 one. {_EXPECTED}"
 
 

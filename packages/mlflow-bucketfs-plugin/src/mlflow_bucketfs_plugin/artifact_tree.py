@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_bucketfs_core.errors import UnsafeEntryError
-from mlflow_bucketfs_core.mounted import MLMODEL, mounted_entry
+from mlflow_bucketfs_core.mounted import MLMODEL, resolve_entry
 from mlflow_bucketfs_core.uri import join_key, parent_folders
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _collect(
     with os.scandir(directory) as entries:
         for entry in entries:
             name = join_key(prefix, entry.name)
-            path = entry.path if bucket_root is None else mounted_entry(entry, bucket_root)
+            path = entry.path if bucket_root is None else resolve_entry(entry, bucket_root)
             if not entry.is_dir():
                 found[name] = Path(path)
                 continue

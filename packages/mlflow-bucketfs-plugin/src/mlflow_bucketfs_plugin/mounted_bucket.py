@@ -20,11 +20,11 @@ from mlflow_bucketfs_core.listing import children
 from mlflow_bucketfs_core.mounted import (
     MLMODEL,
     bucket_udf_path,
+    exists_on_mount,
     in_logged_model,
-    is_mounted,
-    mounted_entry,
     open_regular,
     reads_over_http,
+    resolve_entry,
     resolve_inside,
 )
 from mlflow_bucketfs_core.uri import strip_archive_suffix
@@ -232,7 +232,7 @@ class MountedBucket:
 
     def _described(self, entry: os.DirEntry[str]) -> tuple[str, bool, int | None]:
         try:
-            mounted_entry(entry, self._root)
+            resolve_entry(entry, self._root)
             size = None if entry.is_dir() else entry.stat().st_size
         except (UnsafeEntryError, FileNotFoundError):
             return entry.name, False, None
@@ -278,7 +278,7 @@ class MountedBucket:
         )
 
     def _has(self, place: BucketFSUri) -> bool:
-        return is_mounted(str(self.directory / place.path), self._root)
+        return exists_on_mount(str(self.directory / place.path), self._root)
 
     def copy_file(self, place: BucketFSUri, target: Path) -> None:
         """Copy one file; it appears complete or not at all.

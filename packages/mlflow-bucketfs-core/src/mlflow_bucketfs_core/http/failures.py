@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_core.http.request import Request
     from mlflow_bucketfs_core.uri import BucketFSUri
 
-# Beside 5xx; 408 is what proxies say when a request took them too long.
+# Beside 5xx; proxies answer 408 when a request took them too long.
 _TRANSIENT_CLIENT_ERRORS = frozenset({408, 423, 429})
 _SERVER_ERRORS = range(500, 600)
 _REDIRECTS = range(300, 400)
 _OK = 200
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _LOCKED, _TOO_MANY = 423, 429
-# What Exasol calls the first service; a URI that names it lacks none.
+# Exasol's name for the first service; a URI that contains it has a service.
 _USUAL_SERVICE = "bfsdefault"
 # Modules whose local variables may hold credentials, and all below them.
 _SECRET_FRAMES = (
@@ -52,14 +52,14 @@ _TLS_ALERT = "\x15\x03"
 
 
 class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, never seen outside
-    """A failure after which another try may succeed.
+    """A transient failure: a retry may succeed.
 
     Args:
-        error: what to raise if no other try follows.
+        error: raised if there is no retry.
         connected: whether there was a connection at all.
         retry_after_s: seconds that the server asks to wait.
-        stalled_s: seconds that this try spent on waiting for nothing.
-        closed: whether the other side ended the connection without a word.
+        stalled_s: seconds that this try spent waiting without progress.
+        closed: whether the other side closed the connection without an answer.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ def check_status(response: BaseHTTPResponse, request: Request) -> None:
 
     Raises:
         TransientFailure: 408, 423, 429 and 5xx.
-        BucketFSError: anything else, as the error that says what to do.
+        BucketFSError: any other status, as the error that says what to do.
     """
     status = response.status
     if status == _OK:
@@ -190,7 +190,7 @@ def failure_from(chain: list[BaseException], request: Request) -> Exception:
         request: the one that has failed.
 
     Returns:
-        a ``TransientFailure`` where another try may help, else a ``BucketFSError``.
+        A ``TransientFailure`` where a retry may help, else a ``BucketFSError``.
     """
     error = chain[0]
     proxy = _first(chain, u3.ProxyError)
@@ -272,9 +272,9 @@ def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseE
     """Return an exception and all that libraries have wrapped in it.
 
     Args:
-        error: what was caught.
-        handled: what the caller was handling before, say in a fallback to HTTP: Python makes it
-            the context of whatever is raised meanwhile, but it has caused nothing.
+        error: the caught exception.
+        handled: the exception that the caller was handling before, say in a fallback to HTTP:
+            Python makes it the context of whatever is raised meanwhile, but it is no cause.
     """
     found: list[BaseException] = []
     seen = {id(handled)}

@@ -59,7 +59,7 @@ _DEFAULT_IDLE_S = 60.0
 _REPLICATION_S_PER_GIB = 120.0
 # Whether the second per PUT passes in parallel is known nowhere; assume that it does not.
 _S_PER_UPLOAD_IN_FLIGHT = 2.0
-# What a stream of unknown length is taken for.
+# The assumed length of a stream of unknown length.
 _UNKNOWN_LENGTH_BYTES = 4 * _GIB
 
 # How a connection that the other side has closed appears while a request is sent: EPROTOTYPE on
@@ -67,7 +67,7 @@ _UNKNOWN_LENGTH_BYTES = 4 * _GIB
 _CLOSED_ERRNOS = {errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE}
 _CLOSED_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
-# What is imported or looked up for each request, or the first one. At the very end of the
+# Modules imported or looked up by each request, or by the first one. At the very end of the
 # interpreter, when it deletes the variables of modules, nothing can be imported any more.
 _IMPORTED_LATE = {
     "atexit": atexit,
@@ -83,13 +83,13 @@ class Timeouts:
     """Waiting times of one session, all in seconds; ``None`` in a result means no limit.
 
     Args:
-        transfer_timeout_s: what the user allows without progress; ``None`` for 60 s, infinity
-            for no limit.
+        transfer_timeout_s: seconds that the user allows without progress; ``None`` for 60 s,
+            infinity for no limit.
     """
 
     transfer_timeout_s: float | None = None
 
-    # Three tries and the waits between them end within 15 s, so that a wrong port is told soon;
+    # Three tries and the waits between them end within 15 s, so that a wrong port is reported soon;
     # 4 s span two repetitions of a lost SYN.
     connect_s: float = 4.0
 
@@ -148,8 +148,8 @@ class ServicePool:
         self._settings = settings
         self._headers = _headers(settings)
         self._max_idle = _MAX_IDLE_STREAMS if streams else settings.max_workers
-        # Not urllib3's blocking pools: it drains them in an exit handler of its own, and who asks
-        # for a connection after that waits forever.
+        # Not urllib3's blocking pools: it drains them in an exit handler of its own, and a
+        # request after that waits forever for a connection.
         self._free = None if streams else threading.BoundedSemaphore(settings.max_workers)
         self._routes: dict[tuple[str | None, ...], Route] = {}
         self.has_answered = False
@@ -371,7 +371,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    """What all pools have in common, whichever way their connections take."""
+    """The common base of all pools, whichever way their connections take."""
 
     def _validate_conn(self, conn: Any) -> None:
         # With the timeout for connecting, which is another than that for sending; and without
@@ -455,7 +455,7 @@ def _open_route(
         name: adapted(pool_class) for name, pool_class in manager.pool_classes_by_scheme.items()
     }
     pool = manager.connection_from_host(host, port, scheme)
-    # a proxy for plain HTTP wants to be told the whole URL; one for SOCKS connects, like a tunnel
+    # a proxy for plain HTTP expects the complete URL; one for SOCKS connects, like a tunnel
     is_forwarding = scheme == "http" and manager.proxy is not None
     return Route(pool, endpoint if is_forwarding else "", is_proxied=True)
 
@@ -546,7 +546,7 @@ def _authorities() -> str:
     return DEFAULT_CA_BUNDLE_PATH
 
 
-# What decides about proxies and trusted certificates.
+# Variables that decide about proxies and trusted certificates.
 _ROUTE_VARIABLES = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
@@ -582,10 +582,10 @@ def _basic_auth(settings: ConnectionSettings) -> str:
 
 
 def _speaks_tls(url: str, timeout_s: float) -> bool:
-    """Tell whether a TLS handshake succeeds, whatever the certificate. Nothing else is sent.
+    """Return whether a TLS handshake succeeds, whatever the certificate. Nothing else is sent.
 
     Most servers close a connection that speaks plain HTTP to them without a word, as one that is
-    being restarted does; only a handshake tells the two apart.
+    being restarted does; only a handshake distinguishes the two.
 
     Args:
         url: names host and port.

@@ -1,4 +1,4 @@
-"""One request: what is sent, and what is received."""
+"""One request: its headers and body are sent, its answer is checked and read."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def send(
         streams: see :func:`~mlflow_bucketfs_core.http.pool.shared_pool`.
 
     Raises:
-        TransientFailure: another try may help; also for failures while the body is read.
-        BucketFSError: another try would fail as well.
+        TransientFailure: a retry may help; also for failures while the body is read.
+        BucketFSError: a retry would fail as well.
     """
     pool = shared_pool(request.uri.endpoint, settings, streams=streams)
     path = quote_key(join_key(request.uri.bucket, request.uri.path))
@@ -133,7 +133,7 @@ def send(
                     if pool.speaks_https_instead():
                         raise plain_http_to_tls_error(request) from error
                     failure.stalled_s = time.monotonic() - failed
-            # urllib3's complaint about a proxy's URL would show the proxy's password
+            # urllib3's message about a proxy's URL would show the proxy's password
             raise failure from (None if isinstance(failure, ConfigurationError) else error)
         except BaseException as error:
             # raised by the source of an upload, or Ctrl-C
@@ -184,7 +184,7 @@ class FixedLengthBody:
     Args:
         file: read from its current position.
         size: bytes to send.
-        name: what to call the file in an error.
+        name: the file's name in errors.
     """
 
     def __init__(self, file: BinaryIO, size: int, name: str) -> None:
@@ -216,12 +216,12 @@ class FixedLengthBody:
 
 
 def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody, int]:
-    """Return what a seekable file holds from ``start`` on, and how many bytes that are.
+    """Return the content of a seekable file from ``start`` on, and its number of bytes.
 
     Args:
         file: may be read before; is rewound to ``start``.
         start: position of the first byte to send.
-        name: what to call the file in an error.
+        name: the file's name in errors.
     """
     size = max(0, file.seek(0, os.SEEK_END) - start)
     file.seek(start)

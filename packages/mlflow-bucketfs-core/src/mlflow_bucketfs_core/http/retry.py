@@ -39,7 +39,7 @@ _abandoned: ContextVar[threading.Event | None] = ContextVar("bucketfs_abandoned"
 class LongWaits:
     """Rate-limited warnings about long waits, for each server and kind of failure.
 
-    Without a lock, which a fork could leave locked for ever.
+    Without a lock, which a fork could leave locked forever.
 
     Args:
         pause_s: seconds in which the same warning is not repeated.
@@ -140,7 +140,7 @@ class RetryLoop:
                 if not repeatable:
                     raise failure.error from failure.__cause__
                 try:
-                    # the error only tells urllib3 which of its counters to use
+                    # the error only selects one of urllib3's counters
                     retry = retry.increment(
                         error=None if failure.connected else ConnectTimeoutError()
                     )
