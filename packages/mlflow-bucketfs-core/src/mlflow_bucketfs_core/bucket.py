@@ -67,12 +67,9 @@ class Bucket:
 
     def __init__(self, uri: BucketFSUri | str, settings: ConnectionSettings | None = None) -> None:
         parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
-        parsed.require_bucket()
-        root = BucketFSUri(parsed.scheme, parsed.host, parsed.port, parsed.service, parsed.bucket)
-        settings = ConnectionSettings.from_env() if settings is None else settings
-        check_host_allowed(settings.allowed_hosts, root)
-        self._uri = root
-        self._settings = settings
+        self._uri = replace(parsed.require_bucket(), path="")
+        self._settings = ConnectionSettings.from_env() if settings is None else settings
+        check_host_allowed(self._settings.allowed_hosts, self._uri)
 
     def __repr__(self) -> str:
         """Show the URI; there are no secrets in it."""

@@ -168,7 +168,7 @@ def udf_path(uri: BucketFSUri | str) -> str:
         InvalidUriError: not a BucketFS URI, or one without a bucket.
     """
     parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
-    return _path_below(DEFAULT_MOUNT_ROOT, parsed)
+    return _path_below(bucket_udf_path(parsed), parsed)
 
 
 def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = None) -> str | None:
@@ -195,9 +195,9 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
         return None
     if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, parsed):
         return None
-    path = _path_below(settings.mount_root, parsed)
-    root = os.path.realpath(bucket_udf_path(parsed, settings.mount_root))
-    return path if exists_on_mount(path, root) else None
+    directory = bucket_udf_path(parsed, settings.mount_root)
+    path = _path_below(directory, parsed)
+    return path if exists_on_mount(path, os.path.realpath(directory)) else None
 
 
 def local_path_or_uri(uri: str) -> str:
@@ -242,7 +242,7 @@ def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwarg
         if path is not None:
             return load_func(path, **kwargs)
     except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
-        path = _path_below(settings.mount_root, parsed)
+        path = _path_below(bucket_udf_path(parsed, settings.mount_root), parsed)
         reason = f"{type(error).__name__}: {error}"
         _logger.warning("Cannot load %s from %s, trying HTTP: %s", uri, path, reason)
         return _load_over_http(uri, load_func, kwargs)
@@ -255,6 +255,5 @@ def _load_over_http(uri: str, load_func: Callable[..., _Model], kwargs: dict[str
         return load_func(uri, **kwargs)
 
 
-def _path_below(mount_root: str, uri: BucketFSUri) -> str:
-    directory = bucket_udf_path(uri, mount_root)
+def _path_below(directory: str, uri: BucketFSUri) -> str:
     return f"{directory}/{strip_archive_suffix(uri.path)}" if uri.path else directory
