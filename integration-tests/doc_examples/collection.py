@@ -45,6 +45,6 @@ def _evaluate(example: Example) -> None:
         pytest.skip(f"the block in line {page.failed_line} of this page failed")
     try:
         page.run(block)
-    except ExampleFailedError as exc:
+    except ExampleFailedError as error:
         page.failed_line = block.line
-        raise SybilFailure(example, str(exc)) from None
+        raise SybilFailure(example, str(error)) from None

@@ -43,8 +43,8 @@ def problem_with(arguments: list[str]) -> str | None:
 def _problem_with_requirement(text: str) -> str | None:
     try:
         requirement = Requirement(text)
-    except InvalidRequirement as exc:
-        return f"{text!r} is no requirement: {exc}"
+    except InvalidRequirement as error:
+        return f"{text!r} is no requirement: {error}"
     try:
         found = distribution(requirement.name)
     except PackageNotFoundError:

@@ -38,9 +38,9 @@ def _run(order: dict[str, str], namespace: dict[str, object]) -> bool:
     try:
         code = compile("\n" * (int(order["line"]) - 1) + order["source"], path, "exec")
         exec(code, namespace)  # noqa: S102 -- this is what it is for
-    except BaseException as exc:  # noqa: BLE001 -- SystemExit is a failure as well
-        inside = exc.__traceback__.tb_next if exc.__traceback__ else None
-        traceback.print_exception(type(exc), exc, inside)
+    except BaseException as error:  # noqa: BLE001 -- SystemExit is a failure as well
+        inside = error.__traceback__.tb_next if error.__traceback__ else None
+        traceback.print_exception(type(error), error, inside)
         return False
     return True
 

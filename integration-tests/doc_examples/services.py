@@ -31,10 +31,10 @@ class PageServices:
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
-        exc: BaseException | None,
+        error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._cleanup.__exit__(exc_type, exc, traceback)
+        self._cleanup.__exit__(exc_type, error, traceback)
 
     @property
     def http_port(self) -> int:

@@ -81,10 +81,10 @@ class Shell:
         )
         try:
             printed, _ = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired as exc:
+        except subprocess.TimeoutExpired as error:
             _kill(process)
             printed = process.communicate()[0]
-            raise ExampleFailedError(f"not done after {timeout_s:g} s", printed) from exc
+            raise ExampleFailedError(f"not done after {timeout_s:g} s", printed) from error
         finally:
             _kill(process)
         self._remember()

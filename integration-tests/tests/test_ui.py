@@ -77,10 +77,10 @@ def open_ui(browser, tmp_path: Path) -> OpenUI:
         page = context.new_page()
         try:
             yield page
-        except Exception as exc:
+        except Exception as error:
             screenshot = tmp_path / "page.png"
             page.screenshot(path=screenshot)
-            raise AssertionError(f"{exc}\nThe page at {page.url}: {screenshot}") from exc
+            raise AssertionError(f"{error}\nThe page at {page.url}: {screenshot}") from error
         finally:
             context.close()
 

@@ -25,8 +25,8 @@ def main() -> int:
             wheels.check_mlflow(options.version, options.pytest)
         else:
             return _check_release(options)
-    except CheckError as exc:
-        sys.stderr.write(f"{exc}\n")
+    except CheckError as error:
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
 

@@ -16,8 +16,8 @@ class Entry:
     """What changed in one version.
 
     Attributes:
-        version: As written.
-        released: The day; ``None`` while it says ``unreleased``.
+        version: as written.
+        released: the day; ``None`` while it says ``unreleased``.
         notes: Markdown, without the heading.
     """
 
@@ -30,14 +30,14 @@ def top_entry(changelog: str) -> Entry:
     """Return the first entry.
 
     Args:
-        changelog: The file's text. Entries begin with ``## 0.2.0 - 2026-12-31``, or with
+        changelog: the file's text. Entries begin with ``## 0.2.0 - 2026-12-31``, or with
             ``## 0.2.0 - unreleased``.
 
     Returns:
         The entry.
 
     Raises:
-        CheckError: There is none, or what should be its day is none.
+        CheckError: there is none, or what should be its day is none.
     """
     first = _HEADING.search(changelog)
     if first is None:
@@ -52,8 +52,8 @@ def _day(text: str) -> date | None:
         return None
     try:
         return date.fromisoformat(text)
-    except ValueError as exc:
+    except ValueError as error:
         raise CheckError(
             f"The changelog's top entry is of {text!r}, which is neither a day such as "
             "2026-12-31 nor `unreleased`."
-        ) from exc
+        ) from error

@@ -24,12 +24,12 @@ def run(
     """Run a command that writes to our output.
 
     Args:
-        command: The program and its arguments.
-        cwd: Where it runs.
-        environment: All its variables; by default those of this process.
+        command: the program and its arguments.
+        cwd: where it runs.
+        environment: all its variables; by default those of this process.
 
     Raises:
-        CheckError: Its exit status was not 0.
+        CheckError: its exit status was not 0.
     """
     words = [str(word) for word in command]
     sys.stderr.write(f"$ {shlex.join(words)}\n")

@@ -21,10 +21,10 @@ def check_contents(dist: Path) -> None:
     """Check wheel and sdist of every package.
 
     Args:
-        dist: The directory that holds them, and no other version of them.
+        dist: the directory that holds them, and no other version of them.
 
     Raises:
-        CheckError: Something is missing, or there is more than there should be.
+        CheckError: something is missing, or there is more than there should be.
     """
     for package in PACKAGES:
         module = package.replace("-", "_")

@@ -34,8 +34,8 @@ def environment(interpreter: str, *install: str | Path) -> Iterator[Path]:
     """Make an environment for the duration of a ``with`` block.
 
     Args:
-        interpreter: The Python to make it with.
-        install: Arguments for ``uv pip install``, which finds our wheels in ``dist``.
+        interpreter: the Python to make it with.
+        install: arguments for ``uv pip install``, which finds our wheels in ``dist``.
 
     Yields:
         The environment's Python.
@@ -52,7 +52,7 @@ def locked(*selection: str) -> Iterator[Path]:
     """Write the lock's versions into a file of requirements, for the duration of a block.
 
     Args:
-        selection: Arguments for ``uv export`` that say of what.
+        selection: arguments for ``uv export`` that say of what.
 
     Yields:
         The file.
@@ -64,16 +64,18 @@ def locked(*selection: str) -> Iterator[Path]:
 
 
 @contextmanager
-def lowest(python: str, *packages: str, extras: tuple[str, ...], but: str = "") -> Iterator[Path]:
+def lowest(
+    python: str, *packages: str, extras: tuple[str, ...], exclude: str = ""
+) -> Iterator[Path]:
     """Write the lowest versions that packages allow into a file, for the duration of a block.
 
     What they do not require themselves has the newest version that fits.
 
     Args:
-        python: The version of Python to find them for.
-        packages: Whose metadata counts.
-        extras: Of any of the packages.
-        but: Leave this dependency out.
+        python: the version of Python to find them for.
+        packages: whose metadata counts.
+        extras: of any of the packages.
+        exclude: a dependency to leave out.
 
     Yields:
         The file, for ``uv pip install --overrides``.
@@ -81,7 +83,7 @@ def lowest(python: str, *packages: str, extras: tuple[str, ...], but: str = "") 
     with tempfile.NamedTemporaryFile(suffix=".txt") as file:
         metadata = [folder(package) / "pyproject.toml" for package in packages]
         which = [argument for extra in extras for argument in ("--extra", extra)]
-        which += ["--no-emit-package", but] if but else []
+        which += ["--no-emit-package", exclude] if exclude else []
         how = ["--no-sources", "--resolution", "lowest-direct", "--python-version", python]
         written = ["--output-file", file.name]
         run("uv", "pip", "compile", "--quiet", *metadata, *which, *how, *_FROM_DIST, *written)
@@ -99,13 +101,13 @@ def find_python(version: str) -> str:
     """Find a Python by uv's means, or pyenv's, which uv does not know.
 
     Args:
-        version: Such as ``3.10``.
+        version: such as ``3.10``.
 
     Returns:
         The interpreter's path.
 
     Raises:
-        CheckError: There is none.
+        CheckError: there is none.
     """
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     by_uv = output_of("uv", "python", "find", "--no-project", version)

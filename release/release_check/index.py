@@ -25,12 +25,12 @@ def await_requirements(project: Project, dist: Path, patience_s: float) -> None:
     plugin's release waits here for core's, and that of testing for both.
 
     Args:
-        project: The package.
-        dist: Where its wheel is.
-        patience_s: How long to wait; 0 asks once.
+        project: the package.
+        dist: where its wheel is.
+        patience_s: how long to wait; 0 asks once.
 
     Raises:
-        CheckError: There is no wheel of this version, or something is still missing.
+        CheckError: there is no wheel of this version, or something is still missing.
     """
     stem = project.name.replace("-", "_")
     wheels = list(dist.glob(f"{stem}-{project.version}-*.whl"))

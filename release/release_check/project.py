@@ -20,11 +20,11 @@ class Project:
     """The metadata that a release depends on.
 
     Attributes:
-        name: Of the distribution.
-        version: What is released.
-        urls: By label.
-        requirements: Of the package and of all its extras.
-        extras: Their names.
+        name: of the distribution.
+        version: what is released.
+        urls: by label.
+        requirements: of the package and of all its extras.
+        extras: their names.
     """
 
     name: str
@@ -38,13 +38,13 @@ def read_project(folder: Path) -> Project:
     """Read a package's metadata.
 
     Args:
-        folder: The directory of the package's sources.
+        folder: the directory of the package's sources.
 
     Returns:
         Its metadata.
 
     Raises:
-        CheckError: There is no such package, or its version is none.
+        CheckError: there is no such package, or its version is none.
     """
     file = folder / "pyproject.toml"
     if not file.is_file():
@@ -54,8 +54,8 @@ def read_project(folder: Path) -> Project:
     lines = [*table.get("dependencies", []), *(line for extra in extras.values() for line in extra)]
     try:
         version = Version(table["version"])
-    except InvalidVersion as exc:
-        raise CheckError(f"{file}: {exc}") from exc
+    except InvalidVersion as error:
+        raise CheckError(f"{file}: {error}") from error
     return Project(
         name=table["name"],
         version=version,

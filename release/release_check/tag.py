@@ -25,10 +25,10 @@ class Release:
     """What is about to be published.
 
     Attributes:
-        project: The package.
-        entry: The top entry of its changelog.
-        rehearsal: Whether a package was named instead of a tag: nothing will be published.
-        problems: Why it must not be; each a sentence.
+        project: the package.
+        entry: the top entry of its changelog.
+        rehearsal: whether a package was named instead of a tag: nothing will be published.
+        problems: why it must not be; each a sentence.
     """
 
     project: Project
@@ -41,9 +41,9 @@ def check_tag(tag: str, root: Path, repository: str | None = None) -> Release:
     """Check what a tag would release.
 
     Args:
-        tag: Such as ``mlflow-bucketfs-core-v0.1.0``; or a package's name, to rehearse the release
+        tag: such as ``mlflow-bucketfs-core-v0.1.0``; or a package's name, to rehearse the release
             of its next version, whose changelog may still say ``unreleased``.
-        root: The repository's directory.
+        root: the repository's directory.
         repository: ``owner/name`` of the repository that releases; the package's links have to
             lead there.
 
@@ -51,7 +51,7 @@ def check_tag(tag: str, root: Path, repository: str | None = None) -> Release:
         The release, with what is wrong with it.
 
     Raises:
-        CheckError: The tag names no package of ours, or the package cannot be read.
+        CheckError: the tag names no package of ours, or the package cannot be read.
     """
     match = _TAG.fullmatch(tag)
     if match is None:

@@ -66,7 +66,7 @@ def check(pythons: list[str]) -> None:
     """Build all packages, install each one alone, and run the tests against the wheels.
 
     Args:
-        pythons: Versions of Python to run the tests on; those that are not here are left out.
+        pythons: versions of Python to run the tests on; those that are not here are left out.
     """
     build_packages()
     check_contents(DIST)
@@ -85,8 +85,8 @@ def check(pythons: list[str]) -> None:
         for version in pythons:
             try:
                 interpreter = find_python(version)
-            except CheckError as exc:
-                sys.stderr.write(f"{exc}: its tests are left out\n")
+            except CheckError as error:
+                sys.stderr.write(f"{error}: its tests are left out\n")
                 continue
             tested = ("mlflow-bucketfs-testing[mlflow]", "--group", "dev")
             with environment(interpreter, *tested, *constraint) as python:
@@ -106,20 +106,20 @@ def check_lowest(*, if_present: bool) -> None:
     """Run the packages' tests on the lowest versions, and the lowest Python, that they allow.
 
     Args:
-        if_present: Leave the tests out where this Python is missing, instead of failing.
+        if_present: leave the tests out where this Python is missing, instead of failing.
     """
     try:
         interpreter = find_python(LOWEST_PYTHON)
-    except CheckError as exc:
+    except CheckError as error:
         if not if_present:
             raise
-        sys.stderr.write(f"NOT TRIED: lower bounds. {exc}\n")
+        sys.stderr.write(f"NOT TRIED: lower bounds. {error}\n")
         return
     build_packages()
     with locked("--only-group", "dev") as tools:
         # the workspace's configuration of pytest is for a newer one than users need
         with (
-            lowest(LOWEST_PYTHON, *PACKAGES, extras=_EXTRAS, but="pytest") as versions,
+            lowest(LOWEST_PYTHON, *PACKAGES, extras=_EXTRAS, exclude="pytest") as versions,
             environment(interpreter, *_ALL, "-r", tools, "--overrides", versions) as python,
         ):
             run("uv", "pip", "list", "--quiet", "--python", python)
@@ -142,7 +142,7 @@ def check_mlflow(version: str, arguments: list[str]) -> None:
 
     Args:
         version: MLflow's, or ``newest``.
-        arguments: For pytest; by default all tests of packages and whole system.
+        arguments: for pytest; by default all tests of packages and whole system.
     """
     build_packages()
     # an older MLflow imports what SQLAlchemy 2.1 has no more, although its metadata allows that

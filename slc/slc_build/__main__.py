@@ -26,8 +26,8 @@ def main() -> int:
             standin.ensure()
         else:
             _export(options)
-    except SlcBuildError as exc:
-        sys.stderr.write(f"{exc}\n")
+    except SlcBuildError as error:
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
 

@@ -21,12 +21,12 @@ def output_of(*command: str, env: Mapping[str, str] | None = None, cwd: Path | N
     """Run a program to its end and return its standard output.
 
     Args:
-        command: Program and arguments.
-        env: Variables beside those of this process.
-        cwd: Directory to run in.
+        command: program and arguments.
+        env: variables beside those of this process.
+        cwd: directory to run in.
 
     Raises:
-        SlcBuildError: It failed, or is not installed; with the end of what it said.
+        SlcBuildError: it failed, or is not installed; with the end of what it said.
     """
     done = subprocess.run(  # noqa: S603 -- our own commands
         command,

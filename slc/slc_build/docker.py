@@ -25,9 +25,9 @@ class Image:
     """An image of the engine.
 
     Attributes:
-        name: Repository and tag.
-        id: The engine's identification of it.
-        digests: Its digests in registries: none if it was made here.
+        name: repository and tag.
+        id: the engine's identification of it.
+        digests: its digests in registries: none if it was made here.
     """
 
     name: str

@@ -28,7 +28,7 @@ def start() -> None:
     """Start the private engine, unless an engine answers already.
 
     Raises:
-        SlcBuildError: It cannot be started here; the message says why.
+        SlcBuildError: it cannot be started here; the message says why.
     """
     docker.choose_engine()
     if docker.engine_answers():

@@ -20,13 +20,13 @@ def prepare(*, require_official_base: bool = False) -> tuple[Image, dict[str, st
     """Check what is needed and put the flavor together.
 
     Args:
-        require_official_base: Whether to refuse a base image that was not pulled.
+        require_official_base: whether to refuse a base image that was not pulled.
 
     Returns:
         The base image, and the SHA-256 of each wheel by file name.
 
     Raises:
-        SlcBuildError: Something that it needs is missing.
+        SlcBuildError: something that it needs is missing.
     """
     base = preflight.check(require_official_base=require_official_base)
     say(f"Base image {base.name} ({'pulled' if base.pulled else 'local stand-in'})")
@@ -37,14 +37,14 @@ def export(*, require_official_base: bool = False, force_rebuild: bool = False) 
     """Build the container and write it to ``.slc``, with the files that describe it.
 
     Args:
-        require_official_base: Whether to refuse a base image that was not pulled.
-        force_rebuild: Whether to build everything anew although nothing has changed.
+        require_official_base: whether to refuse a base image that was not pulled.
+        force_rebuild: whether to build everything anew although nothing has changed.
 
     Returns:
         The exported file.
 
     Raises:
-        SlcBuildError: Something that it needs is missing.
+        SlcBuildError: something that it needs is missing.
     """
     base, wheels = prepare(require_official_base=require_official_base)
     say("Building the images and packing the container with exaslct")

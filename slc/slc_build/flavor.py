@@ -19,7 +19,7 @@ def prepare(base: Image) -> dict[str, str]:
     """Put the flavor together in ``.slc``.
 
     Args:
-        base: The image it builds on. exaslct's hash of a flavor leaves the base out, so that a
+        base: the image it builds on. exaslct's hash of a flavor leaves the base out, so that a
             new one would change nothing: a file that names the image makes it count.
 
     Returns:

@@ -31,8 +31,8 @@ class Pinned:
     """One package as the lock pins it.
 
     Attributes:
-        name: Its name.
-        version: Its exact version.
+        name: its name.
+        version: its exact version.
         hashes: ``sha256:…`` of each file that may be installed.
     """
 
@@ -63,7 +63,7 @@ def parse(exported: str) -> list[Pinned]:
     """Keep of a universal export what applies to the container.
 
     Args:
-        exported: Output of ``uv export``: one requirement for all platforms per line.
+        exported: output of ``uv export``: one requirement for all platforms per line.
 
     Raises:
         SlcBuildError: A package is not pinned, has no hash, or comes twice.

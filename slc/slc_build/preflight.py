@@ -24,10 +24,10 @@ def check(*, require_official_base: bool) -> docker.Image:
     """Check everything at once and return the base image.
 
     Args:
-        require_official_base: Whether a base image that was not pulled is refused.
+        require_official_base: whether a base image that was not pulled is refused.
 
     Raises:
-        SlcBuildError: Something is missing; the message lists all of it, each with its remedy.
+        SlcBuildError: something is missing; the message lists all of it, each with its remedy.
     """
     docker.choose_engine()
     answers = docker.engine_answers()

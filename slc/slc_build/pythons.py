@@ -22,8 +22,8 @@ class SharedLibrary:
     """A shared library that the loader found on the host.
 
     Attributes:
-        name: The name it is loaded by, such as ``libssl.so.3``.
-        path: The file.
+        name: the name it is loaded by, such as ``libssl.so.3``.
+        path: the file.
     """
 
     name: str
@@ -37,7 +37,7 @@ def python_to_copy(version: str) -> Path:
     ensurepip is passed over: it is the system's own, spread over ``/usr``.
 
     Raises:
-        SlcBuildError: There is none.
+        SlcBuildError: there is none.
     """
     for candidate in (_uv_finds(version), *_pyenv_has(version)):
         probe = [candidate, "-I", "-c", _PROBE]

@@ -28,8 +28,8 @@ def write(container: Path, base: docker.Image, wheels: Mapping[str, str]) -> Non
     """Write the files that belong to the container, and remove those of older ones.
 
     Args:
-        container: The exported file.
-        base: The image it was built on.
+        container: the exported file.
+        base: the image it was built on.
         wheels: SHA-256 of each wheel in it, by file name.
     """
     checksum = container.with_name(f"{container.name}.sha256")

@@ -30,7 +30,7 @@ def ensure() -> None:
     """Make the stand-in, unless the engine has an image of this name.
 
     Raises:
-        SlcBuildError: Something that it is made of is missing.
+        SlcBuildError: something that it is made of is missing.
     """
     docker.choose_engine()
     if not docker.engine_answers():

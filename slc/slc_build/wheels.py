@@ -28,8 +28,8 @@ def download(packages: Iterable[Pinned], directory: Path) -> None:
     """Download the wheels of the packages, checked against the lock's hashes.
 
     Args:
-        packages: What to download.
-        directory: Gets ``requirements.txt`` and a folder ``wheels``; filled before for the same
+        packages: what to download.
+        directory: gets ``requirements.txt`` and a folder ``wheels``; filled before for the same
             packages, it is left as it is, without asking the network.
     """
     requirements = "".join(f"{package.line()}\n" for package in packages)

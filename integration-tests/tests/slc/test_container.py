@@ -44,8 +44,8 @@ def test_the_container_is_isolated(slc_container):
         "for place in ('/', '/buckets', '/usr/local', '/tmp'):\n"
         "    try:\n"
         "        open(place + '/probe', 'w').close()\n"
-        "    except OSError as exc:\n"
-        "        print(place, exc.strerror)\n"
+        "    except OSError as error:\n"
+        "        print(place, error.strerror)\n"
     )
     assert slc_container.run_python(source).stdout.splitlines() == [
         "['lo'] 500 500",

@@ -34,7 +34,7 @@ class MockDatabase:
     """Tables, scripts and connections, as the statements create them.
 
     Args:
-        run_udf: Runs a script, described as ``run_udf.py`` reads it, and returns what that prints.
+        run_udf: runs a script, described as ``run_udf.py`` reads it, and returns what that prints.
     """
 
     def __init__(self, run_udf: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

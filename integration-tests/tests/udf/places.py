@@ -42,8 +42,8 @@ class Host:
     """This machine: each UDF is a fresh process, without a password.
 
     Args:
-        mount: The directory that has the buckets; replace it to have a UDF see another one.
-        folder: An empty directory for temporary files.
+        mount: the directory that has the buckets; replace it to have a UDF see another one.
+        folder: an empty directory for temporary files.
     """
 
     def __init__(self, mount: Path, folder: Path) -> None:
@@ -100,7 +100,7 @@ class UdfProcesses:
         """Run a UDF's file and return what it prints.
 
         Raises:
-            UdfError: It failed.
+            UdfError: it failed.
         """
         assert self._server.stdin
         assert self._server.stdout
@@ -125,9 +125,9 @@ class ForkingHost(Host):
     """This machine: each UDF is a fork of a process that has imported MLflow already.
 
     Args:
-        mount: The directory that has the buckets; replace it to have a UDF see another one.
-        folder: An empty directory for temporary files.
-        processes: Starts the forks.
+        mount: the directory that has the buckets; replace it to have a UDF see another one.
+        folder: an empty directory for temporary files.
+        processes: starts the forks.
     """
 
     def __init__(self, mount: Path, folder: Path, processes: UdfProcesses) -> None:
@@ -142,9 +142,9 @@ class Container(Host):
     """The exported container: each UDF is a fresh one, with a real /buckets and no network.
 
     Args:
-        archive: The exported container.
-        mount: The directory that is /buckets; replace it to have a UDF see another one.
-        folder: An empty directory for temporary files.
+        archive: the exported container.
+        mount: the directory that is /buckets; replace it to have a UDF see another one.
+        folder: an empty directory for temporary files.
     """
 
     def __init__(self, archive: Path, mount: Path, folder: Path) -> None:
@@ -179,8 +179,8 @@ class Exasol:
     """A real database.
 
     Args:
-        connection: To a schema of its own; pyexasol's.
-        language: The alias of the container.
+        connection: to a schema of its own; pyexasol's.
+        language: the alias of the container.
     """
 
     def __init__(self, connection: Any, language: str) -> None:

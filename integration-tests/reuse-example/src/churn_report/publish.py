@@ -19,9 +19,9 @@ def publish(folder: Path, bucket_url: str, *, password: str) -> list[str]:
     """Upload every file of a folder, and return the keys.
 
     Args:
-        folder: What to upload.
+        folder: what to upload.
         bucket_url: URL of the bucket, such as ``http://localhost:2580/default``.
-        password: The bucket's write password.
+        password: the bucket's write password.
 
     Raises:
         urllib.error.HTTPError: BucketFS refuses, or does not recover within three attempts.

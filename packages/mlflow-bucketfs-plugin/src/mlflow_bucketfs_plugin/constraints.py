@@ -35,9 +35,9 @@ class Difference:
     """A package of a model's environment that the container has in another version.
 
     Attributes:
-        name: The package.
-        model: What the model was trained with, such as ``==1.8.0``.
-        container: The container's version; None if it does not have the package.
+        name: the package.
+        model: what the model was trained with, such as ``==1.8.0``.
+        container: the container's version; None if it does not have the package.
     """
 
     name: str
@@ -53,9 +53,9 @@ def compare(requirements: str, constraints: str) -> list[Difference]:
     """Compare a model's requirements with a container's versions.
 
     Args:
-        requirements: Content of a model's ``requirements.txt``. Lines that are no requirement of
+        requirements: content of a model's ``requirements.txt``. Lines that are no requirement of
             a package by its name (URLs of files, options) are passed over.
-        constraints: Content of a ``constraints.txt``: ``name==version`` lines.
+        constraints: content of a ``constraints.txt``: ``name==version`` lines.
 
     Returns:
         What differs, in the order of the requirements.
@@ -78,13 +78,13 @@ def compare_model(model: Path, constraints: str) -> list[Difference]:
 
     Args:
         model: A model's directory, or a ``requirements.txt``.
-        constraints: Content of a ``constraints.txt``.
+        constraints: content of a ``constraints.txt``.
 
     Returns:
         What differs. For a directory, this includes numpy, by what its pickles say.
 
     Raises:
-        FileNotFoundError: There is no ``requirements.txt``.
+        FileNotFoundError: there is no ``requirements.txt``.
     """
     if model.is_file():
         return compare(model.read_text(encoding="utf-8"), constraints)
