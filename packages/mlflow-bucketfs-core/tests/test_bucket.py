@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import sys
 from dataclasses import replace
 
 import pytest
@@ -260,3 +261,34 @@ def test_an_error_has_its_reason_alone(bucket, tmp_path):
 def test_the_repr_shows_the_uri(bucket):
     """A bucket can be logged."""
     assert repr(bucket) == f"Bucket('{bucket.uri}')"
+
+
+def _ours_above(frame):
+    """Return the functions of this package on the stack above a frame, the outermost first."""
+    names = []
+    while frame := frame.f_back:
+        if frame.f_globals["__name__"].startswith("mlflow_bucketfs_core"):
+            names.insert(0, frame.f_code.co_name)
+    return names
+
+
+def test_an_upload_is_short(bucket, tmp_path):
+    """Five functions lead from an upload to urllib3, and its key is validated once."""
+    (tmp_path / "file").write_bytes(b"1")
+    bucket.upload_file("folder/first", tmp_path / "file")  # imports, and a look at the folder
+    sent, called = [], []
+
+    def note(frame, event, _):
+        if event == "call":
+            name = frame.f_code.co_name
+            called.append(name)
+            if name == "urlopen":
+                sent.append(_ours_above(frame))
+
+    sys.setprofile(note)
+    try:
+        bucket.upload_file("folder/second", tmp_path / "file")
+    finally:
+        sys.setprofile(None)
+    assert sent == [["upload_file", "_upload", "run", "attempt", "send"]]
+    assert called.count("split_key") == 1

@@ -80,7 +80,7 @@ codecs.lookup("idna")
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Waiting times of one session, all in seconds; ``None`` in a result means no limit.
+    """Waiting times of requests, all in seconds; ``None`` in a result means no limit.
 
     Args:
         transfer_timeout_s: seconds that the user allows without progress; ``None`` for 60 s,
