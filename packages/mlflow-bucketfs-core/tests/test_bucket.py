@@ -187,7 +187,7 @@ def test_deleting_in_a_missing_bucket_is_an_error(server, settings):
 
 
 def test_a_deletion_answered_by_404_is_one(server, bucket):
-    """Should a server say so of a missing object, the bucket's listing tells the difference."""
+    """If a server answers 404 for a missing object, the bucket's listing shows the difference."""
     server.inject(Fault.status(404, method="DELETE"))
     bucket.delete("d/x")
     assert [record.method for record in server.requests] == ["DELETE", "GET"]
@@ -221,7 +221,7 @@ def test_settings_come_from_the_environment_by_default(server, monkeypatch):
     assert server.read("env") == b"1"
 
 
-def test_a_missing_bucket_is_told(server, settings, tmp_path):
+def test_a_missing_bucket_is_reported(server, settings, tmp_path):
     """Listing and uploading name the bucket that is not there; a missing object is not found."""
     bucket = Bucket(server.uri().replace("/default", "/nowhere"), settings)
     for operation in (bucket.keys, lambda: bucket.upload_bytes("x", b"")):

@@ -157,7 +157,7 @@ def test_links_to_files_are_followed(server, bucket, tmp_path):
     assert server.read("links/x") == b"1"
 
 
-def test_permissions_are_told(server, run_python):
+def test_permissions_are_reported(server, run_python):
     """An unreadable file and a read-only directory end in ``PermissionError``, leaving nothing."""
     server.put("there", b"1")
     code = """

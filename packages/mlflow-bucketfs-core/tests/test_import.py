@@ -65,7 +65,7 @@ def test_the_version_is_that_of_the_distribution():
 
 
 def test_unknown_names_are_attribute_errors():
-    """A misspelt name is told as for any other module."""
+    """A misspelt name raises as in any other module."""
     with pytest.raises(AttributeError, match="'mlflow_bucketfs_core' has no attribute 'Bukket'"):
         mlflow_bucketfs_core.Bukket  # noqa: B018
 

@@ -148,7 +148,7 @@ def test_cookies_are_not_sent_back(recorder):
 
 
 def test_requests_ask_for_bodies_as_they_are(recorder):
-    """Nothing on the way is invited to compress, and nothing tells who is asking from where."""
+    """Nothing on the way is invited to compress, and nothing reveals who is asking from where."""
     port, headers = recorder
     Bucket(f"exa+bfs://127.0.0.1:{port}/s/b", ConnectionSettings()).keys()
     assert {name.lower(): value for name, value in headers[0].items()} == {

@@ -203,7 +203,7 @@ def test_local_path_or_uri(mounted):
         assert local_path_or_uri(text) == text
 
 
-def test_a_bad_variable_is_told(monkeypatch):
+def test_a_bad_variable_is_reported(monkeypatch):
     """A mount root that cannot be one is an error, not a missing mount."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "relative")
     with pytest.raises(ConfigurationError, match="EXA_BUCKETFS_MOUNT_ROOT"):
@@ -211,7 +211,7 @@ def test_a_bad_variable_is_told(monkeypatch):
 
 
 class Loader:
-    """Loads what it is told to, and fails on paths if told so."""
+    """Load a model from a URI or path; fail on paths if asked to."""
 
     def __init__(self, *failing):
         self.calls = []
@@ -243,7 +243,7 @@ def test_models_that_fail_on_the_mount_are_loaded_by_uri(mounted, caplog):
     assert "cannot load" in caplog.text
 
 
-def test_both_failures_are_told(mounted):
+def test_both_failures_are_reported(mounted):
     """If both attempts fail, the error is that over HTTP with that on the mount as its context."""
     uri = f"{URI}/models/churn"
     with pytest.raises(RuntimeError, match=r"cannot load exa\+bfs") as caught:
@@ -269,7 +269,7 @@ def test_other_uris_are_left_to_the_loader(mounted, uri, over_http):
 @pytest.mark.usefixtures("mounted")
 @pytest.mark.parametrize("uri", ["exa+bfs://db", "exa+bfs://db/s", "exa+bfs://w:p@db/s/b"])
 def test_bad_uris_are_not_loaded(uri):
-    """A malformed URI is told as such, not as a failure of the mount."""
+    """A malformed URI is reported as such, not as a failure of the mount."""
     load = Loader()
     with pytest.raises(InvalidUriError):
         load_model_with_fallback(uri, load)

@@ -151,7 +151,7 @@ def test_certificates_are_verified_through_a_socks_proxy(
         pytest.param("http://", ConfigurationError, id="no-host"),
     ],
 )
-def test_a_bad_proxy_is_told_without_its_password(server, settings, monkeypatch, proxy, error):
+def test_a_bad_proxy_is_reported_without_its_password(server, settings, monkeypatch, proxy, error):
     """The error names the variables to look at, after a few tries at most."""
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(error, match="HTTP_PROXY") as caught:

@@ -101,7 +101,7 @@ def test_valid_values(variable, text, attribute, expected):
     ],
 )
 def test_bad_values(variable, text, accepted):
-    """A bad value is told with the variable's name and what it takes."""
+    """A bad value is reported with the variable's name and the accepted values."""
     with pytest.raises(ConfigurationError) as caught:
         ConnectionSettings.from_env({variable: text})
     assert variable in str(caught.value)

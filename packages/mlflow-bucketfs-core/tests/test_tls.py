@@ -138,14 +138,14 @@ def test_our_bundle_wins_over_that_of_requests(localhost_server, server, monkeyp
     [("EXA_BUCKETFS_CA_BUNDLE", "ours"), ("REQUESTS_CA_BUNDLE", "requests")],
 )
 def test_a_missing_bundle_names_its_variable(server, monkeypatch, variable, kind):
-    """A path to nothing is told with the variable that holds it."""
+    """A path to nothing is reported with the variable that holds it."""
     monkeypatch.setenv(variable, f"/no/such/{kind}.pem")
     with pytest.raises(ConfigurationError, match=variable) as caught:
         Bucket(server.tls_uri()).keys()
     assert f"/no/such/{kind}.pem" in str(caught.value)
 
 
-def test_a_bundle_that_is_none_is_told(connect, tmp_path):
+def test_a_bundle_that_is_none_is_reported(connect, tmp_path):
     """A file without a certificate is an error of TLS, not of Python."""
     (tmp_path / "empty.pem").write_text("not a certificate")
     with pytest.raises(TlsError, match="EXA_BUCKETFS_CA_BUNDLE"):

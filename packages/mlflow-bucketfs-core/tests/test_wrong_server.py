@@ -158,7 +158,7 @@ def closing(listener):
 
 
 def test_a_lost_connection_may_still_be_a_restart(closing, settings):
-    """Who closes without a word and does not speak TLS is asked again; the error tells of both."""
+    """A server that closes without an answer, and speaks no TLS, is retried."""
     uri, seen = closing(answers=0)
     with pytest.raises(ServerUnavailableError, match=r"use exa\+bfss://.* after 3 tries"):
         Bucket(uri, replace(settings, max_retries=2)).keys()
@@ -184,7 +184,7 @@ def test_a_proxy_is_not_taken_for_the_server(server, settings, monkeypatch):
 
 
 def test_a_bad_request_may_be_the_wrong_scheme(server, settings):
-    """Web servers answer 400 to plain HTTP at a port for HTTPS: then the scheme is told as well."""
+    """Web servers answer 400 to plain HTTP at a port for HTTPS: the error names the scheme, too."""
     server.inject(Fault.status(400, times=None))
     with pytest.raises(UnexpectedResponseError, match=r"for HTTPS, use exa\+bfss://"):
         Bucket(server.uri(), settings).keys()

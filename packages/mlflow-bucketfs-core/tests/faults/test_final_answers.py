@@ -38,7 +38,7 @@ from mlflow_bucketfs_testing.server import Fault
 def test_what_cannot_change_is_not_tried_again(  # noqa: PLR0917
     server, prepared, tmp_path, operation, status, error
 ):
-    """Other answers are told after one request, and only 200 is success."""
+    """Other answers are raised after one request, and only 200 is success."""
     server.inject(Fault.status(status, times=None))
     with pytest.raises(error, match=rf"\b{status}\b"):
         operation(prepared, tmp_path)

@@ -1,4 +1,4 @@
-"""What passes is survived; what stays is told, and leaves nothing behind."""
+"""Transient failures are retried; permanent ones are raised and leave nothing behind."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def warnings_in(caplog):
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def test_long_waits_are_told_once_for_many_files(own_server, settings, caplog, wait_until):
+def test_long_waits_are_logged_once_for_many_files(own_server, settings, caplog, wait_until):
     """Twenty files that wait for the same reason are one line, with server, reason and time."""
     own_server.inject(Fault.status(503, retry_after=40, times=None))
     bucket = Bucket(own_server.uri(), settings)
@@ -115,13 +115,15 @@ def test_long_waits_are_told_once_for_many_files(own_server, settings, caplog, w
     for thread in threads:
         thread.join()
     assert len(warnings_in(caplog)) == 1
-    told = f"Waiting for 127.0.0.1:{own_server.port}, for up to 60 s more per file: Cannot download"
-    assert told in warnings_in(caplog)[0]
+    warning = (
+        f"Waiting for 127.0.0.1:{own_server.port}, for up to 60 s more per file: Cannot download"
+    )
+    assert warning in warnings_in(caplog)[0]
     assert "answered 503" in warnings_in(caplog)[0]
     assert "write" not in warnings_in(caplog)[0]
 
 
-def test_short_waits_are_not_told(own_server, prepare, settings, caplog):
+def test_short_waits_are_not_logged(own_server, prepare, settings, caplog):
     """The second that a server asks for is waited for, and is nobody's business."""
     bucket = prepare(Bucket(own_server.uri(), settings), own_server)
     own_server.inject(Fault.status(503, times=2), Fault.status(429, retry_after=1))
@@ -131,7 +133,7 @@ def test_short_waits_are_not_told(own_server, prepare, settings, caplog):
     assert warnings_in(caplog) == []
 
 
-def test_another_wait_is_told(caplog):
+def test_another_wait_is_logged(caplog):
     """Another server and another reason are news; the same is not."""
     waits = LongWaits(pause_s=3600)
     busy = ServerUnavailableError("busy")
