@@ -17,8 +17,7 @@ if TYPE_CHECKING:
         MlflowServerTimeoutError,
         MlflowServerUnreachableError,
     )
-    from mlflow_bucketfs_testing.mlflow_external import ExternalMlflowServer
-    from mlflow_bucketfs_testing.mlflow_process import MlflowServerProcess
+    from mlflow_bucketfs_testing.mlflow_server import ExternalMlflowServer, MlflowServerProcess
     from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
     from mlflow_bucketfs_testing.slc_builder import SlcBuilder
     from mlflow_bucketfs_testing.slc_container import SlcContainer
@@ -52,9 +51,9 @@ __all__ = [
 _MODULES = {
     "BucketConfig": "server",
     "BucketFSServer": "server",
-    "ExternalMlflowServer": "mlflow_external",
+    "ExternalMlflowServer": "mlflow_server",
     "Fault": "server",
-    "MlflowServerProcess": "mlflow_process",
+    "MlflowServerProcess": "mlflow_server",
     "SlcBuilder": "slc_builder",
     "SlcCommandError": "slc_errors",
     "SlcContainer": "slc_container",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_bucketfs_testing.mlflow_process import MlflowServerProcess
+from mlflow_bucketfs_testing.mlflow_server import MlflowServerProcess
 from mlflow_bucketfs_testing.server import BucketFSServer
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from mlflow_bucketfs_testing.config import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 Scope = Literal["session", "package", "module", "class", "function"]
 """The scopes of pytest."""
@@ -37,8 +37,8 @@ def bucketfs_server(*, scope: Scope = "session", **options: Any) -> Any:
     """Make a fixture that runs an embedded BucketFS.
 
     Args:
-        scope: How long the server runs.
-        options: Arguments of `mlflow_bucketfs_testing.BucketFSServer`, such as ``buckets``,
+        scope: how long the server runs.
+        options: arguments of `mlflow_bucketfs_testing.BucketFSServer`, such as ``buckets``,
             ``profile`` or ``tls_port``. Without any: one public bucket ``default``.
 
     Returns:
@@ -61,21 +61,12 @@ def mlflow_server(
     *,
     scope: Scope = "session",
     reuse: bool = True,
-    backend_store_uri: str | None = None,
     default_artifact_root: str | None = None,
     artifacts_destination: str | None = None,
-    serve_artifacts: bool | None = None,
     host: str | None = None,
-    port: int = 0,
-    allowed_hosts: Sequence[str] = (),
-    workers: int = 1,
-    jobs: bool = False,
     env: Mapping[str, str | None] | None = None,
-    extra_args: Sequence[str] = (),
-    directory: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
-    stop_timeout_s: float = 30.0,
-    on_wait: Callable[[float], None] | None = None,
+    **options: Any,
 ) -> Any:
     """Make a fixture that runs a real ``mlflow server``.
 
@@ -84,25 +75,17 @@ def mlflow_server(
     is given, ``default_artifact_root`` is ``{bucketfs_uri}/mlflow``.
 
     Args:
-        scope: How long the server runs.
-        reuse: Whether ``--mlflow-server URL`` replaces the server; False for a fixture that
+        scope: how long the server runs.
+        reuse: whether ``--mlflow-server URL`` replaces the server; False for a fixture that
             needs the server described here and no other.
-        backend_store_uri: See `MlflowServerProcess`, as all that follow.
-        default_artifact_root: Location of the artifacts of new experiments.
-        artifacts_destination: Location that the server stores to for its clients.
-        serve_artifacts: False turns the artifact proxy off.
-        host: Address to listen on; default: the value of the fixture ``mlflow_server_host``.
-        port: Port to listen on; 0 takes a free one.
-        allowed_hosts: More names that clients may call the server by.
-        workers: Number of uvicorn worker processes.
-        jobs: Whether to run MLflow's job runner.
-        env: Variables for the server process; None removes one.
-        extra_args: More arguments for ``mlflow server``.
-        directory: Working directory; default: a temporary one.
-        timeout_s: How long it may take to answer, in seconds; default: the option
+        default_artifact_root: location of the artifacts of new experiments.
+        artifacts_destination: location that the server stores to for its clients.
+        host: address to listen on; default: the value of the fixture ``mlflow_server_host``.
+        env: variables for the server process; None removes one.
+        timeout_s: how long it may take to answer, in seconds; default: the option
             ``--mlflow-bucketfs-mlflow-server-timeout``.
-        stop_timeout_s: How long it may take to end, in seconds.
-        on_wait: Called with the elapsed seconds while it starts.
+        options: further arguments of `mlflow_bucketfs_testing.MlflowServerProcess`, such as
+            ``backend_store_uri``, ``serve_artifacts`` or ``workers``.
 
     Returns:
         A pytest fixture whose value is a `MlflowServerProcess`, or an `ExternalMlflowServer`
@@ -117,21 +100,12 @@ def mlflow_server(
 
     def own_server(request: pytest.FixtureRequest) -> testing.MlflowServerProcess:
         return testing.MlflowServerProcess(
-            backend_store_uri=backend_store_uri,
             default_artifact_root=_resolved(request, default_artifact_root),
             artifacts_destination=_resolved(request, artifacts_destination),
-            serve_artifacts=serve_artifacts,
             host=host or request.getfixturevalue("mlflow_server_host"),
-            port=port,
-            allowed_hosts=allowed_hosts,
-            workers=workers,
-            jobs=jobs,
             env={**(_bucketfs_environment(request) if stores_in_bucketfs else {}), **(env or {})},
-            extra_args=extra_args,
-            directory=directory,
             timeout_s=timeout_s or mlflow_server_timeout_option(request.config),
-            stop_timeout_s=stop_timeout_s,
-            on_wait=on_wait,
+            **options,
         )
 
     def running_server(
@@ -146,9 +120,9 @@ def mlflow_server(
             try:
                 server = testing.ExternalMlflowServer(url) if url else own_server(request)
                 stack.enter_context(server)
-            except testing.MlflowServerError as exc:
+            except testing.MlflowServerError as error:
                 # The message says it all: a traceback through our own code would bury it
-                pytest.fail(str(exc), pytrace=False)
+                pytest.fail(str(error), pytrace=False)
             yield server
 
     # Named in the signature, since pytest runs a test on each backend only if it sees beforehand
@@ -167,7 +141,7 @@ def mlflow_client_env(*, scope: Scope = "session") -> Any:
     that of the session: pytest allows no fixture to outlive those it depends on.
 
     Args:
-        scope: How long the value is used.
+        scope: how long the value is used.
 
     Returns:
         A pytest fixture whose value is a ``dict[str, str]``; pytest shows no password in it.

@@ -1,4 +1,4 @@
-"""A real ``mlflow server`` as a context manager."""
+"""A real ``mlflow server`` as a context manager, and its twin for one that runs already."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import os
 import shlex
 import shutil
 import socket
+import sys
 import tempfile
 import time
+import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mlflow_bucketfs_testing.errors import (
+    MissingExtraError,
     MlflowServerDiedError,
     MlflowServerError,
     MlflowServerPortInUseError,
     MlflowServerTimeoutError,
+    MlflowServerUnreachableError,
     Secret,
     masked,
 )
-from mlflow_bucketfs_testing.mlflow_command import MlflowServerCommand, server_environment
-from mlflow_bucketfs_testing.mlflow_health import health_problem
 from mlflow_bucketfs_testing.process_session import ProcessSession
 
 if TYPE_CHECKING:
@@ -35,6 +41,9 @@ _logger = logging.getLogger(__name__)
 _PORT_ATTEMPTS = 3
 _POLL_INTERVAL_S = 0.25
 _LOG_TAIL_BYTES = 64 * 1024
+_PROBE_TIMEOUT_S = 5.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- compared with, not bound to
 
 
 class MlflowServerProcess:
@@ -68,8 +77,6 @@ class MlflowServerProcess:
         timeout_s: How long the server may take until it answers, in seconds.
         stop_timeout_s: How long it may take to end before it is killed, in seconds.
         on_wait: Called with the elapsed seconds, about four times per second, while it starts.
-        command: What stands before ``server …`` on the command line; default: MLflow of this
-            Python. A wrapper has to keep the server in its process session.
 
     Example:
         >>> with MlflowServerProcess() as server:  # doctest: +SKIP
@@ -94,9 +101,9 @@ class MlflowServerProcess:
         timeout_s: float = 180.0,
         stop_timeout_s: float = 30.0,
         on_wait: Callable[[float], None] | None = None,
-        command: Sequence[str] | None = None,
     ) -> None:
         self._backend_store_uri = backend_store_uri
+        self._host = host
         self._requested_port = port
         self._jobs = jobs
         self._env = dict(env or {})
@@ -104,16 +111,23 @@ class MlflowServerProcess:
         self._timeout_s = timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._on_wait = on_wait
-        self._command = MlflowServerCommand(
-            host=host,
-            workers=workers,
-            default_artifact_root=default_artifact_root,
-            artifacts_destination=artifacts_destination,
-            serve_artifacts=serve_artifacts,
-            allowed_hosts=tuple(allowed_hosts),
-            extra_args=tuple(extra_args),
-            **({} if command is None else {"prefix": tuple(command)}),
-        )
+        options = {
+            "--workers": str(workers),
+            "--default-artifact-root": default_artifact_root,
+            "--artifacts-destination": artifacts_destination,
+            "--allowed-hosts": ",".join(_allowed_hosts(host, allowed_hosts)) or None,
+        }
+        self._arguments = [
+            argument
+            for name, value in options.items()
+            if value is not None
+            for argument in (name, value)
+        ]
+        if serve_artifacts is not None:
+            self._arguments.append(
+                "--serve-artifacts" if serve_artifacts else "--no-serve-artifacts"
+            )
+        self._arguments += extra_args
         self._directory: Path | None = None
         self._session: ProcessSession | None = None
         self._port = port
@@ -122,7 +136,8 @@ class MlflowServerProcess:
     def uri(self) -> str:
         """Tracking URI of the server, such as ``http://127.0.0.1:43210``."""
         self._started()
-        return self._command.uri(self._port)
+        host = _WILDCARD.get(self._host, self._host)
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     @property
     def pid(self) -> int:
@@ -172,11 +187,11 @@ class MlflowServerProcess:
         """
         if self._session is not None:
             raise MlflowServerError(f"The MLflow server is running already at {self.uri}.")
-        self._command.require_mlflow()
-        self._directory = self._made_directory()
+        _require_mlflow()
+        self._directory = self._make_directory()
         try:
             for attempts_left in reversed(range(_PORT_ATTEMPTS)):
-                self._port = _free_port(self._command.host, self._requested_port)
+                self._port = _free_port(self._host, self._requested_port)
                 try:
                     self._launch()
                     break
@@ -219,18 +234,22 @@ class MlflowServerProcess:
             raise MlflowServerError("The MLflow server was not started.")
         return self._directory
 
-    def _made_directory(self) -> Path:
+    def _make_directory(self) -> Path:
         if self._requested_directory is None:
             return Path(tempfile.mkdtemp(prefix="mlflow-server-"))
         directory = Path(self._requested_directory).resolve()
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
+    def _command(self) -> list[str]:
+        address = ["--host", self._host, "--port", str(self._port)]
+        return [sys.executable, "-m", "mlflow", "server", *address, *self._arguments]
+
     def _launch(self) -> None:
         self.log_path.unlink(missing_ok=True)
         self._session = ProcessSession(
-            self._command.line(self._port),
-            env=server_environment(
+            self._command(),
+            env=_server_environment(
                 backend_store_uri=self.backend_store_uri, jobs=self._jobs, env=self._env
             ),
             directory=self.directory,
@@ -241,10 +260,10 @@ class MlflowServerProcess:
         while True:
             exit_code = self._session.poll()
             # Another server may have taken the port and answer in ours' place: hence listens_on
-            problem = health_problem(self.uri)
+            problem = _health_problem(self.uri)
             elapsed_s = time.monotonic() - started
             if exit_code is not None:
-                raise self._died(exit_code, elapsed_s)
+                raise self._death_error(exit_code, elapsed_s)
             if problem is None and self._session.listens_on(self._port):
                 return
             if elapsed_s > self._timeout_s:
@@ -259,9 +278,9 @@ class MlflowServerProcess:
                 self._on_wait(elapsed_s)
             time.sleep(_POLL_INTERVAL_S)
 
-    def _died(self, exit_code: int, elapsed_s: float) -> MlflowServerError:
+    def _death_error(self, exit_code: int, elapsed_s: float) -> MlflowServerError:
         if "address already in use" in self.log_tail():
-            return _port_in_use(self._command.host, self._port)
+            return _port_in_use_error(self._host, self._port)
         return MlflowServerDiedError(
             f"mlflow server ended with exit code {exit_code} after {elapsed_s:.0f} s, before it "
             f"answered.\n{self._evidence()}",
@@ -271,7 +290,7 @@ class MlflowServerProcess:
     def _evidence(self) -> str:
         kept = f" ({self.log_path})" if self._requested_directory else ""
         return (
-            f"Command: {masked(shlex.join(self._command.line(self._port)))}\n"
+            f"Command: {masked(shlex.join(self._command()))}\n"
             f"Backend store: {masked(self.backend_store_uri)}\n"
             f"End of its log{kept}:\n{self.log_tail() or '(empty)'}"
         )
@@ -282,18 +301,131 @@ class MlflowServerProcess:
             _logger.warning("Processes of the MLflow server at %s had to be killed.", self.uri)
 
 
+class ExternalMlflowServer:
+    """The twin of `MlflowServerProcess` for a server that somebody else started and will stop.
+
+    Args:
+        uri: Tracking URI, such as ``http://127.0.0.1:5000``.
+
+    Attributes:
+        uri: The same, without a slash at the end.
+        pid: None; so are ``directory``, ``log_path`` and ``backend_store_uri``.
+    """
+
+    pid = directory = log_path = backend_store_uri = None
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise MlflowServerUnreachableError(
+                f"{masked(uri)!r} is not the URL of an MLflow server: it reads http://HOST:PORT, "
+                f"and user and password go into MLFLOW_TRACKING_USERNAME and _PASSWORD."
+            )
+        self.uri = uri.rstrip("/")
+
+    def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002 -- the twin's signature
+        """Return nothing: the log is where the server was started."""
+        return ""
+
+    def start(self) -> Self:
+        """Check once that the server answers; ``with`` does this.
+
+        Raises:
+            MlflowServerUnreachableError: If it does not.
+        """
+        problem = _health_problem(self.uri)
+        if problem is not None:
+            raise MlflowServerUnreachableError(
+                f"No MLflow server answers at {self.uri}/health: {problem}. "
+                f"Start it, or leave out --mlflow-server to have one started."
+            )
+        return self
+
+    def stop(self) -> None:
+        """Leave the server alone."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<ExternalMlflowServer {self.uri}>"
+
+
+def _require_mlflow() -> None:
+    """Check that this Python has the MLflow that the command needs.
+
+    Raises:
+        MissingExtraError: If it has not; mlflow-skinny alone cannot serve.
+    """
+    try:
+        distribution("mlflow")
+    except PackageNotFoundError as error:
+        raise MissingExtraError(
+            'MLflow is not installed: pip install "mlflow-bucketfs-testing[mlflow]"'
+        ) from error
+
+
+def _allowed_hosts(host: str, more: Sequence[str]) -> list[str]:
+    """Return the allowed host names; none leaves MLflow's default: loopback, private IPs."""
+    names = [*more]
+    if host not in _LOOPBACK and host not in _WILDCARD:
+        names += [host, f"{host}:*"]
+    if names:  # they replace the default, and with it loopback
+        names += ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"]
+    return names
+
+
+def _server_environment(
+    *, backend_store_uri: str, jobs: bool, env: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Return the environment for a server that is configured by its arguments only.
+
+    Args:
+        backend_store_uri: where MLflow keeps its data.
+        jobs: whether to run MLflow's job runner.
+        env: variables that win over all others; None removes one.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MLFLOW_", "_MLFLOW_"))
+    }
+    ours = {
+        "MLFLOW_BACKEND_STORE_URI": backend_store_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true" if jobs else "false",
+        "PYTHONUNBUFFERED": "1",  # the log ends where the server ended
+    }
+    merged = {**inherited, **ours, **env}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _health_problem(uri: str) -> str | None:
+    """Return why the server is not ready, or None if it is."""
+    # The server is a neighbour: a proxy of the environment must not answer in its place
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{uri}/health", timeout=_PROBE_TIMEOUT_S) as response:
+            return None if response.status == HTTPStatus.OK else f"HTTP status {response.status}"
+    except (OSError, HTTPException) as error:
+        return str(getattr(error, "reason", error))
+
+
 def _free_port(host: str, port: int) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family) as probe:
             return int(probe.getsockname()[1])
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            raise _port_in_use(host, port) from exc
-        raise MlflowServerError(f"Cannot listen on {host}:{port}: {exc}.") from exc
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _port_in_use_error(host, port) from error
+        raise MlflowServerError(f"Cannot listen on {host}:{port}: {error}.") from error
 
 
-def _port_in_use(host: str, port: int) -> MlflowServerPortInUseError:
+def _port_in_use_error(host: str, port: int) -> MlflowServerPortInUseError:
     return MlflowServerPortInUseError(
         f"Port {port} on {host} is in use by another process. Stop that process, choose another "
         f"port, or leave it to port=0; --mlflow-server http://HOST:{port} uses a running server."
