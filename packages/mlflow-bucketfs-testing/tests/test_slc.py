@@ -68,8 +68,9 @@ def test_a_missing_engine_is_named(archive, tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DOCKER_HOST", NOBODY)
     with pytest.raises(SlcUnavailableError, match=f"no Docker engine answers at {NOBODY}"):
-        SlcContainer(archive, docker_host=NOBODY).run(["true"])
+        SlcContainer(archive).run(["true"])
 
 
 def test_passwords_of_a_command_are_not_printed(archive, tmp_path, monkeypatch):

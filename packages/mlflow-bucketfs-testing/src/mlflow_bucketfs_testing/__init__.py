@@ -16,16 +16,13 @@ if TYPE_CHECKING:
         MlflowServerPortInUseError,
         MlflowServerTimeoutError,
         MlflowServerUnreachableError,
-    )
-    from mlflow_bucketfs_testing.mlflow_server import ExternalMlflowServer, MlflowServerProcess
-    from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
-    from mlflow_bucketfs_testing.slc_builder import SlcBuilder
-    from mlflow_bucketfs_testing.slc_container import SlcContainer
-    from mlflow_bucketfs_testing.slc_errors import (
         SlcCommandError,
         SlcError,
         SlcUnavailableError,
     )
+    from mlflow_bucketfs_testing.mlflow_server import ExternalMlflowServer, MlflowServerProcess
+    from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
+    from mlflow_bucketfs_testing.slc import SlcBuilder, SlcContainer
 
     __version__: str
 
@@ -54,11 +51,8 @@ _MODULES = {
     "ExternalMlflowServer": "mlflow_server",
     "Fault": "server",
     "MlflowServerProcess": "mlflow_server",
-    "SlcBuilder": "slc_builder",
-    "SlcCommandError": "slc_errors",
-    "SlcContainer": "slc_container",
-    "SlcError": "slc_errors",
-    "SlcUnavailableError": "slc_errors",
+    "SlcBuilder": "slc",
+    "SlcContainer": "slc",
 }
 
 

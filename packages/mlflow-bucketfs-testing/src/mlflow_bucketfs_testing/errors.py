@@ -1,4 +1,4 @@
-"""What can go wrong with a server that the fixtures start or reach, and what is not shown of it."""
+"""The errors of MLflow servers and script-language containers; secrets that are not shown."""
 
 from __future__ import annotations
 
@@ -39,6 +39,32 @@ class MlflowServerPortInUseError(MlflowServerError, OSError):
 
 class MissingExtraError(MlflowServerError, ImportError):
     """The extra ``[mlflow]`` of this package is not installed."""
+
+
+class SlcError(RuntimeError):
+    """A script-language container could not be built or run; base of the errors below."""
+
+
+class SlcUnavailableError(SlcError):
+    """Docker, exaslct or the exported container is not there; the message says how to get it."""
+
+
+class SlcCommandError(SlcError):
+    """A command in the container failed or took too long.
+
+    Attributes:
+        exit_code: Its exit status; None if it took too long.
+        stdout: What it wrote to its standard output.
+        stderr: What it wrote to its standard error.
+    """
+
+    def __init__(
+        self, message: str, *, exit_code: int | None = None, stdout: str = "", stderr: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
 
 
 class Secret(str):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 import uuid
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_bucketfs_testing import factories, slc_fixtures
+from mlflow_bucketfs_testing import factories
 from mlflow_bucketfs_testing.config import (
     BucketFSTarget,
     add_mlflow_server_option,
@@ -20,10 +21,12 @@ from mlflow_bucketfs_testing.config import (
     is_mlflow_server_given,
     mlflow_server_host_option,
     mlflow_server_timeout_option,
+    slc_archive_option,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     import mlflow_bucketfs_testing as testing
 
@@ -63,8 +66,6 @@ def pytest_configure(config: pytest.Config) -> None:
 bucketfs_server = factories.bucketfs_server()
 mlflow_server = factories.mlflow_server()
 mlflow_client_env = factories.mlflow_client_env()
-slc_archive = slc_fixtures.slc_archive
-slc_container = slc_fixtures.slc_container
 
 
 @pytest.fixture(scope="session")
@@ -96,9 +97,7 @@ def bucketfs_uri(bucketfs_target: BucketFSTarget) -> Iterator[str]:
     yield uri
     # The embedded server vanishes by itself, and a fault that a test left in it must not matter
     if bucketfs_target.backend != "embedded":
-        from mlflow_bucketfs_testing.cleanup import delete_folder  # noqa: PLC0415 -- as rarely
-
-        delete_folder(uri, bucketfs_target.environment)
+        _delete_folder(uri, bucketfs_target.environment)
 
 
 @pytest.fixture(scope="session")
@@ -142,3 +141,74 @@ def mlflow_environment(
     for name, value in mlflow_client_env.items():
         monkeypatch.setenv(name, value)
     return mlflow_client_env
+
+
+@pytest.fixture(scope="session")
+def slc_archive(request: pytest.FixtureRequest) -> Path:
+    """The exported container that `slc_container` runs: --mlflow-bucketfs-slc-archive.
+    Override it to find yours.
+    Scope: session. Type: pathlib.Path.
+    Example: ``return max(Path(".slc").glob("*.tar.gz"))``.
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+    given = slc_archive_option(request.config)
+    if given is None:
+        pytest.skip(
+            "which container? Use --mlflow-bucketfs-slc-archive FILE, "
+            "or override the fixture slc_archive"
+        )
+    return given
+
+
+@pytest.fixture(scope="session")
+def slc_container(request: pytest.FixtureRequest, slc_archive: Path) -> testing.SlcContainer:
+    """Runs commands in `slc_archive` as Exasol runs a UDF; /buckets is that of `bucketfs_server`.
+    Skips where it cannot run, unless --mlflow-bucketfs-slc-archive asked for it: then it fails.
+    Scope: session. Type: mlflow_bucketfs_testing.SlcContainer.
+    Example: ``slc_container.run_python("import my_udf")``.
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+    from mlflow_bucketfs_testing import SlcContainer, SlcUnavailableError  # noqa: PLC0415 -- lazy
+
+    server: testing.BucketFSServer = request.getfixturevalue("bucketfs_server")
+    container = SlcContainer(slc_archive, buckets=server.mount_root)
+    try:
+        container.check()
+    except SlcUnavailableError as error:
+        if slc_archive_option(request.config):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    return container
+
+
+def _delete_folder(uri: str, environment: Mapping[str, str]) -> None:
+    """Delete every object below a folder; one that cannot be deleted is a warning.
+
+    It is no error, since the tests have passed or failed already for reasons of their own.
+
+    Args:
+        uri: URI of the folder.
+        environment: variables with credentials, as ``ConnectionSettings`` reads them.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- seldom needed
+
+    from mlflow_bucketfs_core import (  # noqa: PLC0415 -- as rarely
+        Bucket,
+        BucketFSError,
+        BucketFSUri,
+        ConnectionSettings,
+    )
+
+    folder = BucketFSUri.parse(uri)
+    settings = ConnectionSettings.from_env(environment)
+    try:
+        bucket = Bucket(folder, settings)
+        with ThreadPoolExecutor(settings.max_workers) as pool:
+            # All are tried before the first error is raised
+            deletions = [pool.submit(bucket.delete, key) for key in bucket.keys(folder.path)]
+        for deletion in deletions:
+            deletion.result()
+    except BucketFSError as error:
+        with warnings.catch_warnings():
+            # as an error it would end pytest with a traceback if the run was interrupted
+            warnings.simplefilter("always")
+            message = f"The tests' folder {uri} stays behind: {error}"
+            warnings.warn(pytest.PytestWarning(message), stacklevel=1)

@@ -1,4 +1,4 @@
-"""`SlcContainer`: commands in an exported script-language container, run as Exasol runs a UDF."""
+"""Script-language containers: `SlcBuilder` exports one, `SlcContainer` runs commands in it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow_bucketfs_testing import slc_reach
-from mlflow_bucketfs_testing.errors import Secret
-from mlflow_bucketfs_testing.slc_errors import SlcCommandError, SlcError, SlcUnavailableError
+from mlflow_bucketfs_testing.errors import (
+    Secret,
+    SlcCommandError,
+    SlcError,
+    SlcUnavailableError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _REPOSITORY = "localhost/slc-under-test"
 _LABEL = "mlflow-bucketfs-testing.slc"
@@ -33,21 +38,113 @@ _AS_EXASOL = (
     *("--user", "500:500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
 
+# exaslct's own default looks for images under Exasol's name, and its cleaning, if somebody calls
+# it, removes what has the target's name: the base image must not have it.
+_SOURCE_REPOSITORY = "localhost/slc-source"
+_TARGET_REPOSITORY = "localhost/slc"
+
+
+class SlcBuilder:
+    """Builds and exports a flavor; what pytest-exasol-slc's fixture ``slc_builder`` returns.
+
+    Nothing is imported or built before `export` is called. It needs
+    ``exasol-script-languages-container-tool`` and a Docker engine, found by ``DOCKER_HOST`` or
+    at its usual place.
+
+    Args:
+        flavor_path: Folder of the flavor: the one that holds ``flavor_base``.
+        prepare: Called before each export, to put wheels and the like into the flavor.
+        export_path: Folder to put the container's file into, with a readable name; None: only
+            exaslct's cache holds it.
+        output_directory: Folder for exaslct's cache and logs; kept, it makes the next export of
+            an unchanged flavor a matter of seconds. None: ``.build_output`` in the working
+            directory, as exaslct does.
+        build_name: Part of the name of the file in ``export_path``.
+        force_rebuild: Whether to build the images although they exist.
+        compressed: Whether to write a ``.tar.gz``; a ``.tar`` is quicker to write and 3 times
+            as large.
+    """
+
+    def __init__(
+        self,
+        flavor_path: str | os.PathLike[str],
+        *,
+        prepare: Callable[[], object] | None = None,
+        export_path: str | os.PathLike[str] | None = None,
+        output_directory: str | os.PathLike[str] | None = None,
+        build_name: str | None = None,
+        force_rebuild: bool = False,
+        compressed: bool = True,
+    ) -> None:
+        self._flavor_path = Path(flavor_path).absolute()
+        self._prepare = prepare
+        self._export_path = export_path
+        self._output_directory = Path(output_directory or ".build_output")
+        self._build_name = build_name
+        self._force_rebuild = force_rebuild
+        self._compressed = compressed
+
+    @property
+    def flavor_path(self) -> Path:
+        """Absolute path of the flavor's folder; as a string, a key of what `export` returns."""
+        return self._flavor_path
+
+    def export(self) -> Any:
+        """Build the flavor's images, as far as they have changed, and export the release.
+
+        Returns:
+            exaslct's ``ExportContainerResult``: the file is
+            ``export_infos[str(flavor_path)]["release"].cache_file``.
+
+        Raises:
+            SlcUnavailableError: exaslct is not installed.
+            FileNotFoundError: ``flavor_path`` is not a flavor.
+        """
+        try:
+            from exasol.slc.api import export  # noqa: PLC0415 -- slow, and not everybody's
+            from exasol.slc.models.compression_strategy import (  # noqa: PLC0415
+                CompressionStrategy,
+            )
+        except ModuleNotFoundError as error:
+            raise SlcUnavailableError(
+                "exaslct is not installed: pip install exasol-script-languages-container-tool"
+            ) from error
+        if self._prepare:
+            self._prepare()
+        if not (self._flavor_path / "flavor_base" / "build_steps.py").is_file():
+            raise FileNotFoundError(
+                f"{self._flavor_path} is not a flavor: it has no flavor_base/build_steps.py"
+            )
+        self._output_directory.mkdir(parents=True, exist_ok=True)
+        strategy = CompressionStrategy.GZIP if self._compressed else CompressionStrategy.NONE
+        # Beside the cache, not in /tmp: it takes 3 GB
+        with tempfile.TemporaryDirectory(dir=self._output_directory, prefix="tmp-") as temporary:
+            return export(
+                flavor_path=(str(self._flavor_path),),
+                export_path=None if self._export_path is None else str(self._export_path),
+                build_name=self._build_name,
+                force_rebuild=self._force_rebuild,
+                output_directory=str(self._output_directory),
+                temporary_base_directory=temporary,
+                source_docker_repository_name=_SOURCE_REPOSITORY,
+                target_docker_repository_name=_TARGET_REPOSITORY,
+                compression_strategy=strategy,
+            )
+
 
 class SlcContainer:
     """Runs commands in an exported container: no network, read-only, user 500, no capabilities.
 
     The file is imported into the Docker engine by the first command; one that the engine knows
-    already is not imported again, and an older one of the same name is removed.
+    already is not imported again, and an older one of the same name is removed. The engine is
+    that of ``DOCKER_HOST``, or the one at the usual place; it must see this machine's files.
 
     Args:
         archive: The exported ``.tar.gz``.
         buckets: Directory that is ``/buckets`` in the container, read-only: the ``mount_root``
             of an embedded BucketFS, or a copy of a real one. None: the folder is empty.
-        docker_host: Address of the Docker engine; None: ``DOCKER_HOST``, or the usual place.
-            The engine must see this machine's files.
         python: Version of the container's Python.
-        timeout_s: How long a command may take, in seconds, unless told otherwise.
+        timeout_s: How long a command may take, in seconds, unless the call says otherwise.
     """
 
     def __init__(
@@ -55,13 +152,11 @@ class SlcContainer:
         archive: str | os.PathLike[str],
         *,
         buckets: str | os.PathLike[str] | None = None,
-        docker_host: str | None = None,
         python: str = "3.12",
         timeout_s: float = 120.0,
     ) -> None:
         self.archive = Path(archive).absolute()
         self.buckets = Path(buckets).absolute() if buckets else None
-        self._docker_host = docker_host
         self._python = python
         self._timeout_s = timeout_s
         self._image: str | None = None
@@ -78,8 +173,8 @@ class SlcContainer:
             raise SlcUnavailableError("the command docker is not on the path")
         answer = self._docker("info", "--format", "{{.ServerVersion}}")
         if answer.returncode or not answer.stdout.strip():
-            where = self._docker_host or os.environ.get("DOCKER_HOST") or "its usual place"
-            raise SlcUnavailableError(f"no Docker engine answers at {where}")
+            address = os.environ.get("DOCKER_HOST") or "its usual place"
+            raise SlcUnavailableError(f"no Docker engine answers at {address}")
 
     @property
     def image(self) -> str:
@@ -137,8 +232,8 @@ class SlcContainer:
             limit = self._timeout_s if timeout_s is None else timeout_s
             try:
                 done = self._run_once(options, line, stdin=stdin, timeout_s=limit)
-            except subprocess.TimeoutExpired as exc:
-                raise SlcCommandError(f"{_short(command)} took more than {limit:g} s") from exc
+            except subprocess.TimeoutExpired as error:
+                raise SlcCommandError(f"{_short(command)} took more than {limit:g} s") from error
         if check and done.returncode:
             raise SlcCommandError(
                 f"{_short(command)} ended with {done.returncode}:\n"
@@ -228,7 +323,6 @@ class SlcContainer:
     def _docker(
         self, *arguments: str, stdin: str = "", timeout_s: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        host = {"DOCKER_HOST": self._docker_host} if self._docker_host else {}
         return subprocess.run(  # noqa: S603 -- our own command
             ["docker", *arguments],  # noqa: S607 -- the user's docker
             input=stdin,
@@ -236,7 +330,6 @@ class SlcContainer:
             text=True,
             check=False,
             timeout=timeout_s,
-            env={**os.environ, **host},
         )
 
 
