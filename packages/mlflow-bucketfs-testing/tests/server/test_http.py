@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 from mlflow_bucketfs_testing.server import BucketFSServer, IllegalNameError
-from mlflow_bucketfs_testing.server.auth import HostNames
+from mlflow_bucketfs_testing.server.protocol import HostNames
 
 
 def raw(server, request, *, timeout_s=5.0):

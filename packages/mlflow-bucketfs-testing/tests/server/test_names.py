@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow_bucketfs_testing.server import IllegalNameError
-from mlflow_bucketfs_testing.server.names import Target, check_key, parse_target
+from mlflow_bucketfs_testing.server.protocol import check_key, parse_target
+from mlflow_bucketfs_testing.server.request import Target
 
 NAMES = [
     "a#b",

@@ -5,13 +5,12 @@ It shares no code with the client packages, so that a mistake made there cannot 
 
 from __future__ import annotations
 
-from mlflow_bucketfs_testing.server.auth import BucketConfig
 from mlflow_bucketfs_testing.server.bucketfs_server import BucketFSServer
 from mlflow_bucketfs_testing.server.faults import Fault
-from mlflow_bucketfs_testing.server.names import IllegalNameError
 from mlflow_bucketfs_testing.server.profiles import Profile
+from mlflow_bucketfs_testing.server.protocol import BucketConfig, IllegalNameError
 from mlflow_bucketfs_testing.server.request_log import RequestLog, RequestRecord
-from mlflow_bucketfs_testing.server.runner import PortInUseError
+from mlflow_bucketfs_testing.server.sockets import PortInUseError
 
 __all__ = [
     "BucketConfig",

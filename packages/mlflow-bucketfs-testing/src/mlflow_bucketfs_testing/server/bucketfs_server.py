@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import threading
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_bucketfs_testing.server.auth import BucketConfig
 from mlflow_bucketfs_testing.server.faults import Fault, FaultList
-from mlflow_bucketfs_testing.server.instance import Instance, Options
-from mlflow_bucketfs_testing.server.names import check_key
+from mlflow_bucketfs_testing.server.mount import Mount
 from mlflow_bucketfs_testing.server.profiles import (
     Behaviour,
     FileInTheWay,
     Profile,
     resolve_profile,
 )
+from mlflow_bucketfs_testing.server.protocol import (
+    BucketConfig,
+    BucketFSApp,
+    HostNames,
+    check_key,
+)
 from mlflow_bucketfs_testing.server.request_log import RequestLog
+from mlflow_bucketfs_testing.server.sockets import Listener, ServerThread, bind
+from mlflow_bucketfs_testing.server.storage import Store
+from mlflow_bucketfs_testing.server.tls import Certificate, generate_certificate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
-    from pathlib import Path
 
     from typing_extensions import Self  # in typing since Python 3.11
-
-    from mlflow_bucketfs_testing.server.tls import Certificate
 
 _DEFAULT_BUCKETS = (BucketConfig("default"),)
 _NO_TLS = "the server has no HTTPS listener: pass tls_port (0 picks a free port)"
@@ -106,30 +115,26 @@ class BucketFSServer:
         """The requests so far, see `RequestLog`."""
         self.faults = FaultList()
         """The injected faults that are still waiting."""
-        self._options = Options(
-            buckets=self.buckets,
-            service=service,
-            host=host,
-            port=port,
-            tls_port=tls_port,
-            tls_certificate=tls_certificate,
-            allowed_hosts=tuple(allowed_hosts),
-            data_dir=data_dir,
-            profile=resolve_profile(profile),
-            behaviour=Behaviour(
-                content_length=content_length,
-                content_encoding_gzip=content_encoding_gzip,
-                listing_content_type=listing_content_type,
-                shuffle_listing=shuffle_listing,
-                unauthorized_status=unauthorized_status,
-                challenge=challenge,
-                locked_status=locked_status,
-                file_in_the_way=file_in_the_way,
-                archive_visible_on_mount=archive_visible_on_mount,
-            ),
+        self._requested_port = port
+        self._requested_tls_port = tls_port
+        self._tls_certificate = tls_certificate
+        self._allowed_hosts = tuple(allowed_hosts)
+        self._data_dir = data_dir
+        self._profile = resolve_profile(profile)
+        self._behaviour = Behaviour(
+            content_length=content_length,
+            content_encoding_gzip=content_encoding_gzip,
+            listing_content_type=listing_content_type,
+            shuffle_listing=shuffle_listing,
+            unauthorized_status=unauthorized_status,
+            challenge=challenge,
+            locked_status=locked_status,
+            file_in_the_way=file_in_the_way,
+            archive_visible_on_mount=archive_visible_on_mount,
         )
         self._cleanup = ExitStack()
-        self._instance: Instance | None = None
+        self._running: _Running | None = None
+        self._mount_lock = threading.Lock()
 
     def start(self) -> None:
         """Start serving; returns when requests are answered.
@@ -139,17 +144,17 @@ class BucketFSServer:
             OSError: The host is not this machine's, or the data directory is in use.
             RuntimeError: It is running already.
         """
-        if self._instance:
+        if self._running:
             raise RuntimeError("the server is running already")
         with ExitStack() as cleanup:
-            self._instance = Instance(self._options, self.faults, self.requests, cleanup)
+            self._running = self._launch(cleanup)
             self._cleanup = cleanup.pop_all()
 
     def stop(self) -> None:
         """Stop serving and remove what is temporary; does nothing when stopped."""
-        if self._instance:
+        if self._running:
             self._cleanup.close()
-            self._instance = None
+            self._running = None
 
     @property
     def port(self) -> int:
@@ -202,21 +207,21 @@ class BucketFSServer:
         It is built when first asked for, and followed from then on. The files are the stored
         ones, by hard link: read them, never write to them.
         """
-        self._state.mount()
+        self._mount()
         return self._state.mount_root
 
     @property
     def mount_paused(self) -> bool:
         """Whether the mount lags behind; False makes all changes show."""
-        return self._state.mount().paused
+        return self._mount().paused
 
     @mount_paused.setter
     def mount_paused(self, paused: bool) -> None:
-        self._state.mount().paused = paused
+        self._mount().paused = paused
 
     def sync_mount(self) -> None:
         """Let the mount show everything, archives unpacked, even while it is paused."""
-        self._state.mount().sync()
+        self._mount().sync()
 
     def put(self, key: str, data: bytes, bucket: str | None = None) -> None:
         """Store an object without HTTP; it may even hide another (``d/x`` beside ``d``).
@@ -275,7 +280,12 @@ class BucketFSServer:
     def reset(self) -> None:
         """As if just started, for the next test: no objects, requests, faults or locks."""
         self.faults.clear()
-        self._state.reset()
+        state = self._state
+        state.store.clear()
+        state.app.forget_locks()
+        if state.mount:
+            state.mount.paused = False
+            state.mount.sync()
         self.requests.clear()
 
     def __enter__(self) -> Self:
@@ -286,16 +296,71 @@ class BucketFSServer:
         self.stop()
 
     @property
-    def _state(self) -> Instance:
-        if self._instance is None:
+    def _state(self) -> _Running:
+        if self._running is None:
             raise RuntimeError("the server is not running: enter it with `with`, or start() it")
-        return self._instance
+        return self._running
 
     @property
     def _certificate(self) -> Certificate:
         if self._state.certificate is None:
             raise RuntimeError(_NO_TLS)
         return self._state.certificate
+
+    def _launch(self, cleanup: ExitStack) -> _Running:
+        """Start serving; ``cleanup`` gets what stops the server and removes what is temporary."""
+        plain = cleanup.enter_context(bind(self.host, self._requested_port))
+        listeners = [Listener(plain, None)]
+        directory = self._make_directory(cleanup)
+        tls_port: int | None = None
+        certificate: Certificate | None = None
+        if self._requested_tls_port is not None:
+            encrypted = cleanup.enter_context(bind(self.host, self._requested_tls_port))
+            tls_port = encrypted.getsockname()[1]
+            certificate = generate_certificate(self._tls_certificate, directory)
+            listeners.append(Listener(encrypted, certificate.server_context()))
+        store = Store(directory, persistent=self._data_dir is not None)
+        cleanup.callback(store.close)
+        app = BucketFSApp(
+            store,
+            self.buckets,
+            host_names=HostNames(
+                self.host, self._tls_certificate if certificate else None, self._allowed_hosts
+            ),
+            profile=self._profile,
+            behaviour=self._behaviour,
+            faults=self.faults,
+            log=self.requests,
+        )
+        running = _Running(plain.getsockname()[1], tls_port, certificate, directory, store, app)
+        cleanup.callback(running.close_mount)
+        thread = ServerThread(app, listeners, self.requests.connected)
+        cleanup.callback(thread.stop)
+        thread.start()
+        return running
+
+    def _make_directory(self, cleanup: ExitStack) -> Path:
+        if self._data_dir is None:
+            directory = Path(tempfile.mkdtemp(prefix="bucketfs-"))
+            cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+        else:
+            directory = Path(self._data_dir).absolute()
+            directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def _mount(self) -> Mount:
+        """Return the mount, built by the first call: most tests can do without its cost per PUT."""
+        state = self._state
+        with self._mount_lock:
+            if state.mount is None:
+                state.mount = Mount(
+                    state.store,
+                    state.mount_root / self.service,
+                    state.directory / "staging",
+                    buckets=tuple(bucket.name for bucket in self.buckets),
+                    archive_visible=self._behaviour.archive_visible_on_mount,
+                )
+            return state.mount
 
     def _authority(self, port: int) -> str:
         # who listens on all addresses is reached on loopback
@@ -311,3 +376,26 @@ class BucketFSServer:
         if name is not None and name not in names:
             raise ValueError(f"no bucket {name!r}: this server has {', '.join(names)}")
         return name or names[0]
+
+
+@dataclass
+class _Running:
+    """What exists only between the start and the stop of a server."""
+
+    port: int
+    tls_port: int | None
+    certificate: Certificate | None
+    directory: Path
+    store: Store
+    app: BucketFSApp
+    mount: Mount | None = None
+
+    @property
+    def mount_root(self) -> Path:
+        """Directory of the mount, whether or not it was built."""
+        return self.directory / "mount"
+
+    def close_mount(self) -> None:
+        """Stop following the store, if the mount was built."""
+        if self.mount:
+            self.mount.close()

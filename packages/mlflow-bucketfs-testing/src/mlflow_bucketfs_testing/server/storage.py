@@ -1,15 +1,15 @@
-"""The objects: immutable blobs on disk under opaque names, and an index in memory.
+"""The objects: immutable blobs on disk under opaque names, and an index in memory or a journal.
 
 Opaque names, because ``d`` and ``d/x`` can both be objects (bucketfs-client, DownloadCommandIT).
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import threading
-from typing import TYPE_CHECKING
-
-from mlflow_bucketfs_testing.server.journal import Blob, Index, Journal
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 # Bodies up to this size are written at once; longer ones in portions of at least this size.
 PORTION_BYTES = 256 * 1024
+
+
+class Blob(NamedTuple):
+    """One immutable content: the number that names its file, and its size in bytes."""
+
+    number: int
+    size: int
+
+
+_Index = dict[str, dict[str, Blob]]
+"""Bucket name to key to blob, in the order of upload."""
 
 
 class Store:
@@ -42,8 +53,8 @@ class Store:
         """Called with bucket and key after each change."""
         self._blobs = directory / "blobs"
         self._blobs.mkdir(exist_ok=True)
-        self._journal = Journal(directory) if persistent else None
-        self._index: Index = self._journal.load() if self._journal else {}
+        self._journal = _Journal(directory) if persistent else None
+        self._index: _Index = self._journal.load() if self._journal else {}
         used = {blob.number for keys in self._index.values() for blob in keys.values()}
         for leftover in self._blobs.iterdir():  # uploads that a crash cut short
             if int(leftover.name) not in used:
@@ -171,6 +182,72 @@ class Upload:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+class _Journal:
+    """Remembers an index across restarts.
+
+    A line is written per change and compacted at the next start. A line cut short by a crash is
+    the last one and is ignored.
+
+    Args:
+        directory: Existing directory that holds the journal.
+
+    Raises:
+        OSError: Another server uses the directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "index.jsonl"
+        self._lock_file = (directory / "lock").open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock_file.close()
+            raise OSError(
+                f"{directory} is in use by another embedded BucketFS: stop it, "
+                "or choose another data directory"
+            ) from error
+        self._lines: IO[str] | None = None
+
+    def load(self) -> _Index:
+        """Read the index and compact the journal; call it once, before `record`."""
+        index: _Index = {}
+        if self._path.exists():
+            with self._path.open(encoding="utf-8") as lines:
+                for line in lines:
+                    if line.endswith("\n"):
+                        bucket, key, *blob = json.loads(line)
+                        keys = index.setdefault(bucket, {})
+                        keys.pop(key, None)
+                        if blob:
+                            keys[key] = Blob(*blob)
+        fresh = self._path.with_suffix(".new")
+        self._lines = fresh.open("w", encoding="utf-8")
+        for bucket, keys in index.items():
+            for key, blob_kept in keys.items():
+                self._write(bucket, key, blob_kept)
+        self._lines.flush()
+        fresh.replace(self._path)
+        return index
+
+    def record(self, bucket: str, key: str, blob: Blob | None) -> None:
+        """Note that a key has this content now, or is gone."""
+        self._write(bucket, key, blob)
+        if self._lines is not None:
+            self._lines.flush()
+
+    def close(self) -> None:
+        """Release the directory."""
+        if self._lines is not None:
+            self._lines.close()
+        # unlocked rather than just closed: a forked child may hold a copy of the descriptor
+        fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+        self._lock_file.close()
+
+    def _write(self, bucket: str, key: str, blob: Blob | None) -> None:
+        if self._lines is not None:
+            self._lines.write(json.dumps([bucket, key, *(blob or ())]) + "\n")
 
 
 def _parents(key: str) -> Iterable[str]:

@@ -1,15 +1,15 @@
-"""One request and its answer: counted, logged once, and struck by the fault it met."""
+"""One request and its answer: read, sent, logged once, and struck by the fault it met."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.requests import Request
 
-from mlflow_bucketfs_testing.server.auth import parse_basic
-from mlflow_bucketfs_testing.server.names import Target
 from mlflow_bucketfs_testing.server.request_log import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from mlflow_bucketfs_testing.server.connection import Connection
     from mlflow_bucketfs_testing.server.faults import Fault
+    from mlflow_bucketfs_testing.server.sockets import Connection
 
 _TRICKLES_PER_S = 20
 
@@ -27,7 +27,24 @@ class CutOffError(Exception):
     """The connection is gone: there is nobody left to answer."""
 
 
-class Exchange:
+class Target(NamedTuple):
+    """What a request is about: ``("", "")`` all buckets, ``(bucket, "")`` its listing."""
+
+    bucket: str
+    key: str
+
+
+class Credentials(NamedTuple):
+    """User and password of a request."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Credentials(user={self.user!r})"
+
+
+class ServerRequest:
     """Reads one request's body and writes its answer.
 
     Attributes:
@@ -36,7 +53,7 @@ class Exchange:
         host: Value of the ``Host`` header, None without one.
         local_address: Address of this machine that the client is connected to.
         scheme: ``http`` or ``https``.
-        credentials: Of the Basic ``Authorization`` header, None without one.
+        credentials: those of the Basic ``Authorization`` header, None without one.
         target: Set by the application once it has parsed the path.
         fault: Set by the application; it strikes where it says.
         started: Monotonic time in seconds at which the request's header was complete.
@@ -60,7 +77,7 @@ class Exchange:
         self.host: str | None = self._request.headers.get("host")
         self.local_address: str = (scope["server"] or ("", None))[0]
         self.scheme: str = scope["scheme"]
-        self.credentials = parse_basic(self._request.headers.get("authorization"))
+        self.credentials = _parse_basic(self._request.headers.get("authorization"))
         self.target = Target("", "")
         self.fault: Fault | None = None
 
@@ -104,7 +121,7 @@ class Exchange:
         Args:
             status: Status code.
             headers: Header fields without framing.
-            length: Length of the body in bytes; None: not told to the client.
+            length: Length of the body in bytes; None: not sent to the client.
 
         Raises:
             CutOffError: A fault reset the connection.
@@ -216,3 +233,24 @@ class Exchange:
     @property
     def _fault_seconds(self) -> float:
         return self.fault.seconds if self.fault else 0.0
+
+
+def _parse_basic(header: str | None) -> Credentials | None:
+    """Read an ``Authorization`` header.
+
+    Returns:
+        The credentials; None if the header is missing, of another scheme or malformed.
+    """
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True)
+    except binascii.Error:
+        return None
+    try:
+        text = decoded.decode()
+    except UnicodeDecodeError:
+        text = decoded.decode("latin-1")  # what requests sends for str credentials
+    user, colon, password = text.partition(":")
+    return Credentials(user, password) if colon else None

@@ -1,19 +1,27 @@
-"""Sockets, event loop and thread: from an ASGI application to listeners that stop promptly."""
+"""Sockets, event loop and thread: an ASGI application on listeners that stop promptly.
+
+Also what lies below HTTP: resets and closes, which no ASGI application can cause.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
+import itertools
+import logging
 import socket
+import struct
+import termios
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import h11
 from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
-
-from mlflow_bucketfs_testing.server.connection import Connection, logger
 
 if TYPE_CHECKING:
     import ssl
@@ -21,11 +29,20 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+# Not uvicorn's own logger: that one belongs to whatever else runs uvicorn in this process. The
+# null handler keeps logging's handler of last resort from printing to the console.
+_logger = logging.getLogger("mlflow_bucketfs_testing.server")
+_logger.addHandler(logging.NullHandler())
+
 # Long: a server that closes idle connections races with clients that reuse them.
 _KEEP_ALIVE_S = 3600
 _BACKLOG = 1024
 _MAX_PORT = 65535
 _LOST_ROUNDS = 100
+_INT = struct.Struct("i")
+_LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
+_FLUSH_ATTEMPTS = 200
+_FLUSH_PAUSE_S = 0.005
 
 
 class PortInUseError(OSError):
@@ -80,10 +97,10 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
         # listen at once: two sockets with SO_REUSEADDR can both bind as long as none listens
         bound.listen(_BACKLOG)
-    except OSError as exc:
+    except OSError as error:
         bound.close()
-        if exc.errno == errno.EADDRINUSE:
-            raise PortInUseError(host, port) from exc
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(host, port) from error
         raise
     return bound
 
@@ -134,14 +151,14 @@ class ServerThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as exc:  # noqa: BLE001 -- raised again in the caller's thread
+        except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
             if not self._started.done():
-                self._started.set_exception(exc)
+                self._started.set_exception(error)
 
     async def _serve(self) -> None:
         loop = self._loop = asyncio.get_running_loop()
         loop.set_exception_handler(
-            lambda _loop, context: logger.debug("in the event loop: %s", context)
+            lambda _loop, context: _logger.debug("in the event loop: %s", context)
         )
 
         def connect() -> Connection:
@@ -166,7 +183,7 @@ class ServerThread:
         # those whose TLS handshake is not complete, and they would be reported as not closed.
         for transport in list(getattr(loop, "_transports", {}).values()):
             transport.abort()
-        for _ in range(_LOST_ROUNDS):  # until each connection has been told that it is lost
+        for _ in range(_LOST_ROUNDS):  # until each connection knows that it is lost
             if not self._state.connections:
                 break
             await asyncio.sleep(0)
@@ -174,3 +191,84 @@ class ServerThread:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Connection(H11Protocol):
+    """A connection that an application can cut off.
+
+    The application finds it in ``scope["state"]["connection"]``.
+
+    Attributes:
+        number: Counts the connections of this process, for the request log.
+    """
+
+    _numbers = itertools.count(1)
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+        self.number = next(self._numbers)
+        self.logger = _logger
+        self.access_log = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left, or was cut off."""
+        return bool(self.cycle.disconnected)
+
+    def write_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Start an answer whose body ends where the connection ends; go on with `write`.
+
+        h11 writes no such answer to an HTTP/1.1 client: it would choose chunks.
+        """
+        self.cycle.disconnected = True  # from here on, uvicorn has no part in this answer
+        head = h11.Connection(h11.SERVER)
+        head.receive_data(b"GET / HTTP/1.0\r\n\r\n")
+        head.next_event()
+        event = h11.Response(status_code=status, headers=headers)
+        self.transport.write(head.send(event) or b"")
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the body of an answer begun with `write_head`."""
+        await self.flow.drain()
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection in good order once everything written is sent."""
+        self.cycle.disconnected = True
+        self.transport.close()
+
+    async def reset(self) -> None:
+        """Reset the connection (RST) once the client's side has everything that was written.
+
+        A client that does not read is waited for as long as a second.
+        """
+        self.cycle.disconnected = True
+        tcp = self.transport.get_extra_info("socket")
+        for _ in range(_FLUSH_ATTEMPTS):
+            if self.transport.is_closing():
+                return
+            if not self.transport.get_write_buffer_size() and not _unacknowledged_bytes(tcp):
+                break
+            await asyncio.sleep(_FLUSH_PAUSE_S)
+        # a socket that must not linger is reset when closed, instead of being shut down
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
+        self.transport.abort()
+
+    def _should_upgrade(self) -> bool:
+        # Java's HTTP client offers h2c on every plain connection; the offer is ignored without a
+        # word, as BucketFS must do for bucketfs-java to work over HTTP.
+        return False
+
+
+def _unacknowledged_bytes(tcp: socket.socket) -> int:
+    """Bytes that the kernel would drop with a reset; 0 where it does not say (not Linux)."""
+    with suppress(OSError):
+        answer = fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, bytes(_INT.size))
+        return int(_INT.unpack(answer)[0])
+    return 0
