@@ -57,7 +57,9 @@ def test_job_runners_end_with_the_server(caplog, wait_until):
     jobs = Path(str(find_spec("mlflow").origin)).parent / "server" / "jobs"
     if not (jobs / "_periodic_tasks_consumer.py").is_file():
         pytest.skip("this MLflow has no periodic tasks, and keeps no process for jobs")
-    patient = MlflowServerProcess(jobs=True, stop_timeout_s=120)
+    patient = MlflowServerProcess(
+        env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}, stop_timeout_s=120
+    )
     with caplog.at_level(logging.WARNING), patient as serving:
         wait_until(lambda: "_periodic_tasks_consumer" in str(descendants(serving.pid, "cmdline")))
 

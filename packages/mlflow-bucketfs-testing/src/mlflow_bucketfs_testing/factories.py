@@ -85,7 +85,7 @@ def mlflow_server(
         timeout_s: how long it may take to answer, in seconds; default: the option
             ``--mlflow-bucketfs-mlflow-server-timeout``.
         options: further arguments of `mlflow_bucketfs_testing.MlflowServerProcess`, such as
-            ``backend_store_uri``, ``serve_artifacts`` or ``workers``.
+            ``backend_store_uri``, ``extra_args`` or ``workers``.
 
     Returns:
         A pytest fixture whose value is a `MlflowServerProcess`, or an `ExternalMlflowServer`

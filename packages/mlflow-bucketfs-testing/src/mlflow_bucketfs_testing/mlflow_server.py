@@ -54,7 +54,7 @@ class MlflowServerProcess:
     killed itself, a guard process ends the server.
 
     The server is what its arguments say: variables named ``MLFLOW_*`` and ``_MLFLOW_*`` are not
-    inherited from the environment. Telemetry is off.
+    inherited from the environment. Telemetry and MLflow's job runner are off.
 
     Args:
         backend_store_uri: Where MLflow keeps its data; default: an SQLite file in ``directory``.
@@ -62,16 +62,14 @@ class MlflowServerProcess:
         default_artifact_root: Location of the artifacts of new experiments.
         artifacts_destination: Location that the server stores to for its clients (proxied).
             With neither of the two, artifacts are proxied to a folder in ``directory``.
-        serve_artifacts: False turns the proxy off (``--no-serve-artifacts``); the default leaves
-            it on as MLflow does, also beside a ``default_artifact_root``.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         allowed_hosts: More names (``host[:port]``, wildcards) that clients may call the server by.
             ``host`` itself is always among them.
         workers: Number of uvicorn worker processes.
-        jobs: Whether to run MLflow's job runner and its queues: eight processes more.
         env: Variables for the server, over those of this process; None removes one.
-        extra_args: More arguments for ``mlflow server``.
+            ``MLFLOW_SERVER_ENABLE_JOB_EXECUTION=true`` runs jobs, by eight processes more.
+        extra_args: More arguments for ``mlflow server``, such as ``--no-serve-artifacts``.
         directory: Working directory, with log and SQLite file; created if missing and kept.
             Default: a temporary one, removed at the end.
         timeout_s: How long the server may take until it answers, in seconds.
@@ -89,12 +87,10 @@ class MlflowServerProcess:
         backend_store_uri: str | None = None,
         default_artifact_root: str | None = None,
         artifacts_destination: str | None = None,
-        serve_artifacts: bool | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         allowed_hosts: Sequence[str] = (),
         workers: int = 1,
-        jobs: bool = False,
         env: Mapping[str, str | None] | None = None,
         extra_args: Sequence[str] = (),
         directory: str | os.PathLike[str] | None = None,
@@ -105,7 +101,6 @@ class MlflowServerProcess:
         self._backend_store_uri = backend_store_uri
         self._host = host
         self._requested_port = port
-        self._jobs = jobs
         self._env = dict(env or {})
         self._requested_directory = directory
         self._timeout_s = timeout_s
@@ -123,10 +118,6 @@ class MlflowServerProcess:
             if value is not None
             for argument in (name, value)
         ]
-        if serve_artifacts is not None:
-            self._arguments.append(
-                "--serve-artifacts" if serve_artifacts else "--no-serve-artifacts"
-            )
         self._arguments += extra_args
         self._directory: Path | None = None
         self._session: ProcessSession | None = None
@@ -249,9 +240,7 @@ class MlflowServerProcess:
         self.log_path.unlink(missing_ok=True)
         self._session = ProcessSession(
             self._command(),
-            env=_server_environment(
-                backend_store_uri=self.backend_store_uri, jobs=self._jobs, env=self._env
-            ),
+            env=_server_environment(backend_store_uri=self.backend_store_uri, env=self._env),
             directory=self.directory,
             log_path=self.log_path,
             abandoned_directory=None if self._requested_directory else self.directory,
@@ -378,14 +367,11 @@ def _allowed_hosts(host: str, more: Sequence[str]) -> list[str]:
     return names
 
 
-def _server_environment(
-    *, backend_store_uri: str, jobs: bool, env: Mapping[str, str | None]
-) -> dict[str, str]:
+def _server_environment(*, backend_store_uri: str, env: Mapping[str, str | None]) -> dict[str, str]:
     """Return the environment for a server that is configured by its arguments only.
 
     Args:
         backend_store_uri: where MLflow keeps its data.
-        jobs: whether to run MLflow's job runner.
         env: variables that win over all others; None removes one.
     """
     inherited = {
@@ -396,7 +382,7 @@ def _server_environment(
     ours = {
         "MLFLOW_BACKEND_STORE_URI": backend_store_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true" if jobs else "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONUNBUFFERED": "1",  # the log ends where the server ended
     }
     merged = {**inherited, **ours, **env}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Profile
+from mlflow_bucketfs_testing.server import BucketFSServer, Profile
 
 
 def test_put_get_delete_answer_200(client):
@@ -111,14 +111,6 @@ def test_challenge(client):
     assert answer.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-def test_unauthorized_knobs(connect):
-    """Without a password the answer can be 403, and a 401 can come without challenge."""
-    with BucketFSServer((BucketConfig("p", public=False),), unauthorized_status=403) as server:
-        assert connect(server).get("/p").status == 403
-    with BucketFSServer((BucketConfig("p", public=False),), challenge=False) as server:
-        assert connect(server).get("/p").headers["WWW-Authenticate"] is None
-
-
 def test_delete_is_idempotent(server, client):
     """Deleting what is not there, or a directory's name, is 200 and removes nothing."""
     server.put("d/x", b"")
@@ -165,11 +157,11 @@ def test_lock_after_delete(connect):
         client.delete("/default/k")
         server.reset()
         assert client.put("/default/k", b"4").status == 200
-    with BucketFSServer(profile="docker-db", locked_status=403) as server:
+    with BucketFSServer(profile="docker-db") as server:
         server.put("k", b"1")
         client = connect(server)
         client.delete("/default/k")
-        assert client.put("/default/k", b"2").status == 403
+        assert client.put("/default/k", b"2").status == 423
 
 
 def test_put_takes_its_time(connect):
@@ -223,7 +215,7 @@ def test_bodies_without_length(server, client):
     assert server.read("empty") == b""
 
 
-def test_gzip_is_only_claimed(server, client, connect):
+def test_gzip_is_only_claimed(server, client):
     """``.gz`` and ``.tgz`` are called gzip-encoded, the stored bytes are sent nevertheless."""
     for key in ("m.tar.gz", "m.tgz", "x.gz"):
         server.put(key, b"not even gzip")
@@ -231,11 +223,7 @@ def test_gzip_is_only_claimed(server, client, connect):
         assert (answer.headers["Content-Encoding"], answer.body) == ("gzip", b"not even gzip")
     server.put("plain.txt", b"")
     assert client.get("/default/plain.txt").headers["Content-Encoding"] is None
-    with BucketFSServer(content_encoding_gzip=False) as other:
-        other.put("m.tar.gz", b"x")
-        answer = connect(other).get("/default/m.tar.gz")
-        assert answer.headers["Content-Encoding"] is None
-        assert answer.headers["Content-Type"] == "application/x-tar"
+    assert client.get("/default/m.tar.gz").headers["Content-Type"] == "application/x-tar"
 
 
 def test_download_without_length(connect):
@@ -247,12 +235,11 @@ def test_download_without_length(connect):
         assert answer.body == b"abc" * 1_000_000
 
 
-def test_listing_knobs(connect):
-    """The listing can be shuffled and have another content type."""
-    with BucketFSServer(shuffle_listing=True, listing_content_type="text/html") as server:
+def test_shuffled_listing(connect):
+    """Each listing can come in another order."""
+    with BucketFSServer(shuffle_listing=True) as server:
         keys = [str(i) for i in range(100)]
         server.put_many((key, b"") for key in keys)
         answer = connect(server).get("/default")
-        assert answer.headers["Content-Type"] == "text/html"
         assert answer.body.decode().split() != keys
         assert sorted(answer.body.decode().split()) == sorted(keys)

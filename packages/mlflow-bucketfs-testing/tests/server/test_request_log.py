@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import sys
 import time
-
-from mlflow_bucketfs_testing.server import BucketFSServer
+from dataclasses import replace
 
 
 def test_request_log(server, client):
@@ -42,13 +41,14 @@ def test_request_log(server, client):
     assert (requests.connections, requests.listings) == (1, 0)
 
 
-def test_request_log_is_bounded(connect):
-    """Only the latest requests are kept."""
-    with BucketFSServer(request_log_size=3) as server:
-        client = connect(server)
-        for number in range(5):
-            client.get(f"/default/{number}")
-        assert [record.key for record in server.requests] == ["2", "3", "4"]
+def test_request_log_is_bounded(server, client):
+    """Only the latest 50,000 requests are kept."""
+    client.get("/default/first")
+    (first,) = server.requests
+    for number in range(50_001):
+        server.requests.add(replace(first, key=str(number)))
+    assert len(server.requests) == 50_000
+    assert (server.requests[0].key, server.requests[-1].key) == ("1", "50000")
 
 
 def test_an_error_is_in_the_log_before_its_header_is_sent(server):

@@ -64,17 +64,10 @@ class BucketFSServer:
         profile: ``instant``, ``docker-db`` (a PUT takes 1 s plus 1 s per 100 MB; a deleted key
             is locked for 10 s), or a `Profile`.
         content_length: Whether a download tells its length; else it is chunked.
-        content_encoding_gzip: Whether downloads of ``.gz`` and ``.tgz`` claim ``Content-Encoding:
-            gzip``, although the stored bytes are sent as they are.
-        listing_content_type: ``Content-Type`` of listings; the bytes are UTF-8 in any case.
         shuffle_listing: Whether each listing comes in another order; else oldest upload first.
-        unauthorized_status: Answer to a missing ``Authorization`` header: 401 or 403.
-        challenge: Whether a 401 carries ``WWW-Authenticate``.
-        locked_status: Answer to a PUT of a key deleted a moment ago: 423, or 403 as old versions.
         file_in_the_way: What a PUT of ``d/x`` does while ``d`` is an object: ``lose`` (200, not
             stored), ``hang`` (no answer), ``error`` (409).
         archive_visible_on_mount: Whether an archive's own file shows beside its unpacked tree.
-        request_log_size: How many requests `requests` remembers.
 
     Raises:
         ValueError: Two buckets of one name, no bucket at all, a service name that cannot be one
@@ -94,15 +87,9 @@ class BucketFSServer:
         data_dir: str | os.PathLike[str] | None = None,
         profile: str | Profile = "instant",
         content_length: bool = True,
-        content_encoding_gzip: bool = True,
-        listing_content_type: str = "text/plain",
         shuffle_listing: bool = False,
-        unauthorized_status: int = 401,
-        challenge: bool = True,
-        locked_status: int = 423,
         file_in_the_way: FileInTheWay = "lose",
         archive_visible_on_mount: bool = False,
-        request_log_size: int = 50_000,
     ) -> None:
         self.buckets = tuple(buckets)
         if not self.buckets or len({bucket.name for bucket in self.buckets}) < len(self.buckets):
@@ -111,7 +98,7 @@ class BucketFSServer:
             raise ValueError(f"not a service name: {service!r}")
         self.service = service
         self.host = host
-        self.requests = RequestLog(request_log_size)
+        self.requests = RequestLog()
         """The requests so far, see `RequestLog`."""
         self.faults = FaultList()
         """The injected faults that are still waiting."""
@@ -123,12 +110,7 @@ class BucketFSServer:
         self._profile = resolve_profile(profile)
         self._behaviour = Behaviour(
             content_length=content_length,
-            content_encoding_gzip=content_encoding_gzip,
-            listing_content_type=listing_content_type,
             shuffle_listing=shuffle_listing,
-            unauthorized_status=unauthorized_status,
-            challenge=challenge,
-            locked_status=locked_status,
             file_in_the_way=file_in_the_way,
             archive_visible_on_mount=archive_visible_on_mount,
         )

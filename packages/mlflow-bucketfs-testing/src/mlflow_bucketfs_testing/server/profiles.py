@@ -55,12 +55,7 @@ class Behaviour:
     """The knobs of the protocol; `BucketFSServer` documents each."""
 
     content_length: bool = True
-    content_encoding_gzip: bool = True
-    listing_content_type: str = "text/plain"
     shuffle_listing: bool = False
-    unauthorized_status: int = 401
-    challenge: bool = True
-    locked_status: int = 423
     file_in_the_way: FileInTheWay = "lose"
     archive_visible_on_mount: bool = False
 

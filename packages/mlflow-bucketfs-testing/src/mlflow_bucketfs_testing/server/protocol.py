@@ -218,7 +218,7 @@ class BucketFSApp:
         elif bucket_name not in self._buckets:
             await request.reply(404, "404: no such bucket\n")
         elif not self._allowed(request):
-            await self._refuse(request)
+            await self._reply_unauthorized(request)
         elif method == "PUT":
             await self._put(request)
         elif method == "DELETE":
@@ -234,21 +234,19 @@ class BucketFSApp:
             return bucket.may_read(request.credentials)
         return bucket.may_write(request.credentials)
 
-    async def _refuse(self, request: ServerRequest) -> None:
+    async def _reply_unauthorized(self, request: ServerRequest) -> None:
         if request.credentials is not None:
             await request.reply(403, "403: forbidden\n")
             return
-        status = self._behaviour.unauthorized_status
-        challenge = status == 401 and self._behaviour.challenge  # noqa: PLR2004 -- HTTP's number
-        headers = {"www-authenticate": 'Basic realm="BucketFS"'} if challenge else {}
-        await request.reply(status, f"{status}: password required\n", headers)
+        headers = {"www-authenticate": 'Basic realm="BucketFS"'}
+        await request.reply(401, "401: password required\n", headers)
 
     async def _list(self, request: ServerRequest) -> None:
         keys = self._store.keys(request.target.bucket)
         if self._behaviour.shuffle_listing:
             random.shuffle(keys)
-        headers = {"content-type": self._behaviour.listing_content_type}
-        await request.start(200, headers, None if keys else 0)
+        # UTF-8 whatever the type says
+        await request.start(200, {"content-type": "text/plain"}, None if keys else 0)
         for start in range(0, len(keys), _KEYS_PER_WRITE):
             lines = "".join(f"{key}\n" for key in keys[start : start + _KEYS_PER_WRITE])
             await request.write(lines.encode())
@@ -265,7 +263,7 @@ class BucketFSApp:
         with file:
             content_type, encoding = _MIME_TYPES.guess_type(f"/{request.target.key}")
             headers = {"content-type": content_type or "application/octet-stream"}
-            if encoding == "gzip" and self._behaviour.content_encoding_gzip:
+            if encoding == "gzip":
                 # stored bytes are sent as they are, yet called encoded (bucketfs-python #204)
                 headers["content-encoding"] = "gzip"
             await request.start(200, headers, size if self._behaviour.content_length else None)
@@ -278,8 +276,7 @@ class BucketFSApp:
     async def _put(self, request: ServerRequest) -> None:
         bucket, key = request.target
         if self._locked_until.get((bucket, key), 0.0) > time.monotonic():
-            status = self._behaviour.locked_status
-            await request.reply(status, f"{status}: deleted a moment ago, still locked\n")
+            await request.reply(423, "423: deleted a moment ago, still locked\n")
             return
         upload = self._store.upload()
         try:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, overload
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_MAX_RECORDS = 50_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRecord:
@@ -47,16 +49,12 @@ class RequestLog:
     """The latest requests, oldest first; thread-safe.
 
     A request is in the log before its client has the last byte of the answer, and the header of an
-    error, so a test may look as soon as its client returns. Older records are dropped beyond the
-    limit.
-
-    Args:
-        limit: How many records are kept.
+    error, so a test may look as soon as its client returns. The latest 50,000 are kept.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: deque[RequestRecord] = deque(maxlen=limit)
+        self._records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
         self._connections: set[int] = set()
 
     def add(self, record: RequestRecord) -> None:
