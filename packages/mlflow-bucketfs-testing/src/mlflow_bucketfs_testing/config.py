@@ -48,9 +48,9 @@ class BucketFSTarget:
 
     Attributes:
         uri: URI of the bucket, such as ``exa+bfs://127.0.0.1:43210/bfsdefault/default``.
-        user: User for writing.
-        password: Password of this user; pytest does not show it.
-        settings: Further variables that a client needs, such as ``EXA_BUCKETFS_CA_BUNDLE``.
+        user: user for writing.
+        password: password of this user; pytest does not show it.
+        settings: further variables that a client needs, such as ``EXA_BUCKETFS_CA_BUNDLE``.
         backend: ``embedded`` for the fixture ``bucketfs_server``, ``onprem`` for an Exasol
             database; None for a BucketFS that the project itself named.
     """
@@ -94,7 +94,7 @@ def add_mlflow_server_option(parser: pytest.Parser, args: Sequence[str | os.Path
 
     Args:
         parser: pytest's parser.
-        args: The command line, which may have options that the parser requires.
+        args: the command line, which may have options that the parser requires.
     """
     probe = f"{_MLFLOW_SERVER_OPTION}=x"
     try:

@@ -17,7 +17,7 @@ class MlflowServerDiedError(MlflowServerError):
     """The server ended before it answered.
 
     Attributes:
-        exit_code: Exit status of ``mlflow server``; negative for a signal's number.
+        exit_code: exit status of ``mlflow server``; negative for a signal's number.
     """
 
     def __init__(self, message: str, *, exit_code: int) -> None:
@@ -53,9 +53,9 @@ class SlcCommandError(SlcError):
     """A command in the container failed or took too long.
 
     Attributes:
-        exit_code: Its exit status; None if it took too long.
-        stdout: What it wrote to its standard output.
-        stderr: What it wrote to its standard error.
+        exit_code: its exit status; None if it took too long.
+        stdout: what it wrote to its standard output.
+        stderr: what it wrote to its standard error.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Secret(str):
     pytest prints the arguments of a failed test, and with ``-l`` all local variables.
 
     Args:
-        text: The secret itself.
-        shown: What ``repr`` shows instead.
+        text: the secret itself.
+        shown: what ``repr`` shows instead.
     """
 
     __slots__ = ("_shown",)

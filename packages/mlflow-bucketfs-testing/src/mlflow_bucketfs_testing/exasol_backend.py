@@ -98,7 +98,7 @@ def mlflow_udf_tracking_uri(request: pytest.FixtureRequest, mlflow_tracking_uri:
 
 
 def is_selected(config: pytest.Config) -> bool:
-    """Tell whether the tests are to run on another backend than the embedded server."""
+    """Return whether the tests run on another backend than the embedded server."""
     return bool(config.getoption("--backend"))
 
 
@@ -125,8 +125,8 @@ def _bucket_uri(found: Mapping[str, Any]) -> str:
     try:
         bucket = f"{found['service_name']}/{found['bucket_name']}"
         return str(BucketFSUri.parse(f"{scheme}://{url.netloc}/{bucket}"))
-    except InvalidUriError as exc:
-        pytest.fail(f"--bucketfs-url cannot be used. {exc}", pytrace=False)
+    except InvalidUriError as error:
+        pytest.fail(f"--bucketfs-url cannot be used. {error}", pytrace=False)
 
 
 def _tls_settings(found: Mapping[str, Any]) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _tls_settings(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_address_of_this_machine(address: str) -> bool:
-    """Tell whether a server can listen there; with Docker Desktop, gateways are in its own VM."""
+    """Return whether a server can listen there; with Docker Desktop, gateways are in its own VM."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         socket.create_server((address, 0), family=family).close()

@@ -57,24 +57,24 @@ class MlflowServerProcess:
     inherited from the environment. Telemetry and MLflow's job runner are off.
 
     Args:
-        backend_store_uri: Where MLflow keeps its data; default: an SQLite file in ``directory``.
+        backend_store_uri: where MLflow keeps its data; default: an SQLite file in ``directory``.
             Given to the server in its environment, so that a password does not show in ``ps``.
-        default_artifact_root: Location of the artifacts of new experiments.
-        artifacts_destination: Location that the server stores to for its clients (proxied).
+        default_artifact_root: location of the artifacts of new experiments.
+        artifacts_destination: location that the server stores to for its clients (proxied).
             With neither of the two, artifacts are proxied to a folder in ``directory``.
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-        allowed_hosts: More names (``host[:port]``, wildcards) that clients may call the server by.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+        allowed_hosts: more names (``host[:port]``, wildcards) that clients may call the server by.
             ``host`` itself is always among them.
-        workers: Number of uvicorn worker processes.
-        env: Variables for the server, over those of this process; None removes one.
+        workers: number of uvicorn worker processes.
+        env: variables for the server, over those of this process; None removes one.
             ``MLFLOW_SERVER_ENABLE_JOB_EXECUTION=true`` runs jobs, by eight processes more.
-        extra_args: More arguments for ``mlflow server``, such as ``--no-serve-artifacts``.
-        directory: Working directory, with log and SQLite file; created if missing and kept.
+        extra_args: more arguments for ``mlflow server``, such as ``--no-serve-artifacts``.
+        directory: working directory, with log and SQLite file; created if missing and kept.
             Default: a temporary one, removed at the end.
-        timeout_s: How long the server may take until it answers, in seconds.
-        stop_timeout_s: How long it may take to end before it is killed, in seconds.
-        on_wait: Called with the elapsed seconds, about four times per second, while it starts.
+        timeout_s: how long the server may take until it answers, in seconds.
+        stop_timeout_s: how long it may take to end before it is killed, in seconds.
+        on_wait: called with the elapsed seconds, about four times per second, while it starts.
 
     Example:
         >>> with MlflowServerProcess() as server:  # doctest: +SKIP
@@ -149,7 +149,7 @@ class MlflowServerProcess:
 
     @property
     def backend_store_uri(self) -> str:
-        """Where the server keeps its data, with the password if there is one; ``repr`` masks it."""
+        """URI of the server's data, with the password if there is one; ``repr`` masks it."""
         uri = self._backend_store_uri or f"sqlite:///{self._started() / 'mlflow.db'}"
         return Secret(uri, shown=masked(uri))
 
@@ -187,7 +187,7 @@ class MlflowServerProcess:
                     self._launch()
                     break
                 except MlflowServerPortInUseError:
-                    # Somebody was faster between our look at the port and uvicorn's bind
+                    # Another process took the port between our probe and uvicorn's bind
                     if self._requested_port or not attempts_left:
                         raise
                     self._end_session()
@@ -216,9 +216,9 @@ class MlflowServerProcess:
         self.stop()
 
     def __repr__(self) -> str:
-        where = "not started" if self._directory is None else self.uri
+        state = "not started" if self._directory is None else self.uri
         store = masked(self._backend_store_uri or "sqlite")
-        return f"<MlflowServerProcess {where}, backend store {store}>"
+        return f"<MlflowServerProcess {state}, backend store {store}>"
 
     def _started(self) -> Path:
         if self._directory is None:
@@ -248,7 +248,7 @@ class MlflowServerProcess:
         started = time.monotonic()
         while True:
             exit_code = self._session.poll()
-            # Another server may have taken the port and answer in ours' place: hence listens_on
+            # Another server may have taken the port and answer instead of ours: hence listens_on
             problem = _health_problem(self.uri)
             elapsed_s = time.monotonic() - started
             if exit_code is not None:
@@ -294,10 +294,10 @@ class ExternalMlflowServer:
     """The twin of `MlflowServerProcess` for a server that somebody else started and will stop.
 
     Args:
-        uri: Tracking URI, such as ``http://127.0.0.1:5000``.
+        uri: tracking URI, such as ``http://127.0.0.1:5000``.
 
     Attributes:
-        uri: The same, without a slash at the end.
+        uri: the same, without a slash at the end.
         pid: None; so are ``directory``, ``log_path`` and ``backend_store_uri``.
     """
 

@@ -1,7 +1,7 @@
 """A command in a session of its own, of which no process outlives the one that started it.
 
-Two marks tell which processes belong to it: the session id, and a variable in the environment
-that every descendant inherits (MLflow's job executors start sessions of their own).
+Two marks identify the processes that belong to it: the session id, and a variable in the
+environment that every descendant inherits (MLflow's job executors start sessions of their own).
 
 A guard process waits for the end of a pipe that only the starting process holds open. If that
 process is killed before it could clean up, the guard ends the session in its place.
@@ -35,11 +35,11 @@ class ProcessSession:
     """A running command and all its descendants.
 
     Args:
-        command: Program and arguments.
-        env: The whole environment of the command.
-        directory: Working directory of the command.
-        log_path: File that standard output and standard error are appended to.
-        abandoned_directory: What the guard removes if this process is killed.
+        command: program and arguments.
+        env: the whole environment of the command.
+        directory: working directory of the command.
+        log_path: file that standard output and standard error are appended to.
+        abandoned_directory: what the guard removes if this process is killed.
 
     Raises:
         OSError: If the command cannot be executed.
@@ -89,7 +89,7 @@ class ProcessSession:
         return self._root.poll()
 
     def listens_on(self, port: int) -> bool:
-        """Tell whether a process of this session accepts TCP connections on the port."""
+        """Return whether a process of this session accepts TCP connections on the port."""
         for process in _members(self._marker, {self.pid}):
             with suppress(psutil.Error):
                 for connection in process.net_connections(kind="tcp"):
@@ -104,7 +104,7 @@ class ProcessSession:
         SIGKILL a few seconds later. An interruption (Ctrl-C) skips the waiting, not the killing.
 
         Args:
-            timeout_s: How long the command may take to end after SIGTERM, in seconds.
+            timeout_s: how long the command may take to end after SIGTERM, in seconds.
 
         Returns:
             True if everything ended by itself, False if something had to be killed.
@@ -158,7 +158,7 @@ def _end(marker: str, sessions: set[int], *, grace_s: float) -> bool:
 
 
 def _is_zombie(process: psutil.Process) -> bool:
-    """Tell whether the process has ended; an orphan stays a zombie where PID 1 reaps nothing."""
+    """Return whether the process has ended; an orphan stays a zombie where PID 1 reaps nothing."""
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -33,15 +33,15 @@ def run_server(
     """Serve until SIGINT or SIGTERM, after printing how to use the server.
 
     Args:
-        host: Address to listen on; one that others can reach needs ``allow_remote``.
-        port: Port for HTTP; 0 picks a free one.
-        tls_port: Port for HTTPS; None: none.
-        buckets: Names of the buckets, all with the default passwords.
-        service: Name of the service.
-        data_dir: Directory to keep the objects in; None: a temporary one.
-        profile: Name of a profile.
-        allow_remote: Whether the host may be reachable for others.
-        allowed_hosts: Further names that clients may call the server by.
+        host: address to listen on; one that others can reach needs ``allow_remote``.
+        port: port for HTTP; 0 picks a free one.
+        tls_port: port for HTTPS; None: none.
+        buckets: names of the buckets, all with the default passwords.
+        service: name of the service.
+        data_dir: directory to keep the objects in; None: a temporary one.
+        profile: name of a profile.
+        allow_remote: whether the host may be reachable for others.
+        allowed_hosts: further names that clients may call the server by.
 
     Raises:
         click.ClickException: The server cannot start; nothing is left behind.
@@ -71,14 +71,14 @@ def run_server(
                 click.echo(_WARNING, err=True)
             click.echo(_usage(server, tls=tls_port is not None))
             stop.wait()
-    except PortInUseError as exc:
-        option = "--port" if exc.port == port else "--tls-port"
+    except PortInUseError as error:
+        option = "--port" if error.port == port else "--tls-port"
         raise click.ClickException(
-            f"{exc.host}:{exc.port} is in use: stop what listens there, or choose another port "
+            f"{error.host}:{error.port} is in use: stop what listens there, or choose another port "
             f"({option} 0 picks a free one)"
-        ) from exc
-    except (OSError, ValueError) as exc:
-        raise click.ClickException(f"cannot serve on {host}: {exc}") from exc
+        ) from error
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"cannot serve on {host}: {error}") from error
 
 
 def _is_loopback(host: str) -> bool:

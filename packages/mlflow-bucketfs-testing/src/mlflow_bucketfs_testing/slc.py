@@ -52,16 +52,16 @@ class SlcBuilder:
     at its usual place.
 
     Args:
-        flavor_path: Folder of the flavor: the one that holds ``flavor_base``.
-        prepare: Called before each export, to put wheels and the like into the flavor.
-        export_path: Folder to put the container's file into, with a readable name; None: only
+        flavor_path: folder of the flavor: the one that holds ``flavor_base``.
+        prepare: called before each export, to put wheels and the like into the flavor.
+        export_path: folder to put the container's file into, with a readable name; None: only
             exaslct's cache holds it.
-        output_directory: Folder for exaslct's cache and logs; kept, it makes the next export of
+        output_directory: folder for exaslct's cache and logs; kept, it makes the next export of
             an unchanged flavor a matter of seconds. None: ``.build_output`` in the working
             directory, as exaslct does.
-        build_name: Part of the name of the file in ``export_path``.
-        force_rebuild: Whether to build the images although they exist.
-        compressed: Whether to write a ``.tar.gz``; a ``.tar`` is quicker to write and 3 times
+        build_name: part of the name of the file in ``export_path``.
+        force_rebuild: whether to build the images although they exist.
+        compressed: whether to write a ``.tar.gz``; a ``.tar`` is quicker to write and 3 times
             as large.
     """
 
@@ -140,11 +140,11 @@ class SlcContainer:
     that of ``DOCKER_HOST``, or the one at the usual place; it must see this machine's files.
 
     Args:
-        archive: The exported ``.tar.gz``.
-        buckets: Directory that is ``/buckets`` in the container, read-only: the ``mount_root``
+        archive: the exported ``.tar.gz``.
+        buckets: directory that is ``/buckets`` in the container, read-only: the ``mount_root``
             of an embedded BucketFS, or a copy of a real one. None: the folder is empty.
-        python: Version of the container's Python.
-        timeout_s: How long a command may take, in seconds, unless the call says otherwise.
+        python: version of the container's Python.
+        timeout_s: how long a command may take, in seconds, unless the call says otherwise.
     """
 
     def __init__(
@@ -203,14 +203,14 @@ class SlcContainer:
         """Run a command in a fresh container.
 
         Args:
-            command: Program and arguments.
-            env: Variables, beside ``HOME`` and the locale.
-            mounts: More directories to see, read-only: path in the container → path here.
-            reach: Loopback addresses of this machine, such as ``127.0.0.1:5000``, that the
+            command: program and arguments.
+            env: variables, beside ``HOME`` and the locale.
+            mounts: more directories to see, read-only: path in the container → path here.
+            reach: loopback addresses of this machine, such as ``127.0.0.1:5000``, that the
                 command reaches under the same address although there is no network.
-            stdin: What it reads from its standard input.
-            check: Whether to raise if it fails.
-            timeout_s: How long it may take, in seconds.
+            stdin: what it reads from its standard input.
+            check: whether to raise if it fails.
+            timeout_s: how long it may take, in seconds.
 
         Raises:
             SlcCommandError: It failed, or took too long.
@@ -258,14 +258,14 @@ class SlcContainer:
         """Run Python source as a UDF's interpreter does: without ``site``, with its fixed path.
 
         Args:
-            source: The program.
-            arguments: Its ``sys.argv[1:]``.
-            env: See `run`, as ``mounts``, ``reach``, ``check`` and ``timeout_s``.
-            mounts: More directories to see.
-            path: Folders in the container to import from, after the fixed ones.
-            reach: Loopback addresses of this machine to reach.
-            check: Whether to raise if it fails.
-            timeout_s: How long it may take, in seconds.
+            source: the program.
+            arguments: its ``sys.argv[1:]``.
+            env: see `run`, as ``mounts``, ``reach``, ``check`` and ``timeout_s``.
+            mounts: more directories to see.
+            path: folders in the container to import from, after the fixed ones.
+            reach: loopback addresses of this machine to reach.
+            check: whether to raise if it fails.
+            timeout_s: how long it may take, in seconds.
 
         Raises:
             SlcCommandError: It failed, or took too long.

@@ -33,7 +33,7 @@ def reachable(addresses: Sequence[str]) -> Iterator[Path]:
     """Pass on to these addresses of this machine what a container sends.
 
     Args:
-        addresses: Loopback addresses such as ``127.0.0.1:5000``.
+        addresses: loopback addresses such as ``127.0.0.1:5000``.
 
     Yields:
         The folder that the container must see as `FOLDER`.
@@ -60,9 +60,9 @@ def command_that_reaches(
     """Return the command that a container must run instead, to reach the addresses.
 
     Args:
-        addresses: Those that `reachable` got, in the same order.
-        command: Program and arguments.
-        python: The container's Python.
+        addresses: those that `reachable` got, in the same order.
+        command: program and arguments.
+        python: the container's Python.
     """
     routes = [f"{address}={FOLDER}/{number}" for number, address in enumerate(addresses)]
     return [python, "-I", "-S", f"{FOLDER}/{_SCRIPT}", *routes, "--", *command]

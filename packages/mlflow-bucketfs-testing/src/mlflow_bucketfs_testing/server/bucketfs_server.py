@@ -1,4 +1,4 @@
-"""`BucketFSServer`: the whole embedded BucketFS as one object."""
+"""`BucketFSServer`: the embedded BucketFS as one object."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ class BucketFSServer:
     """A BucketFS that runs in a thread of this process; a context manager.
 
     It starts listening when entered (or by `start`) and is gone when left (or by `stop`): open
-    connections are cut off. Everything may be used from any thread. No request is written to
+    connections are aborted. Everything may be used from any thread. No request is written to
     the console.
 
     Args:
-        buckets: The buckets. The first is the default wherever a bucket can be left out.
-        service: Name of the BucketFS service: part of URIs and of the mount, never of URLs.
-        host: Address to listen on. The passwords are public knowledge: think twice before
+        buckets: the buckets. The first is the default wherever a bucket can be left out.
+        service: name of the BucketFS service: part of URIs and of the mount, never of URLs.
+        host: address to listen on. The passwords are public knowledge: think twice before
             choosing another than a loopback address.
-        port: Port for HTTP; 0 picks a free one.
-        tls_port: Port for HTTPS beside it; 0 picks a free one; None: no HTTPS.
-        tls_certificate: Name in the self-signed certificate: ``exacluster.local``, as in
+        port: port for HTTP; 0 picks a free one.
+        tls_port: port for HTTPS beside it; 0 picks a free one; None: no HTTPS.
+        tls_certificate: name in the self-signed certificate: ``exacluster.local``, as in
             Exasol's own, or ``localhost`` (with ``127.0.0.1`` and ``::1``).
-        allowed_hosts: More names (``host``, ``host:port``, ``*.example.com``) that clients may call
+        allowed_hosts: more names (``host``, ``host:port``, ``*.example.com``) that clients may call
             the server by, in the ``Host`` header. Always allowed are ``host``, the address that
             the client is connected to, ``localhost`` and all loopback addresses on loopback, and
             over HTTPS the certificate's name. Any other name is answered with 400.
-        data_dir: Directory to keep the objects in, created if missing and served again by a
+        data_dir: directory to keep the objects in, created if missing and served again by a
             later server; None: a temporary one, removed at the end.
         profile: ``instant``, ``docker-db`` (a PUT takes 1 s plus 1 s per 100 MB; a deleted key
             is locked for 10 s), or a `Profile`.
-        content_length: Whether a download tells its length; else it is chunked.
-        shuffle_listing: Whether each listing comes in another order; else oldest upload first.
-        file_in_the_way: What a PUT of ``d/x`` does while ``d`` is an object: ``lose`` (200, not
+        content_length: whether a download has ``Content-Length``; else it is chunked.
+        shuffle_listing: whether each listing comes in another order; else oldest upload first.
+        file_in_the_way: what a PUT of ``d/x`` does while ``d`` is an object: ``lose`` (200, not
             stored), ``hang`` (no answer), ``error`` (409).
-        archive_visible_on_mount: Whether an archive's own file shows beside its unpacked tree.
+        archive_visible_on_mount: whether an archive's own file shows beside its unpacked tree.
 
     Raises:
         ValueError: Two buckets of one name, no bucket at all, a service name that cannot be one
@@ -165,11 +165,11 @@ class BucketFSServer:
         return f"https://{self._authority(self.tls_port)}"
 
     def uri(self, bucket: str | None = None, path: str = "") -> str:
-        """URI of a bucket, or of a path in it, for access over HTTP."""
+        """Return the URI of a bucket, or of a path in it, for access over HTTP."""
         return f"exa+bfs://{self._authority(self.port)}{self._location(bucket, path)}"
 
     def tls_uri(self, bucket: str | None = None, path: str = "") -> str:
-        """URI of a bucket, or of a path in it, for access over HTTPS."""
+        """Return the URI of a bucket, or of a path in it, for access over HTTPS."""
         return f"exa+bfss://{self._authority(self.tls_port)}{self._location(bucket, path)}"
 
     @property
@@ -202,7 +202,7 @@ class BucketFSServer:
         self._mount().paused = paused
 
     def sync_mount(self) -> None:
-        """Let the mount show everything, archives unpacked, even while it is paused."""
+        """Update the mount to show everything, archives unpacked, even while it is paused."""
         self._mount().sync()
 
     def put(self, key: str, data: bytes, bucket: str | None = None) -> None:
@@ -224,7 +224,7 @@ class BucketFSServer:
             upload.publish(name, key)
 
     def read(self, key: str, bucket: str | None = None) -> bytes:
-        """The bytes of an object, without HTTP.
+        """Return the bytes of an object, without HTTP.
 
         Raises:
             FileNotFoundError: There is no such key.
@@ -237,7 +237,7 @@ class BucketFSServer:
             return file.readall()
 
     def keys(self, bucket: str | None = None) -> list[str]:
-        """All keys of a bucket, sorted, without HTTP."""
+        """Return all keys of a bucket, sorted, without HTTP."""
         return sorted(self._state.store.keys(self._bucket(bucket)))
 
     def delete(self, key: str, bucket: str | None = None) -> None:
@@ -255,12 +255,12 @@ class BucketFSServer:
         self._state.store.clear()
 
     def inject(self, *faults: Fault) -> None:
-        """Let the next requests that match run into these faults, in this order."""
+        """Inject these faults into the next requests that match, in this order."""
         for fault in faults:
             self.faults.add(fault)
 
     def reset(self) -> None:
-        """As if just started, for the next test: no objects, requests, faults or locks."""
+        """Reset to the state after the start: no objects, requests, faults or locks."""
         self.faults.clear()
         state = self._state
         state.store.clear()
@@ -345,7 +345,7 @@ class BucketFSServer:
             return state.mount
 
     def _authority(self, port: int) -> str:
-        # who listens on all addresses is reached on loopback
+        # a server that listens on all addresses is reached on loopback
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -16,20 +16,20 @@ Action = Literal[
     "status", "reset_before_body", "reset_on_upload", "cut_body", "stall", "trickle", "lose"
 ]
 Framing = Literal["content-length", "chunked", "close"]
-"""What tells a client where a body ends (``close``: nothing but the end of the connection)."""
+"""How the end of a body is marked (``close``: only by the end of the connection)."""
 StallPoint = Literal["response", "body", "upload"]
-"""The point of an exchange at which the server goes silent, see `Fault.stall`."""
+"""The point of a request at which the server goes silent, see `Fault.stall`."""
 
 
-class Where(TypedDict, total=False):
+class RequestFilter(TypedDict, total=False):
     """Which requests a fault hits; every constructor of `Fault` takes these.
 
     Attributes:
         method: HTTP method; None or left out: any.
-        bucket: Bucket name; None or left out: any.
-        key: Glob on the decoded key, ``*`` spans slashes; ``""`` is the listing; None or left
+        bucket: bucket name; None or left out: any.
+        key: glob on the decoded key, ``*`` spans slashes; ``""`` is the listing; None or left
             out: any.
-        times: How many requests are hit (default 1); None: all, until `FaultList.clear`.
+        times: how many requests are hit (default 1); None: all, until `FaultList.clear`.
     """
 
     method: str | None
@@ -40,7 +40,7 @@ class Where(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One kind of trouble and the requests it hits; make it with the constructors below."""
+    """One kind of failure and the requests it hits; make it with the constructors below."""
 
     action: Action
     method: str | None = None
@@ -64,95 +64,97 @@ class Fault:
         *,
         retry_after: str | int | None = None,
         location: str | None = None,
-        **where: Unpack[Where],
+        **matching: Unpack[RequestFilter],
     ) -> Fault:
         """Answer with this status at once; the request is not carried out, its body not stored.
 
         Args:
-            code: Status code.
-            retry_after: Value of a ``Retry-After`` header (seconds or a date).
-            location: Value of a ``Location`` header, for redirects.
-            **where: See `Where`.
+            code: status code.
+            retry_after: value of a ``Retry-After`` header (seconds or a date).
+            location: value of a ``Location`` header, for redirects.
+            **matching: see `RequestFilter`.
         """
         return cls(
             action="status",
             status_code=code,
             retry_after=None if retry_after is None else str(retry_after),
             location=location,
-            **where,
+            **matching,
         )
 
     @classmethod
-    def reset_before_body(cls, **where: Unpack[Where]) -> Fault:
+    def reset_before_body(cls, **matching: Unpack[RequestFilter]) -> Fault:
         """Reset the connection (RST) when the answer would start: not a byte of it is sent.
 
         A PUT or DELETE has been carried out by then; `reset_on_upload` resets before that.
         """
-        return cls(action="reset_before_body", **where)
+        return cls(action="reset_before_body", **matching)
 
     @classmethod
-    def reset_in_body(cls, after: int, **where: Unpack[Where]) -> Fault:
+    def reset_in_body(cls, after: int, **matching: Unpack[RequestFilter]) -> Fault:
         """Reset the connection (RST) after this many bytes of the answer's body."""
-        return cls(action="cut_body", after_bytes=after, reset=True, **where)
+        return cls(action="cut_body", after_bytes=after, reset=True, **matching)
 
     @classmethod
-    def reset_on_upload(cls, after: int, **where: Unpack[Where]) -> Fault:
+    def reset_on_upload(cls, after: int, **matching: Unpack[RequestFilter]) -> Fault:
         """Reset the connection (RST) once this many bytes of the request's body have come.
 
         Nothing is stored. 0 resets before the body is read; a body that is shorter is reset at
         its end. Hits PUTs unless another method is given.
         """
-        where.setdefault("method", "PUT")
-        return cls(action="reset_on_upload", after_bytes=after, **where)
+        matching.setdefault("method", "PUT")
+        return cls(action="reset_on_upload", after_bytes=after, **matching)
 
     @classmethod
     def truncate(
-        cls, after: int, *, framing: Framing = "content-length", **where: Unpack[Where]
+        cls, after: int, *, framing: Framing = "content-length", **matching: Unpack[RequestFilter]
     ) -> Fault:
         """Close the connection in good order after this many bytes of the answer's body.
 
         Args:
-            after: Bytes of the body that are sent.
-            framing: What the header promised. ``content-length``: the full length (one byte
+            after: bytes of the body that are sent.
+            framing: what the header promised. ``content-length``: the full length (one byte
                 more than is sent, for a listing, which has none); ``chunked``: a last chunk,
-                which never comes; ``close``: nothing, so that the client cannot tell.
-            **where: See `Where`.
+                which never comes; ``close``: nothing, so that the client cannot detect it.
+            **matching: see `RequestFilter`.
         """
-        return cls(action="cut_body", after_bytes=after, framing=framing, **where)
+        return cls(action="cut_body", after_bytes=after, framing=framing, **matching)
 
     @classmethod
-    def close_delimited(cls, **where: Unpack[Where]) -> Fault:
+    def close_delimited(cls, **matching: Unpack[RequestFilter]) -> Fault:
         """Send the complete body without any length and end it by closing the connection."""
-        return cls(action="cut_body", framing="close", **where)
+        return cls(action="cut_body", framing="close", **matching)
 
     @classmethod
-    def stall(cls, seconds: float, *, at: StallPoint = "response", **where: Unpack[Where]) -> Fault:
+    def stall(
+        cls, seconds: float, *, at: StallPoint = "response", **matching: Unpack[RequestFilter]
+    ) -> Fault:
         """Go silent for so long, then carry on.
 
         Args:
-            seconds: How long. Stopping the server does not wait for it.
+            seconds: how long. Stopping the server does not wait for it.
             at: ``response``: before the first byte of the answer (a PUT or DELETE has been
                 carried out); ``body``: after the header of the answer; ``upload``: before
                 reading the request's body (hits PUTs unless another method is given).
-            **where: See `Where`.
+            **matching: see `RequestFilter`.
         """
         if at == "upload":
-            where.setdefault("method", "PUT")
-        return cls(action="stall", seconds=seconds, at=at, **where)
+            matching.setdefault("method", "PUT")
+        return cls(action="stall", seconds=seconds, at=at, **matching)
 
     @classmethod
-    def trickle(cls, bytes_per_second: int, **where: Unpack[Where]) -> Fault:
+    def trickle(cls, bytes_per_second: int, **matching: Unpack[RequestFilter]) -> Fault:
         """Send the body of the answer this slowly, in 20 small pieces a second."""
-        return cls(action="trickle", bytes_per_second=bytes_per_second, **where)
+        return cls(action="trickle", bytes_per_second=bytes_per_second, **matching)
 
     @classmethod
-    def lose(cls, **where: Unpack[Where]) -> Fault:
+    def lose(cls, **matching: Unpack[RequestFilter]) -> Fault:
         """Answer a PUT with 200 without storing anything."""
-        where["method"] = "PUT"
-        return cls(action="lose", **where)
+        matching["method"] = "PUT"
+        return cls(action="lose", **matching)
 
     def hits(self, method: str, bucket: str, key: str) -> bool:
-        """Whether a request is one of those this fault is for."""
+        """Return whether the fault hits this request."""
         return (
             self.method in {None, method}
             and self.bucket in {None, bucket}
@@ -181,7 +183,7 @@ class FaultList:
             self._faults.clear()
 
     def take(self, method: str, bucket: str, key: str) -> Fault | None:
-        """The first fault for this request, counted as used; None if there is none."""
+        """Return the first fault for this request and count its use; None if there is none."""
         with self._lock:
             for index, fault in enumerate(self._faults):
                 if fault.hits(method, bucket, key):

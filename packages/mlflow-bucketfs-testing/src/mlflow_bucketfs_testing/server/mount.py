@@ -53,11 +53,11 @@ class Mount:
     at or below one replaces it.
 
     Args:
-        store: Where the objects are.
-        root: Directory to build the tree in; what is there is removed.
-        staging: Directory for what is not complete yet, on the same file system.
-        buckets: Names of the buckets, whose directories always exist.
-        archive_visible: Whether an archive's own file shows beside its tree.
+        store: where the objects are.
+        root: directory to build the tree in; what is there is removed.
+        staging: directory for what is not complete yet, on the same file system.
+        buckets: names of the buckets, whose directories always exist.
+        archive_visible: whether an archive's own file shows beside its tree.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Mount:
         if opened is None:
             return False
         with opened[0] as archive:
-            if _unpack(key, archive, directory, lambda: not self._closing.is_set()):
+            if _unpack_archive(key, archive, directory, lambda: not self._closing.is_set()):
                 return True
         shutil.rmtree(directory)
         directory.mkdir()
@@ -230,12 +230,12 @@ class _Member:
     """One entry of an archive of any format.
 
     Attributes:
-        name: Path in the archive, as it stands there.
+        name: path in the archive, as it stands there.
         kind: ``file``, ``folder``, ``symlink``, ``hardlink``; None: anything else.
-        mode: Permission bits; 0 if the archive has none.
-        modified: Time of the last change, in seconds since the epoch; None if it is not kept.
-        target: Target of a link.
-        open: Opens the content of a file.
+        mode: permission bits; 0 if the archive has none.
+        modified: time of the last change, in seconds since the epoch; None if it is not kept.
+        target: target of a link.
+        open: opens the content of a file.
     """
 
     name: str
@@ -247,21 +247,23 @@ class _Member:
 
 
 def _stem(key: str) -> str | None:
-    """The path an archive is unpacked to: its key without the suffix; None for other keys."""
+    """Return the path an archive is unpacked to, its key without suffix; None for other keys."""
     for suffix in _SUFFIXES:
         if key.endswith(suffix) and not f"/{key}".endswith(f"/{suffix}"):
             return key.removesuffix(suffix)
     return None
 
 
-def _unpack(key: str, archive: IO[bytes], directory: Path, go_on: Callable[[], bool]) -> bool:
+def _unpack_archive(
+    key: str, archive: IO[bytes], directory: Path, go_on: Callable[[], bool]
+) -> bool:
     """Unpack an archive; members that could lead out of the directory are left out and logged.
 
     Args:
-        key: Decides the format by its suffix.
-        archive: The archive's bytes, seekable.
-        directory: Existing empty directory to fill.
-        go_on: Asked before each member; False gives up.
+        key: decides the format by its suffix.
+        archive: the archive's bytes, seekable.
+        directory: existing empty directory to fill.
+        go_on: asked before each member; False gives up.
 
     Returns:
         Whether all of it was unpacked. False: broken, of another format, or given up.
@@ -274,14 +276,14 @@ def _unpack(key: str, archive: IO[bytes], directory: Path, go_on: Callable[[], b
                 _unpack_member(member, directory)
             except _RefusedError as error:
                 _logger.warning("%s: the member %r is not unpacked: %s", key, member.name, error)
-    # Whatever a damaged file makes the parsers raise: BucketFS does not unpack it and says nothing.
+    # Whatever the parsers raise for a damaged file: BucketFS does not unpack it, silently.
     except Exception:  # noqa: BLE001
         return False
     return True
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether there is a directory, and not a link to one."""
+    """Return whether there is a directory, and not a link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -289,11 +291,11 @@ def _is_folder(path: Path) -> bool:
 
 
 def _parents_are_folders(root: Path, names: Sequence[str]) -> bool:
-    """Whether a path below a directory is reached without following a link.
+    """Return whether a path below a directory is reached without following a link.
 
     Args:
-        root: Existing directory.
-        names: Names on the path, the outermost first; the last one may be anything.
+        root: existing directory.
+        names: names on the path, the outermost first; the last one may be anything.
     """
     return all(_is_folder(root.joinpath(*names[:depth])) for depth in range(1, len(names)))
 
@@ -302,9 +304,9 @@ def _make_folders(root: Path, names: Sequence[str], *, replace: bool) -> Path:
     """Make folders below each other without following a link.
 
     Args:
-        root: Existing directory.
-        names: Names of the folders, the outermost first.
-        replace: Whether they replace files and links.
+        root: existing directory.
+        names: names of the folders, the outermost first.
+        replace: whether they replace files and links.
 
     Returns:
         The innermost folder.
@@ -426,8 +428,8 @@ def _check_target(target: str, *, depth: int) -> None:
     paths of any length (``os.path.realpath`` stops at PATH_MAX, which is how CVE-2025-4517 works).
 
     Args:
-        target: Target of the link.
-        depth: Number of folders that the link is in.
+        target: target of the link.
+        depth: number of folders that the link is in.
     """
     names = [name for name in target.split("/") if name not in {"", "."}]
     ascents = next((i for i, name in enumerate(names) if name != ".."), len(names))

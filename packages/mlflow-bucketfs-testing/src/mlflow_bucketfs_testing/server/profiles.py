@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 FileInTheWay = Literal["lose", "hang", "error"]
-"""What becomes of a PUT of ``d/x`` while ``d`` is an object, see `BucketFSServer`."""
+"""The effect of a PUT of ``d/x`` while ``d`` is an object, see `BucketFSServer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,9 +14,9 @@ class Profile:
     """Delays and locks.
 
     Attributes:
-        put_floor_s: The least time a PUT takes, in seconds.
-        put_bytes_per_s: Bytes replicated per second, added to the floor; None: at once.
-        lock_after_delete_s: For how long a deleted key cannot be written again, in seconds.
+        put_floor_s: the least time a PUT takes, in seconds.
+        put_bytes_per_s: bytes replicated per second, added to the floor; None: at once.
+        lock_after_delete_s: for how long a deleted key cannot be written again, in seconds.
     """
 
     put_floor_s: float = 0.0
@@ -24,7 +24,7 @@ class Profile:
     lock_after_delete_s: float = 0.0
 
     def put_duration_s(self, size_bytes: int) -> float:
-        """Seconds from the start of a PUT to its answer, at least."""
+        """Return the least time from the start of a PUT to its answer, in seconds."""
         transfer_s = size_bytes / self.put_bytes_per_s if self.put_bytes_per_s else 0.0
         return self.put_floor_s + transfer_s
 
@@ -38,7 +38,7 @@ PROFILES = {
 
 
 def resolve_profile(profile: str | Profile) -> Profile:
-    """The profile of that name, or the one given.
+    """Return the profile of that name, or the one given.
 
     Raises:
         ValueError: No profile has that name.

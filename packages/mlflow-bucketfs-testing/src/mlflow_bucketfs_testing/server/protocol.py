@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import ClientDisconnect
 
 from mlflow_bucketfs_testing.errors import Secret
-from mlflow_bucketfs_testing.server.request import CutOffError, ServerRequest, Target
+from mlflow_bucketfs_testing.server.request import ConnectionClosedError, ServerRequest, Target
 from mlflow_bucketfs_testing.server.storage import PORTION_BYTES
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class BucketConfig:
     """A bucket and its passwords (the defaults are public knowledge).
 
     Attributes:
-        name: Bucket name, the first segment of its URLs.
-        public: Whether reading needs no password (docs.exasol.com, BucketFS "Access control").
-        read_password: Password of the user ``r``: may read.
-        write_password: Password of the user ``w``: may read and write.
+        name: bucket name, the first segment of its URLs.
+        public: whether reading needs no password (docs.exasol.com, BucketFS "Access control").
+        read_password: password of the user ``r``: may read.
+        write_password: password of the user ``w``: may read and write.
     """
 
     name: str
@@ -77,7 +77,7 @@ class BucketConfig:
         object.__setattr__(self, "write_password", Secret(self.write_password))
 
     def may_read(self, credentials: Credentials | None) -> bool:
-        """Whether these credentials may list and download.
+        """Return whether these credentials may list and download.
 
         A public bucket does not look at them: a wrong read password is answered with 200
         (bucketfs-java, SyncAwareBucketIT).
@@ -89,7 +89,7 @@ class BucketConfig:
         )
 
     def may_write(self, credentials: Credentials | None) -> bool:
-        """Whether these credentials may upload and delete."""
+        """Return whether these credentials may upload and delete."""
         return credentials == (_WRITE_USER, self.write_password)
 
 
@@ -100,9 +100,9 @@ class HostNames:
     rebinding): the browser then lets the page read the answers. BucketFS is not known to check it.
 
     Args:
-        host: Name or address that the server listens on.
-        certificate_name: Name in its certificate, which HTTPS requests may use; None without one.
-        allowed: Further names, with or without port; ``*`` stands for any characters.
+        host: name or address that the server listens on.
+        certificate_name: name in its certificate, which HTTPS requests may use; None without one.
+        allowed: further names, with or without port; ``*`` stands for any characters.
     """
 
     def __init__(self, host: str, certificate_name: str | None, allowed: Iterable[str]) -> None:
@@ -114,9 +114,9 @@ class HostNames:
         """Refuse a request that uses another name.
 
         Args:
-            host: Value of the ``Host`` header. None is accepted: HTTP/1.0 needs no such header,
+            host: value of the ``Host`` header. None is accepted: HTTP/1.0 needs no such header,
                 and browsers always send one.
-            local_address: Address of this machine that the client is connected to.
+            local_address: address of this machine that the client is connected to.
             scheme: ``http`` or ``https``.
 
         Raises:
@@ -148,13 +148,13 @@ class BucketFSApp:
     """An ASGI application that speaks BucketFS.
 
     Args:
-        store: The objects.
-        buckets: The buckets; the store's other buckets are not served.
-        host_names: The names that requests may call the server by.
-        profile: Delays and locks.
-        behaviour: Knobs.
-        faults: Faults to take from, per request.
-        log: Log to write to.
+        store: the objects.
+        buckets: the buckets; the store's other buckets are not served.
+        host_names: the names that requests may call the server by.
+        profile: delays and locks.
+        behaviour: knobs.
+        faults: faults to take from, per request.
+        log: log to write to.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class BucketFSApp:
         request = ServerRequest(scope, receive, send, self._log)
         try:
             await self._answer(request)
-        except (ClientDisconnect, CutOffError):
+        except (ClientDisconnect, ConnectionClosedError):
             pass
         finally:
             request.record()
@@ -351,8 +351,8 @@ def parse_target(raw_path: bytes, *, may_be_folder: bool = False) -> Target:
     slash inside the key (``a%2Fb`` is ``a/b``) and never ends the name of the bucket.
 
     Args:
-        raw_path: The path, without the query and without a host, see `_split_absolute_form`.
-        may_be_folder: Whether the key may end with a slash. No object has such a name, so that a
+        raw_path: the path, without the query and without a host, see `_split_absolute_form`.
+        may_be_folder: whether the key may end with a slash. No object has such a name, so that a
             PUT or DELETE of it would succeed and do nothing.
 
     Raises:
@@ -379,7 +379,7 @@ def check_key(key: str) -> None:
     """Accept what can be a path below the bucket's folder on a Linux node.
 
     Args:
-        key: Full key, ``/``-separated, decoded.
+        key: full key, ``/``-separated, decoded.
 
     Raises:
         IllegalNameError: A segment is empty, ``.``, ``..`` or longer than 255 bytes, or the key

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _TRICKLES_PER_S = 20
 
 
-class CutOffError(Exception):
-    """The connection is gone: there is nobody left to answer."""
+class ConnectionClosedError(Exception):
+    """The connection is closed: no answer can be sent."""
 
 
 class Target(NamedTuple):
-    """What a request is about: ``("", "")`` all buckets, ``(bucket, "")`` its listing."""
+    """The target of a request: ``("", "")`` all buckets, ``(bucket, "")`` its listing."""
 
     bucket: str
     key: str
@@ -49,14 +49,14 @@ class ServerRequest:
 
     Attributes:
         method: HTTP method.
-        raw_path: Path as received, percent-encoded.
-        host: Value of the ``Host`` header, None without one.
-        local_address: Address of this machine that the client is connected to.
+        raw_path: path as received, percent-encoded.
+        host: value of the ``Host`` header, None without one.
+        local_address: address of this machine that the client is connected to.
         scheme: ``http`` or ``https``.
         credentials: those of the Basic ``Authorization`` header, None without one.
-        target: Set by the application once it has parsed the path.
-        fault: Set by the application; it strikes where it says.
-        started: Monotonic time in seconds at which the request's header was complete.
+        target: set by the application once it has parsed the path.
+        fault: set by the application; it strikes where it says.
+        started: monotonic time in seconds at which the request's header was complete.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, log: RequestLog) -> None:
@@ -82,10 +82,10 @@ class ServerRequest:
         self.fault: Fault | None = None
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The request's body as it comes.
+        """Yield the request's body as it comes.
 
         Raises:
-            CutOffError: A fault reset the connection.
+            ConnectionClosedError: A fault reset the connection.
             starlette.requests.ClientDisconnect: The client left before the end.
         """
         if self._stalls("upload"):
@@ -119,12 +119,12 @@ class ServerRequest:
         """Send the header; then call `write` until the last part.
 
         Args:
-            status: Status code.
-            headers: Header fields without framing.
-            length: Length of the body in bytes; None: not sent to the client.
+            status: status code.
+            headers: header fields without framing.
+            length: length of the body in bytes; None: not sent to the client.
 
         Raises:
-            CutOffError: A fault reset the connection.
+            ConnectionClosedError: A fault reset the connection.
         """
         fault = self.fault
         if fault and fault.action == "reset_before_body":
@@ -156,11 +156,11 @@ class ServerRequest:
         """Send a part of the body.
 
         Args:
-            data: The part.
-            last: Whether it is the last one; there must be exactly one such call.
+            data: the part.
+            last: whether it is the last one; there must be exactly one such call.
 
         Raises:
-            CutOffError: The client left, or a fault ended the connection.
+            ConnectionClosedError: The client left, or a fault ended the connection.
         """
         fault = self.fault
         if fault and fault.action == "cut_body" and fault.after_bytes is not None:
@@ -205,7 +205,7 @@ class ServerRequest:
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if not self._raw and self._connection.gone:
-            raise CutOffError
+            raise ConnectionClosedError
         self._sent_bytes += len(data)
         # before the client can have the last byte: whoever awaits the answer finds the record
         if last or self._sent_bytes == self._length:
@@ -220,12 +220,12 @@ class ServerRequest:
             await self._reset()
         self.record()
         self._connection.close()
-        raise CutOffError
+        raise ConnectionClosedError
 
     async def _reset(self) -> None:
         self.record()
         await self._connection.reset()
-        raise CutOffError
+        raise ConnectionClosedError
 
     def _stalls(self, at: str) -> bool:
         return self.fault is not None and self.fault.action == "stall" and self.fault.at == at

@@ -1,4 +1,4 @@
-"""What the server was asked: a bounded log to assert on."""
+"""The requests that the server got: a bounded log to assert on."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class RequestRecord:
 
     Attributes:
         method: HTTP method.
-        bucket: Bucket name; empty for the list of buckets and for an illegal path.
-        key: Decoded key; empty for a listing.
-        status: Status sent; None if the connection ended before one was.
-        user: User of the Basic credentials, None without any. The password is never kept.
-        connection: Number of the TCP connection; requests with the same number shared it.
-        bytes_received: Bytes of the request's body that were read.
-        bytes_sent: Bytes of the response's body that were handed to the connection.
-        path: Path as received: percent-encoded, without the query.
-        started: When the request's header was complete, in seconds since the epoch.
-        duration_s: Seconds from there to the last byte being handed to the connection.
+        bucket: bucket name; empty for the list of buckets and for an illegal path.
+        key: decoded key; empty for a listing.
+        status: status sent; None if the connection ended before one was.
+        user: user of the Basic credentials, None without any. The password is never kept.
+        connection: number of the TCP connection; requests with the same number shared it.
+        bytes_received: bytes of the request's body that were read.
+        bytes_sent: bytes of the response's body that were handed to the connection.
+        path: path as received: percent-encoded, without the query.
+        started: when the request's header was complete, in seconds since the epoch.
+        duration_s: seconds from there to the last byte being handed to the connection.
     """
 
     method: str
@@ -77,7 +77,7 @@ class RequestLog:
     def count(
         self, *, method: str | None = None, status: int | None = None, key: str | None = None
     ) -> int:
-        """How many requests match all that is given; ``key`` is a glob, ``*`` spans slashes."""
+        """Count the requests that match all arguments; ``key`` is a glob, ``*`` spans slashes."""
         return sum(
             (method is None or record.method == method)
             and (status is None or record.status == status)

@@ -49,8 +49,8 @@ class PortInUseError(OSError):
     """Something else listens on the port.
 
     Attributes:
-        host: Host that was asked for.
-        port: Port that was asked for.
+        host: host that was asked for.
+        port: port that was asked for.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -77,8 +77,8 @@ def bind(host: str, port: int) -> socket.socket:
     """Bind a TCP socket.
 
     Args:
-        host: Host name or address, IPv4 or IPv6.
-        port: Port; 0 picks a free one.
+        host: host name or address, IPv4 or IPv6.
+        port: port; 0 picks a free one.
 
     Raises:
         PortInUseError: The port is taken.
@@ -109,9 +109,9 @@ class ServerThread:
     """Serves one application on several listeners, in a thread with its own event loop.
 
     Args:
-        app: The application.
-        listeners: Bound sockets; they are closed by `stop`.
-        on_connection: Called in the loop with the number of each new connection.
+        app: the application.
+        listeners: bound sockets; they are closed by `stop`.
+        on_connection: called in the loop with the number of each new connection.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ServerThread:
         self._started.result()
 
     def stop(self) -> None:
-        """Stop serving: whatever connections exist are cut off, so this takes no time."""
+        """Stop serving: all connections are aborted, so this takes no time."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed already: it could not start
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -194,12 +194,12 @@ class ServerThread:
 
 
 class Connection(H11Protocol):
-    """A connection that an application can cut off.
+    """A connection that an application can abort.
 
     The application finds it in ``scope["state"]["connection"]``.
 
     Attributes:
-        number: Counts the connections of this process, for the request log.
+        number: counts the connections of this process, for the request log.
     """
 
     _numbers = itertools.count(1)
@@ -218,7 +218,7 @@ class Connection(H11Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether the client has left, or was cut off."""
+        """Whether the client has left, or the connection was aborted."""
         return bool(self.cycle.disconnected)
 
     def write_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -267,7 +267,7 @@ class Connection(H11Protocol):
 
 
 def _unacknowledged_bytes(tcp: socket.socket) -> int:
-    """Bytes that the kernel would drop with a reset; 0 where it does not say (not Linux)."""
+    """Return how many bytes the kernel would drop with a reset; 0 if unknown (not Linux)."""
     with suppress(OSError):
         answer = fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, bytes(_INT.size))
         return int(_INT.unpack(answer)[0])

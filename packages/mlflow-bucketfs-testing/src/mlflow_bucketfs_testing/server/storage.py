@@ -35,11 +35,11 @@ class Store:
     """All buckets' objects; thread-safe.
 
     A change is complete or has not happened: an upload is published under its key in one step,
-    and who reads the previous content goes on reading it.
+    and readers of the previous content go on reading it.
 
     Args:
-        directory: Existing directory to keep the objects in.
-        persistent: Whether the index is kept on disk too, so that a later store in the same
+        directory: existing directory to keep the objects in.
+        persistent: whether the index is kept on disk too, so that a later store in the same
             directory has the same objects.
 
     Raises:
@@ -56,51 +56,47 @@ class Store:
         self._journal = _Journal(directory) if persistent else None
         self._index: _Index = self._journal.load() if self._journal else {}
         used = {blob.number for keys in self._index.values() for blob in keys.values()}
-        for leftover in self._blobs.iterdir():  # uploads that a crash cut short
+        for leftover in self._blobs.iterdir():  # partial uploads, left by a crash
             if int(leftover.name) not in used:
                 leftover.unlink()
         self._next_number = max(used, default=0) + 1
 
     def find(self, bucket: str, key: str) -> Blob | None:
-        """The blob that a key has now."""
+        """Return the blob that a key has now."""
         return self._index.get(bucket, {}).get(key)
 
     def blob_path(self, blob: Blob) -> Path:
-        """The blob's file; it may vanish at any time unless `lock` is held."""
+        """Return the path of a blob's file; it may vanish at any time unless `lock` is held."""
         return self._blobs / str(blob.number)
 
     def open(self, bucket: str, key: str) -> tuple[FileIO, int] | None:
-        """An unbuffered file for reading and its size in bytes; None if there is no such key."""
+        """Open an object unbuffered; return file and size in bytes, or None without such a key."""
         with self.lock:
             blob = self.find(bucket, key)
             return (self.blob_path(blob).open("rb", buffering=0), blob.size) if blob else None
 
     def upload(self) -> Upload:
-        """A new content, to be filled and then published or discarded."""
+        """Begin a new content, to be filled and then published or discarded."""
         with self.lock:
             number = self._next_number
             self._next_number += 1
         return Upload(self, number, str(self._blobs / str(number)))
-
-    def publish(self, bucket: str, key: str, blob: Blob) -> None:
-        """Make a complete blob the content of a key (`Upload.publish` calls it)."""
-        self._set(bucket, key, blob)
 
     def delete(self, bucket: str, key: str) -> bool:
         """Remove a key; False if there was none."""
         with self.lock:
             known = self.find(bucket, key) is not None
             if known:
-                self._set(bucket, key, None)
+                self.change(bucket, key, None)
             return known
 
     def keys(self, bucket: str) -> list[str]:
-        """All keys of a bucket at one moment, oldest upload first."""
+        """Return all keys of a bucket at one moment, oldest upload first."""
         with self.lock:
             return list(self._index.get(bucket, ()))
 
     def file_in_the_way(self, bucket: str, key: str) -> bool:
-        """Whether a parent "folder" of the key is itself a key."""
+        """Return whether a parent "folder" of the key is itself a key."""
         keys = self._index.get(bucket, {})
         return any(parent in keys for parent in _parents(key))
 
@@ -115,7 +111,8 @@ class Store:
         if self._journal:
             self._journal.close()
 
-    def _set(self, bucket: str, key: str, blob: Blob | None) -> None:
+    def change(self, bucket: str, key: str, blob: Blob | None) -> None:
+        """Make a complete blob the content of a key; None removes the key."""
         with self.lock:
             keys = self._index.setdefault(bucket, {})
             old = keys.pop(key, None)
@@ -169,7 +166,7 @@ class Upload:
         """Make this the content of a key, in one step."""
         self.flush()
         self._close()
-        self._store.publish(bucket, key, Blob(self._number, self.size))
+        self._store.change(bucket, key, Blob(self._number, self.size))
         self._published = True
 
     def discard(self) -> None:
@@ -187,11 +184,11 @@ class Upload:
 class _Journal:
     """Remembers an index across restarts.
 
-    A line is written per change and compacted at the next start. A line cut short by a crash is
+    A line is written per change and compacted at the next start. A line truncated by a crash is
     the last one and is ignored.
 
     Args:
-        directory: Existing directory that holds the journal.
+        directory: existing directory that holds the journal.
 
     Raises:
         OSError: Another server uses the directory.

@@ -33,8 +33,8 @@ class Certificate:
     """A generated certificate.
 
     Attributes:
-        file: The certificate, PEM.
-        key_file: Its private key, PEM, readable by the owner only.
+        file: the certificate, PEM.
+        key_file: its private key, PEM, readable by the owner only.
         fingerprint: SHA-256 of the certificate, lower-case hexadecimal.
     """
 
@@ -43,7 +43,7 @@ class Certificate:
     fingerprint: str
 
     def server_context(self) -> ssl.SSLContext:
-        """A context for a server that shows this certificate."""
+        """Return a context for a server that shows this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file, self.key_file)
         return context
@@ -56,7 +56,7 @@ def generate_certificate(name: str, directory: Path) -> Certificate:
 
     Args:
         name: ``exacluster.local`` or ``localhost``.
-        directory: Existing directory for the two files; files of an earlier call are replaced.
+        directory: existing directory for the two files; files of an earlier call are replaced.
 
     Raises:
         ValueError: Another name.
