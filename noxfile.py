@@ -65,7 +65,7 @@ def test_integration(session: nox.Session) -> None:
 def test_coverage(session: nox.Session) -> None:
     """Run all tests and report the branches they cover; arguments after ``--`` go to pytest.
 
-    Not part of the CI: tracing every process doubles what the MLflow servers need.
+    Not part of the CI: tracing every process makes the tests a third slower.
     """
     _uv_run(session, "dev", "pytest", "--cov", "--cov-report=term", *session.posargs)
 
