@@ -27,7 +27,7 @@ _KEPT_TOGETHER = {
 }
 
 # A shell that starts a job in the background makes it ignore SIGINT, and all of its children
-# inherit that: the tests that press Ctrl-C would wait for ever.
+# inherit that: the tests that press Ctrl-C would wait forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,7 +42,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if single_file or config.getoption("backend", None):
         return 0
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(available or 1, _MAX_WORKERS) if available != 1 else 0
+    workers = min(available or 1, _MAX_WORKERS)
+    return workers if workers > 1 else 0
 
 
 @pytest.hookimpl(optionalhook=True)

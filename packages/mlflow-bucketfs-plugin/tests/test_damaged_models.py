@@ -1,4 +1,4 @@
-"""Models on the mount that are not whole: what a user of plain MLflow is told."""
+"""Models on the mount that are incomplete: the errors that a user of plain MLflow gets."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def model(stored, tracking_uri, environment, tmp_path, temporary_directory):
 DAMAGES = {
     "missing": (Path.unlink, "does not exist"),
     "empty": (lambda path: path.write_bytes(b""), "is cut off or damaged"),
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:90]), "is cut off or damaged"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:90]), "is cut off or damaged"),
     "other content": (lambda path: path.write_bytes(b"damaged"), "is cut off or damaged"),
 }
 WAYS = {
@@ -131,9 +131,9 @@ def test_whole(stored, model, caplog, kind, way):
         ("part", "empty", "alias", "sklearn"),
         ("part", "empty", "logged model", "download"),
         ("part", "empty", "runs", "pyfunc"),
-        ("part", "cut off", "logged model", "pyfunc"),
-        ("part", "cut off", "raw", "download"),
-        ("part", "cut off", "runs", "sklearn"),
+        ("part", "truncated", "logged model", "pyfunc"),
+        ("part", "truncated", "raw", "download"),
+        ("part", "truncated", "runs", "sklearn"),
         ("part", "other content", "raw", "sklearn"),
         ("part", "other content", "version", "download"),
         ("part", "other content", "runs", "download"),
@@ -143,9 +143,9 @@ def test_whole(stored, model, caplog, kind, way):
         ("MLmodel", "empty", "version", "sklearn"),
         ("MLmodel", "empty", "raw", "download"),
         ("MLmodel", "empty", "runs", "download"),
-        ("MLmodel", "cut off", "alias", "pyfunc"),
-        ("MLmodel", "cut off", "version", "download"),
-        ("MLmodel", "cut off", "runs", "sklearn"),
+        ("MLmodel", "truncated", "alias", "pyfunc"),
+        ("MLmodel", "truncated", "version", "download"),
+        ("MLmodel", "truncated", "runs", "sklearn"),
         ("MLmodel", "other content", "logged model", "sklearn"),
         ("MLmodel", "other content", "alias", "download"),
         ("MLmodel", "other content", "runs", "pyfunc"),

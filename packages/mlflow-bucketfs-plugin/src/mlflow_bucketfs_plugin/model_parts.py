@@ -1,4 +1,4 @@
-"""Is a model on the mount whole?
+"""Check that a model on the mount is complete.
 
 MLflow loads a model long after this package has handed it over, from links in a temporary
 directory: an error then names the link, or no path at all (``Ran out of input``). So what can be
@@ -79,7 +79,7 @@ def warn_of_void(mlmodel: Path) -> None:
 
 
 def check_model(model: Path, files: Mapping[str, Path]) -> bool:
-    """Check that a model has the files that its ``MLmodel`` names, and that they are not cut off.
+    """Check that a model has the files that its ``MLmodel`` names, and that none is truncated.
 
     Damage that only loading can find is left to whoever loads the model. If the files are smaller
     together than when the model was saved, there is a warning only: somebody may have deleted an
@@ -94,8 +94,8 @@ def check_model(model: Path, files: Mapping[str, Path]) -> bool:
 
     Raises:
         ObjectNotFoundError: a part is missing, for example an archive, which BucketFS unpacks.
-        IncompleteTransferError: a part, or the ``MLmodel``, is cut off or damaged, or the model
-            is being overwritten.
+        IncompleteTransferError: a part, or the ``MLmodel``, is truncated or damaged, or the
+            model is being overwritten.
         OSError: one of them cannot be read.
     """
     mlmodel = _read_mlmodel(model / MLMODEL)
