@@ -91,26 +91,29 @@ class Bench:
     def alternate(
         self,
         ours: Callable[[], Sample],
-        theirs: Callable[[], Sample],
-        *,
+        *theirs: Callable[[], Sample],
         repeats: int | None = None,
         their_repeats: int | None = None,
-    ) -> tuple[Measurement, Measurement]:
-        """Run both in turn, so that whatever else the machine does hits both.
+    ) -> tuple[Measurement, ...]:
+        """Run the clients in turn, so that whatever else the machine does hits all of them.
 
         Args:
             ours: runs our client once.
-            theirs: runs the counterpart once.
+            theirs: each runs a counterpart once.
             repeats: how often; the bench's own number if ``None``.
-            their_repeats: how often at most the counterpart runs.
+            their_repeats: how often at most a counterpart runs.
+
+        Returns:
+            Our measurement, then one for each counterpart.
         """
         repeats = self.sizes.repeats if repeats is None else repeats
-        our_samples, their_samples = [], []
+        most = repeats if their_repeats is None else their_repeats
+        samples: list[list[Sample]] = [[] for _ in range(1 + len(theirs))]
         for index in range(repeats):
-            our_samples.append(ours())
-            if their_repeats is None or index < their_repeats:
-                their_samples.append(theirs())
-        return Measurement(tuple(our_samples)), Measurement(tuple(their_samples))
+            for number, run in enumerate((ours, *theirs)):
+                if number == 0 or index < most:
+                    samples[number].append(run())
+        return tuple(Measurement(tuple(each)) for each in samples)
 
     def observed(
         self, server: Server, contender: Contender, operation: str, *arguments: object

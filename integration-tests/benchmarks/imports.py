@@ -35,9 +35,9 @@ def _row(bench: Bench, title: str, counterpart: str, modules: tuple[str, str] | 
     # once before: installers do not always compile
     bench.ours.measure(env, *ours)
     bench.peer.measure(env, *theirs)
-    measured = bench.alternate(
+    our_runs, their_runs = bench.alternate(
         lambda: bench.ours.measure(env, *ours),
         lambda: bench.peer.measure(env, *theirs),
         repeats=_REPEATS,
     )
-    return Row(title, counterpart, *measured, _TARGET)
+    return Row(title, counterpart, our_runs, their_runs, _TARGET)

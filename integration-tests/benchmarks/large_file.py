@@ -32,7 +32,7 @@ def transfer(bench: Bench, server: Server) -> list[Row]:
         server.reset()  # or the server would remove the file that is replaced
         return upload()
 
-    up = bench.alternate(
+    our_up, curl_up = bench.alternate(
         lambda: into_empty_bucket(
             lambda: bench.observed(server, bench.ours, "log_artifact", source)
         ),
@@ -48,7 +48,7 @@ def transfer(bench: Bench, server: Server) -> list[Row]:
         finally:
             target.unlink(missing_ok=True)
 
-    down = bench.alternate(
+    our_down, curl_down = bench.alternate(
         lambda: into_new_file(
             lambda path: bench.observed(
                 server, bench.ours, "download_artifacts", _NAME, path.parent
@@ -57,6 +57,6 @@ def transfer(bench: Bench, server: Server) -> list[Row]:
         lambda: into_new_file(lambda path: curl.download(server, _KEY, path)),
     )
     return [
-        Row(f"upload a {size}", "curl", *up, _TARGET),
-        Row(f"download a {size}", "curl", *down, _TARGET),
+        Row(f"upload a {size}", "curl", our_up, curl_up, _TARGET),
+        Row(f"download a {size}", "curl", our_down, curl_down, _TARGET),
     ]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from benchmarks import curl
 from benchmarks.bench import write_random_file
 from benchmarks.results import Row, Target
+from benchmarks.server import FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benchmarks.bench import Bench
     from benchmarks.contenders import Contender
-    from benchmarks.results import Sample
+    from benchmarks.results import Measurement, Sample
     from benchmarks.server import Server
 
 _FILE_BYTES = 10_000
 _MOST_CONNECTIONS = 20
+_LEAST_SHARE_OF_CURL = 0.7
 
 
 def list_folder(bench: Bench, server: Server) -> list[Row]:
@@ -43,40 +47,61 @@ def list_folder(bench: Bench, server: Server) -> list[Row]:
 def upload(bench: Bench, server: Server) -> list[Row]:
     """Upload all folders to a server that answers at once."""
     tree, number = _tree(bench), _number_of_files(bench)
-    ours, theirs = bench.alternate(
+
+    def run_curl() -> Sample:
+        server.reset()
+        server.forget_requests()
+        return curl.upload_folder(server, FOLDER, tree)
+
+    measured = bench.alternate(
         lambda: _upload(bench, server, bench.ours, tree),
         lambda: _upload(bench, server, bench.peer, tree),
+        run_curl,
     )
-    target = Target(
-        least_ratio=3,
-        most_requests=number + 1,
-        most_listings=1,
-        most_connections=_MOST_CONNECTIONS,
-    )
-    return [Row(f"upload {number} files of 10 kB", bench.peer.name, ours, theirs, target)]
+    return _rows(bench, f"upload {number} files of 10 kB", measured)
 
 
 def download(bench: Bench, server: Server) -> list[Row]:
     """Download all folders."""
-    number = _number_of_files(bench)
-    server.store(_tree(bench))
+    tree, number = _tree(bench), _number_of_files(bench)
+    keys = [f"{FOLDER}/{path.relative_to(tree).as_posix()}" for path in tree.rglob("*.bin")]
+    server.store(tree)
+    destination = bench.directory / "downloaded"
 
-    def run(contender: Contender) -> Sample:
-        destination = bench.directory / "downloaded"
+    def into_new_directory(fetch: Callable[[], Sample]) -> Sample:
         destination.mkdir()
         try:
-            return bench.observed(server, contender, "download_artifacts", "", destination)
+            return fetch()
         finally:
             shutil.rmtree(destination)
 
-    ours, theirs = bench.alternate(lambda: run(bench.ours), lambda: run(bench.peer))
-    target = Target(
-        least_ratio=3,
-        most_requests=number + 1,
+    def run(contender: Contender) -> Sample:
+        return bench.observed(server, contender, "download_artifacts", "", destination)
+
+    def run_curl() -> Sample:
+        server.forget_requests()
+        return curl.download_keys(server, keys, destination)
+
+    measured = bench.alternate(
+        lambda: into_new_directory(lambda: run(bench.ours)),
+        lambda: into_new_directory(lambda: run(bench.peer)),
+        lambda: into_new_directory(run_curl),
+    )
+    return _rows(bench, f"download {number} files of 10 kB", measured)
+
+
+def _rows(bench: Bench, title: str, measured: tuple[Measurement, ...]) -> list[Row]:
+    ours, peer, parallel_curl = measured
+    traffic = Target(
+        most_requests=_number_of_files(bench) + 1,
         most_listings=1,
         most_connections=_MOST_CONNECTIONS,
     )
-    return [Row(f"download {number} files of 10 kB", bench.peer.name, ours, theirs, target)]
+    return [
+        # how much faster than the peer says less than how far from the limit: no target
+        Row(title, bench.peer.name, ours, peer, traffic),
+        Row(title, curl.PARALLEL, ours, parallel_curl, Target(least_ratio=_LEAST_SHARE_OF_CURL)),
+    ]
 
 
 def slow_upload(bench: Bench, server: Server) -> list[Row]:
