@@ -49,6 +49,31 @@ def test_status_for_good(server, client):
     assert client.get("/default").status == 200
 
 
+def test_a_fault_for_no_request(server, client):
+    """``times=0``, a test's case without failures, hits nothing, before and after other faults."""
+    server.inject(Fault.status(503, times=0), Fault.status(500), Fault.status(503, times=0))
+    assert [client.get("/default/").status for _ in range(3)] == [500, 200, 200]
+    assert len(server.faults) == 0
+
+
+@pytest.mark.parametrize(
+    ("constructor", "numbers"),
+    [
+        (Fault.status, {"code": 503, "times": -1}),
+        (Fault.status, {"code": 100}),
+        (Fault.status, {"code": 1000}),
+        (Fault.trickle, {"bytes_per_second": 0}),
+        (Fault.truncate, {"after": -1}),
+        (Fault.stall, {"seconds": -0.1}),
+    ],
+)
+def test_numbers_without_a_meaning_are_refused(constructor, numbers):
+    """A wrong number is an error where the fault is made, not an odd answer later."""
+    name, value = list(numbers.items())[-1]
+    with pytest.raises(ValueError, match=f"{name}={value}: use "):
+        constructor(**numbers)
+
+
 def test_status_does_nothing_else(server, client):
     """A PUT or DELETE answered so has not been carried out; the connection stays usable."""
     server.put("k", b"old")

@@ -29,7 +29,7 @@ class RequestFilter(TypedDict, total=False):
         bucket: bucket name; None or left out: any.
         key: glob on the decoded key, ``*`` spans slashes; ``""`` is the listing; None or left
             out: any.
-        times: how many requests are hit (default 1); None: all, until `FaultList.clear`.
+        times: how many requests are hit (default 1; 0: none); None: all, until `FaultList.clear`.
     """
 
     method: str | None
@@ -40,7 +40,11 @@ class RequestFilter(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One kind of failure and the requests it hits; make it with the constructors below."""
+    """One kind of failure and the requests it hits; make it with the constructors below.
+
+    Raises:
+        ValueError: A number that makes no sense, such as ``times=-1``.
+    """
 
     action: Action
     method: str | None = None
@@ -56,6 +60,19 @@ class Fault:
     seconds: float = 0.0
     at: StallPoint | None = None
     bytes_per_second: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense, where the test is written and not in the server."""
+        if self.times is not None and self.times < 0:
+            raise ValueError(f"times={self.times}: use 0 or more, or None for all requests")
+        if self.action == "status" and not 200 <= self.status_code <= 999:  # noqa: PLR2004 -- HTTP's
+            raise ValueError(f"code={self.status_code}: use a final status, 200 to 999")
+        if self.action == "trickle" and self.bytes_per_second < 1:
+            raise ValueError(f"bytes_per_second={self.bytes_per_second}: use 1 or more")
+        if (self.after_bytes or 0) < 0:
+            raise ValueError(f"after={self.after_bytes}: use 0 or more bytes")
+        if self.seconds < 0:
+            raise ValueError(f"seconds={self.seconds}: use 0 or more")
 
     @classmethod
     def status(
@@ -173,9 +190,10 @@ class FaultList:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Append a fault."""
-        with self._lock:
-            self._faults.append(fault)
+        """Append a fault, unless it is for no request."""
+        if fault.times != 0:
+            with self._lock:
+                self._faults.append(fault)
 
     def clear(self) -> None:
         """Drop all faults that are left; requests already hit by one stay hit."""
