@@ -22,7 +22,9 @@ def test_with_a_fallback(udfs, models, bucketfs_server, tmp_path, harm):
         if harm == "missing":
             shutil.rmtree(model)
         else:
-            next(model.glob("model.*")).write_bytes(b"damaged")
+            damaged = next(model.glob("model.*"))
+            damaged.unlink()  # as read-only as on the mount
+            damaged.write_bytes(b"damaged")
         udfs.place.reaches(bucketfs_server.url)
         udfs.stand_ins[page.READ_PASSWORD] = "read"
     elif harm == "missing":

@@ -75,6 +75,16 @@ def test_mount_takes_no_space(server, mount):
     assert (mount / "k").stat().st_nlink == 2
 
 
+def test_the_mount_is_read_only(server, mount):
+    """No file can be written to, as that would change the object; folders can be removed."""
+    server.put_many([("d/k", b"1"), ("large", bytes(300_000)), ("m.zip", zip_bytes({"a": b"1"}))])
+    server.sync_mount()
+    files = [path for path in mount.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert not any(path.stat().st_mode & 0o222 for path in files)
+    assert all(path.stat().st_mode & stat.S_IWUSR for path in mount.rglob("*") if path.is_dir())
+
+
 def test_replacing_is_atomic(server, client, mount):
     """Who has opened a file on the mount goes on reading it."""
     server.put("k", b"old")
@@ -260,13 +270,13 @@ def test_links_inside_the_tree_are_links(server, mount, caplog, key):
 
 @both_formats
 def test_modes_are_kept(server, mount, key):
-    """A program stays one; nobody else can write, and nothing runs as somebody else."""
-    modes = {"program": (0o755, 0o755), "secret": (0o400, 0o600), "setuid": (0o4777, 0o755)}
+    """A program stays one; nobody can write, and nothing runs as somebody else."""
+    modes = {"program": (0o755, 0o555), "secret": (0o200, 0o400), "setuid": (0o4777, 0o555)}
     members = [(name, "", stat.S_IFREG | mode) for name, (mode, _) in modes.items()]
     server.put(key, entries(*members, ("unknown", "", 0))[key])
     server.sync_mount()
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (mount / "m").iterdir()}
-    assert found == {**{name: kept for name, (_, kept) in modes.items()}, "unknown": 0o644}
+    assert found == {**{name: kept for name, (_, kept) in modes.items()}, "unknown": 0o444}
 
 
 @both_formats
@@ -342,15 +352,17 @@ def test_long_links_cannot_escape(server, client, mount, tmp_path):
 def test_links_of_an_archive_are_not_followed(server, client, mount, key):
     """An object at or below a link replaces the link; what it points to is not touched."""
     members = [("d/f", "1", FILE), *((name, "d", LINK) for name in ("at", "below", "deleted", "a"))]
+    members.append(("nowhere", "none", LINK))
     server.put(key, entries(*members)[key])
     server.put("m/deleted/f", b"2")
     server.sync_mount()
     client.put("/default/m/at", b"3")
     client.put("/default/m/below/new", b"4")
+    assert client.put("/default/m/nowhere/x", b"6").status == 200
     client.delete("/default/m/deleted/f")
     server.put("m/a/inner.zip", zip_bytes({"x": b"5"}))
     server.sync_mount()
-    own = {"at": b"3", "below": None, "below/new": b"4"}
+    own = {"at": b"3", "below": None, "below/new": b"4", "nowhere": None, "nowhere/x": b"6"}
     inner = {"a": None, "a/inner": None, "a/inner/x": b"5"}
     assert tree(mount / "m") == {"d": None, "d/f": b"1", **own, **inner}
     assert not any(path.is_symlink() for path in mount.rglob("*"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import resource
+import shutil
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
@@ -177,6 +180,114 @@ def test_data_dir_is_used_by_one(tmp_path):
             BucketFSServer(data_dir=tmp_path).start()
         server.put("k", b"2")
         assert server.read("k") == b"2"
+
+
+@contextmanager
+def files_end_at(limit_bytes):
+    """Refuse to make files longer, as a full disk does, but with EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def contents(server):
+    """All objects of the default bucket."""
+    return {key: server.read(key) for key in server.keys()}
+
+
+def on_mount(server):
+    """All files of the default bucket on the mount."""
+    root = server.mount_root / "bfsdefault" / "default"
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_full_disk_changes_nothing(tmp_path, connect, caplog, mounted):
+    """What cannot be written to disk is answered with 500, and neither seen then nor later."""
+    with BucketFSServer(data_dir=tmp_path) as server:
+        client = connect(server)
+        client.put("/default/old", b"old")
+        journal = tmp_path / "index.jsonl"
+        if mounted:
+            assert on_mount(server) == {"old": b"old"}
+        for room_bytes in (0, 1, 15):  # the journal's line cannot begin, or breaks off
+            with files_end_at(journal.stat().st_size + room_bytes):
+                assert client.put("/default/d/new", b"new").status == 500
+                assert client.put("/default/old", b"newer").status == 500
+                assert client.delete("/default/old").status == 500
+                with pytest.raises(OSError, match="File too large"):
+                    server.put("direct", b"1")
+        with files_end_at(300_000):  # in the middle of a body
+            assert client.put("/default/large", bytes(400_000)).status == 500
+            with pytest.raises(OSError, match="File too large"):
+                server.put("large", bytes(400_000))
+        assert {record.status for record in server.requests[1:]} == {500}
+        assert contents(server) == {"old": b"old"}
+        assert len(list((tmp_path / "blobs").iterdir())) == 1
+        if mounted:
+            assert on_mount(server) == {"old": b"old"}
+        client.put("/default/after", b"1")
+    assert "File too large" in caplog.text
+    with BucketFSServer(data_dir=tmp_path) as server:
+        assert contents(server) == {"old": b"old", "after": b"1"}
+
+
+def test_start_on_a_full_disk(tmp_path):
+    """A server whose journal cannot be compacted starts, reads and deletes."""
+    with BucketFSServer(data_dir=tmp_path) as server:
+        server.put_many((f"key-{number}", b"1") for number in range(100))
+        server.delete("key-0")
+    with (tmp_path / "index.jsonl").open("a") as journal:
+        journal.write('["default", "torn", 9')
+    with files_end_at(1000):
+        server = BucketFSServer(data_dir=tmp_path)
+        server.start()
+        assert len(contents(server)) == 99
+        server.stop()
+    with BucketFSServer(data_dir=tmp_path) as server:
+        server.put("torn", b"2")
+        assert len(contents(server)) == 100
+
+
+def test_what_is_lost_is_not_listed(tmp_path, caplog):
+    """After damage from outside, a server starts with what is intact, and names what is not."""
+    with BucketFSServer(data_dir=tmp_path) as server:
+        server.put_many((key, b"bytes") for key in ("missing", "short", "intact", "last"))
+        blobs = sorted((tmp_path / "blobs").iterdir(), key=lambda blob: int(blob.name))
+    blobs[0].unlink()
+    blobs[1].chmod(0o644)
+    blobs[1].write_bytes(b"byt")
+    blobs[3].unlink()
+    (tmp_path / "blobs" / "lost+found").mkdir()
+    journal = tmp_path / "index.jsonl"
+    journal.write_text('["default", "tor["default", "x", 7, 3]\n' + journal.read_text())
+    with BucketFSServer(data_dir=tmp_path) as server:
+        assert contents(server) == {"intact": b"bytes"}
+        assert on_mount(server) == {"intact": b"bytes"}
+        server.put("new", b"bytes")
+    assert [record.args[0] for record in caplog.records[1:]] == ["missing", "short", "last"]
+    with BucketFSServer(data_dir=tmp_path) as server:
+        assert contents(server) == {"intact": b"bytes", "new": b"bytes"}
+
+
+def test_what_the_mount_cannot_show_is_not_stored(tmp_path, connect):
+    """An upload that fails on the mount is undone; after a repair, the mount shows everything."""
+    with BucketFSServer(data_dir=tmp_path) as server:
+        server.put("old", b"1")
+        root = server.mount_root / "bfsdefault" / "default"
+        shutil.rmtree(root)
+        client = connect(server)
+        assert client.put("/default/d/new", b"2").status == 500
+        assert client.put("/default/old", b"2").status == 500
+        root.mkdir()
+        server.sync_mount()
+        assert contents(server) == on_mount(server) == {"old": b"1"}
+        assert not (root / "d").exists()
+    with BucketFSServer(data_dir=tmp_path) as server:
+        assert contents(server) == {"old": b"1"}
 
 
 def test_temporary_directory_is_removed():

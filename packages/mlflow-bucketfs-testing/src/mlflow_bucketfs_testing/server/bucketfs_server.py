@@ -187,7 +187,8 @@ class BucketFSServer:
         """Directory with ``<service>/<bucket>/<key>``, laid out as a UDF sees ``/buckets``.
 
         It is built when first asked for, and followed from then on. The files are the stored
-        ones, by hard link: read them, never write to them.
+        ones, by hard link, and read-only. Only root could write to one, and must not: that changes
+        the object.
         """
         self._mount()
         return self._state.mount_root
@@ -210,6 +211,7 @@ class BucketFSServer:
 
         Raises:
             IllegalNameError: The key is illegal.
+            OSError: It cannot be written, on a full disk for example; nothing has changed.
             ValueError: There is no such bucket.
         """
         self.put_many([(key, data)], bucket)
@@ -220,8 +222,11 @@ class BucketFSServer:
         for key, data in items:
             check_key(key)
             upload = store.upload()
-            upload.add(data)
-            upload.publish(name, key)
+            try:
+                upload.add(data)
+                upload.publish(name, key)
+            finally:
+                upload.discard()
 
     def read(self, key: str, bucket: str | None = None) -> bytes:
         """Return the bytes of an object, without HTTP.

@@ -23,11 +23,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
+from mlflow_bucketfs_testing.server.storage import BLOB_MODE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from mlflow_bucketfs_testing.server.storage import Store
+    from mlflow_bucketfs_testing.server.storage import Blob, Store
 
 _logger = logging.getLogger("mlflow_bucketfs_testing.server")
 
@@ -35,10 +37,10 @@ _logger = logging.getLogger("mlflow_bucketfs_testing.server")
 # has. Other archives, such as .tar.bz2, stay files.
 _SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
-_DEFAULT_MODE = 0o644
-# Its owner can read every file, nobody else can write to it, and none runs as somebody else.
-_LEAST_MODE = 0o600
-_GREATEST_MODE = 0o755
+_DEFAULT_MODE = 0o444
+# The owner can read every file, nobody can write to one, and none runs as somebody else.
+_LEAST_MODE = 0o400
+_GREATEST_MODE = 0o555
 _MAX_TARGET_BYTES = 4096
 # Errors of a member that contradicts those before it, or whose name is too long
 _MISFITS = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
@@ -87,7 +89,7 @@ class Mount:
             for bucket in buckets:
                 (root / bucket).mkdir()
                 for key in store.keys(bucket):
-                    self._apply(bucket, key)
+                    self._apply(bucket, key, store.find(bucket, key))
 
     @property
     def paused(self) -> bool:
@@ -113,48 +115,57 @@ class Mount:
         self._closing.set()
         self._unpacker.shutdown(cancel_futures=True)
 
-    def _changed(self, bucket: str, key: str) -> None:
+    def _changed(self, bucket: str, key: str, blob: Blob | None) -> None:
         if self._paused:
             self._behind[bucket, key] = None
-        else:
-            self._apply(bucket, key)
+            return
+        try:
+            self._apply(bucket, key, blob)
+        except OSError:
+            self._behind[bucket, key] = None  # `sync` shows what the store has after all
+            raise
 
     def _catch_up(self) -> None:
         with self._store.lock:
-            behind, self._behind = self._behind, {}
-            for bucket, key in behind:
-                self._apply(bucket, key)
+            for bucket, key in list(self._behind):
+                self._apply(bucket, key, self._store.find(bucket, key))
+                del self._behind[bucket, key]
 
-    def _apply(self, bucket: str, key: str) -> None:
-        """Make the tree show what the store has now; the store's lock is held."""
+    def _apply(self, bucket: str, key: str, blob: Blob | None) -> None:
+        """Make the tree show that a key has this content; the store's lock is held."""
         stem = _stem(key)
         if stem is not None:
             future = self._unpacker.submit(self._refresh_tree, bucket, stem)
             self._unpacking.add(future)
             future.add_done_callback(self._unpacking.discard)
-        if self._store.find(bucket, key):
-            self._link(bucket, key)
+        if blob:
+            self._link(bucket, key, blob)
         else:
             self._unlink(bucket, key)
 
-    def _link(self, bucket: str, key: str) -> None:
-        """Show an object, if it exists and nothing hides it."""
-        blob = self._store.find(bucket, key)
-        hidden = _stem(key) is not None and not self._archive_visible
-        if blob is None or hidden:
+    def _link(self, bucket: str, key: str, blob: Blob) -> None:
+        """Show an object, unless it is hidden."""
+        if _stem(key) is not None and not self._archive_visible:
             return
-        path = self._make_parents(bucket, key)
-        if _is_folder(path):
-            return
+        path = self._root / bucket / key
         staged = self._stage()
         source = self._store.blob_path(blob)
         try:
-            os.link(source, staged)
-        except OSError:  # too many links to one file, or a file system without any
-            shutil.copyfile(source, staged)
-        staged.replace(path)
-        # replacing a link by another link to the same file is defined to do nothing at all
-        staged.unlink(missing_ok=True)
+            self._make_parents(bucket, key)
+            if _is_folder(path):
+                return
+            try:
+                os.link(source, staged)
+            except OSError:  # too many links to one file, or a file system without any
+                shutil.copyfile(source, staged)
+                staged.chmod(BLOB_MODE)
+            staged.replace(path)
+        except OSError:
+            self._prune(bucket, path.parent)
+            raise
+        finally:
+            # replacing a link by another link to the same file is defined to do nothing at all
+            staged.unlink(missing_ok=True)
 
     def _unlink(self, bucket: str, key: str) -> None:
         path = self._root / bucket / key
@@ -169,10 +180,17 @@ class Mount:
         while directory != self._root / bucket:
             try:
                 directory.rmdir()
+            except FileNotFoundError:
+                pass  # it could not be made
             except OSError:
                 return
-            self._link(bucket, str(directory.relative_to(self._root / bucket)))
+            self._link_known(bucket, str(directory.relative_to(self._root / bucket)))
             directory = directory.parent
+
+    def _link_known(self, bucket: str, key: str) -> None:
+        """Show an object, if there is one of this name."""
+        if blob := self._store.find(bucket, key):
+            self._link(bucket, key, blob)
 
     def _make_parents(self, bucket: str, key: str) -> Path:
         """Make the folders that a key is in; returns its own path."""
@@ -201,8 +219,8 @@ class Mount:
             # objects of their own under the same folder come on top of the archive's tree
             for key in self._store.keys(bucket):
                 if key.startswith(f"{stem}/"):
-                    self._apply(bucket, key)
-            self._link(bucket, stem)
+                    self._apply(bucket, key, self._store.find(bucket, key))
+            self._link_known(bucket, stem)
             if reached and not unpacked:
                 self._prune(bucket, target.parent)
         for leftover in self._staging.iterdir():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import mimetypes
 import random
 import time
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.server.storage import Store, Upload
 
 _Result = TypeVar("_Result")
+
+_logger = logging.getLogger("mlflow_bucketfs_testing.server")
 
 _METHODS = ("GET", "PUT", "DELETE")
 _READ_BYTES = 512 * 1024
@@ -188,6 +192,11 @@ class BucketFSApp:
             await self._answer(request)
         except (ClientDisconnect, ConnectionClosedError):
             pass
+        except OSError as error:  # a full disk, for example: nothing has changed
+            path = request.raw_path.decode("ascii", "replace")
+            _logger.warning("%s %s failed: %s", request.method, path, error)
+            with suppress(ClientDisconnect, ConnectionClosedError):
+                await request.fail(f"500: {error.strerror}\n")
         finally:
             request.record()
 

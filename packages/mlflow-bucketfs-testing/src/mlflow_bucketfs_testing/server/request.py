@@ -178,6 +178,13 @@ class ServerRequest:
         if last and self._raw:
             await self._end(reset=False)
 
+    async def fail(self, text: str) -> None:
+        """Answer with 500; an answer that has begun is ended by a reset instead."""
+        if self._status is None:
+            await self.reply(500, text)
+        else:
+            await self._reset()
+
     async def hang(self) -> None:
         """Never answer; ends when the server stops."""
         await asyncio.Event().wait()

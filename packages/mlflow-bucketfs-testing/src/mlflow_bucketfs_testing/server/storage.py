@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import threading
-from typing import IO, TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from io import FileIO
     from pathlib import Path
+
+_logger = logging.getLogger("mlflow_bucketfs_testing.server")
 
 # Bodies up to this size are written at once; longer ones in portions of at least this size.
 PORTION_BYTES = 256 * 1024
@@ -30,12 +34,15 @@ class Blob(NamedTuple):
 _Index = dict[str, dict[str, Blob]]
 """Bucket name to key to blob, in the order of upload."""
 
+# The mount's files are hard links to blobs, so nobody may write to one.
+BLOB_MODE = 0o444
+
 
 class Store:
     """All buckets' objects; thread-safe.
 
-    A change is complete or has not happened: an upload is published under its key in one step,
-    and readers of the previous content go on reading it.
+    A change is complete or has not happened, on a full disk too: an upload is published under its
+    key in one step, and readers of the previous content go on reading it.
 
     Args:
         directory: existing directory to keep the objects in.
@@ -49,17 +56,21 @@ class Store:
     def __init__(self, directory: Path, *, persistent: bool) -> None:
         self.lock = threading.RLock()
         """Held while the index changes and while ``on_change`` runs."""
-        self.on_change: Callable[[str, str], None] = lambda _bucket, _key: None
-        """Called with bucket and key after each change."""
+        self.on_change: Callable[[str, str, Blob | None], None] = lambda *_: None
+        """Called with bucket, key and new blob before a change is visible; raising undoes it."""
         self._blobs = directory / "blobs"
         self._blobs.mkdir(exist_ok=True)
         self._journal = _Journal(directory) if persistent else None
         self._index: _Index = self._journal.load() if self._journal else {}
-        used = {blob.number for keys in self._index.values() for blob in keys.values()}
+        # above the lost ones too: the journal may still name them
+        self._next_number = max(self._numbers(), default=0) + 1
+        self._forget_lost()
+        if self._journal:
+            self._journal.compact(self._index)
+        used = {str(number) for number in self._numbers()}
         for leftover in self._blobs.iterdir():  # partial uploads, left by a crash
-            if int(leftover.name) not in used:
+            if leftover.name.isdecimal() and leftover.name not in used:
                 leftover.unlink()
-        self._next_number = max(used, default=0) + 1
 
     def find(self, bucket: str, key: str) -> Blob | None:
         """Return the blob that a key has now."""
@@ -112,17 +123,41 @@ class Store:
             self._journal.close()
 
     def change(self, bucket: str, key: str, blob: Blob | None) -> None:
-        """Make a complete blob the content of a key; None removes the key."""
+        """Make a complete blob the content of a key; None removes the key.
+
+        Raises:
+            OSError: It cannot be written, or not be shown; nothing has changed.
+        """
         with self.lock:
+            # The journal first, the index last: whatever fails leaves both as they were.
+            if self._journal:
+                self._journal.record(bucket, key, blob)
+            try:
+                self.on_change(bucket, key, blob)
+            except BaseException:
+                if self._journal:
+                    self._journal.undo()
+                raise
             keys = self._index.setdefault(bucket, {})
             old = keys.pop(key, None)
             if blob:
                 keys[key] = blob
-            if self._journal:
-                self._journal.record(bucket, key, blob)
-            self.on_change(bucket, key)
             if old:
-                self.blob_path(old).unlink()
+                with suppress(OSError):  # removed by the next start, if it can be
+                    self.blob_path(old).unlink()
+
+    def _numbers(self) -> list[int]:
+        return [blob.number for keys in self._index.values() for blob in keys.values()]
+
+    def _forget_lost(self) -> None:
+        """Forget keys whose blob is missing or truncated, by a crash or by hand."""
+        with os.scandir(self._blobs) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries}
+        for bucket, keys in self._index.items():
+            lost = [key for key, blob in keys.items() if sizes.get(str(blob.number)) != blob.size]
+            for key in lost:
+                _logger.warning("%r in the bucket %r is lost: its bytes are gone", key, bucket)
+                del keys[key]
 
 
 class Upload:
@@ -154,7 +189,7 @@ class Upload:
         """Write what is held in memory."""
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            self._descriptor = os.open(self._path, flags, 0o644)
+            self._descriptor = os.open(self._path, flags, BLOB_MODE)
             self._on_disk = True
         data = memoryview(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
         self._parts = []
@@ -184,8 +219,8 @@ class Upload:
 class _Journal:
     """Remembers an index across restarts.
 
-    A line is written per change and compacted at the next start. A line truncated by a crash is
-    the last one and is ignored.
+    A line is written per change, and the next start compacts them. A line truncated by a crash is
+    the last one and is ignored; others that cannot be read are left out with a warning.
 
     Args:
         directory: existing directory that holds the journal.
@@ -205,46 +240,79 @@ class _Journal:
                 f"{directory} is in use by another embedded BucketFS: stop it, "
                 "or choose another data directory"
             ) from error
-        self._lines: IO[str] | None = None
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._length = self._previous_length = 0
 
     def load(self) -> _Index:
-        """Read the index and compact the journal; call it once, before `record`."""
+        """Read the index; call it once, before all else."""
         index: _Index = {}
-        if self._path.exists():
-            with self._path.open(encoding="utf-8") as lines:
-                for line in lines:
-                    if line.endswith("\n"):
-                        bucket, key, *blob = json.loads(line)
-                        keys = index.setdefault(bucket, {})
-                        keys.pop(key, None)
-                        if blob:
-                            keys[key] = Blob(*blob)
-        fresh = self._path.with_suffix(".new")
-        self._lines = fresh.open("w", encoding="utf-8")
-        for bucket, keys in index.items():
-            for key, blob_kept in keys.items():
-                self._write(bucket, key, blob_kept)
-        self._lines.flush()
-        fresh.replace(self._path)
+        with self._path.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                self._length += len(line)
+                try:
+                    bucket, key, *blob = json.loads(line)
+                    content = Blob(*blob) if blob else None
+                except (ValueError, TypeError):
+                    _logger.warning("%s: not a line of this journal: %r", self._path, line)
+                    continue
+                keys = index.setdefault(bucket, {})
+                keys.pop(key, None)
+                if content:
+                    keys[key] = content
+        os.ftruncate(self._descriptor, self._length)
         return index
 
+    def compact(self, index: _Index) -> None:
+        """Write the index anew, one line per key; a full disk keeps the lines that are there."""
+        data = b"".join(
+            _line(bucket, key, blob) for bucket, keys in index.items() for key, blob in keys.items()
+        )
+        fresh = self._path.with_suffix(".new")
+        try:
+            fresh.write_bytes(data)
+        except OSError as error:
+            _logger.warning("%s was not compacted: %s", self._path, error)
+            fresh.unlink(missing_ok=True)
+            return
+        fresh.replace(self._path)
+        os.close(self._descriptor)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND)
+        self._length = len(data)
+
     def record(self, bucket: str, key: str, blob: Blob | None) -> None:
-        """Note that a key has this content now, or is gone."""
-        self._write(bucket, key, blob)
-        if self._lines is not None:
-            self._lines.flush()
+        """Note that a key has this content now, or is gone.
+
+        Raises:
+            OSError: It cannot be written; nothing is noted.
+        """
+        self._previous_length = self._length
+        data = memoryview(_line(bucket, key, blob))
+        try:
+            while data:
+                written = os.write(self._descriptor, data)
+                self._length += written
+                data = data[written:]
+        except OSError:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Take the last record back."""
+        os.ftruncate(self._descriptor, self._previous_length)
+        self._length = self._previous_length
 
     def close(self) -> None:
         """Release the directory."""
-        if self._lines is not None:
-            self._lines.close()
+        os.close(self._descriptor)
         # unlocked rather than just closed: a forked child may hold a copy of the descriptor
         fcntl.flock(self._lock_file, fcntl.LOCK_UN)
         self._lock_file.close()
 
-    def _write(self, bucket: str, key: str, blob: Blob | None) -> None:
-        if self._lines is not None:
-            self._lines.write(json.dumps([bucket, key, *(blob or ())]) + "\n")
+
+def _line(bucket: str, key: str, blob: Blob | None) -> bytes:
+    return json.dumps([bucket, key, *(blob or ())]).encode() + b"\n"
 
 
 def _parents(key: str) -> Iterable[str]:
