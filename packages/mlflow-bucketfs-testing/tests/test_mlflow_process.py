@@ -20,6 +20,7 @@ from mlflow_bucketfs_testing import (
     MlflowServerTimeoutError,
     MlflowServerUnreachableError,
 )
+from mlflow_bucketfs_testing.errors import masked
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -125,6 +126,46 @@ def test_backend_store_uri_is_shown_without_its_password():
     uri = MlflowServerProcess(backend_store_uri="postgresql://me:secret@db/x").backend_store_uri
     assert uri == "postgresql://me:secret@db/x"
     assert repr(uri) == "'postgresql://me:***@db/x'"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@db/x", "postgresql"),
+        ("postgresql+psycopg2://db/x?user=me&password=secret", "postgresql+psycopg2"),
+        ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dsecret", "mssql+pyodbc"),
+        ("postgresql://me:sec ret/@secret@db/x", "postgresql"),
+        ("me:secret@db/x", "a directory"),
+        (None, "sqlite"),
+    ],
+)
+def test_repr_shows_the_kind_of_the_store_only(uri, shown):
+    """No secret is shown, wherever in the URI it is."""
+    server = MlflowServerProcess(backend_store_uri=uri)
+    assert repr(server) == f"<MlflowServerProcess not started, backend store: {shown}>"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:secret@db/x", "postgresql://me:***@db/x"),
+        ("postgresql://me:p/w@secret@db/x", "postgresql://me:***@db/x"),
+        ("'mysql://db/x?user=me&passwd=secret&ssl=1'", "'mysql://db/x?user=me&passwd=***&ssl=1'"),
+        (
+            "a://db/?sslpassword=secret b://db/?PWD=secret",
+            "a://db/?sslpassword=*** b://db/?PWD=***",
+        ),
+        ("mssql:///?odbc_connect=PWD%3Dsecret", "mssql:///?odbc_connect=***"),
+        (
+            "http://h/x?access_token=secret;api_key=secret",
+            "http://h/x?access_token=***;api_key=***",
+        ),
+        ("http://h/x?page=2&path=a@b", "http://h/x?page=2&path=a@b"),
+    ],
+)
+def test_masked_hides_passwords_of_uris(text, shown):
+    """They are hidden before the host and in the query; all else can be read."""
+    assert masked(text) == shown
 
 
 def test_death_at_start_shows_command_and_log_without_secrets(tmp_path):

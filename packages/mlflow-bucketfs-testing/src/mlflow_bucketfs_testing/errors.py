@@ -89,6 +89,16 @@ class Secret(str):
         return repr(self._shown)
 
 
+# SQLAlchemy's drivers take the password in the query too; odbc_connect holds a whole list.
+_SECRET_PARAMETER = re.compile(
+    r"([?&;][^\s?&;=]*(?:pass|pwd|secret|token|api_?key|odbc_connect)[^\s?&;=]*=)[^\s&;'\"]+",
+    re.IGNORECASE,
+)
+
+
 def masked(text: str) -> str:
-    """Return the text with every password in a URI (``scheme://user:password@``) hidden."""
-    return re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
+    """Return the text with every password in a URI hidden.
+
+    These are ``scheme://user:password@`` and parameters such as ``?password=``.
+    """
+    return _SECRET_PARAMETER.sub(r"\1***", re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text))

@@ -217,8 +217,12 @@ class MlflowServerProcess:
 
     def __repr__(self) -> str:
         state = "not started" if self._directory is None else self.uri
-        store = masked(self._backend_store_uri or "sqlite")
-        return f"<MlflowServerProcess {state}, backend store {store}>"
+        # the kind only: there are too many places in a URI for a password
+        uri = "sqlite://" if self._backend_store_uri is None else self._backend_store_uri
+        kind, separator, _ = uri.partition("://")
+        return (
+            f"<MlflowServerProcess {state}, backend store: {kind if separator else 'a directory'}>"
+        )
 
     def _started(self) -> Path:
         if self._directory is None:
@@ -325,7 +329,7 @@ class ExternalMlflowServer:
         problem = _health_problem(self.uri)
         if problem is not None:
             raise MlflowServerUnreachableError(
-                f"No MLflow server answers at {self.uri}/health: {problem}. "
+                f"No MLflow server answers at {masked(self.uri)}/health: {problem}. "
                 f"Start it, or leave out --mlflow-server to have one started."
             )
         return self
@@ -340,7 +344,7 @@ class ExternalMlflowServer:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<ExternalMlflowServer {self.uri}>"
+        return f"<ExternalMlflowServer {masked(self.uri)}>"
 
 
 def _require_mlflow() -> None:
