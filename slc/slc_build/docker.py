@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slc_build.commands import missing, output_of
-from slc_build.places import engine_directory
+from slc_build.places import engine_directory, is_private
 from slc_build.progress import SlcBuildError
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def private_socket() -> Path:
 
 def choose_engine() -> None:
     """Point this process and its children to the private engine, if it runs and none is set."""
-    if "DOCKER_HOST" not in os.environ and private_socket().is_socket():
+    if "DOCKER_HOST" in os.environ or not is_private(engine_directory()):
+        return
+    if private_socket().is_socket():
         os.environ["DOCKER_HOST"] = f"unix://{private_socket()}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slc_build import docker
 from slc_build.commands import missing, output_of
-from slc_build.places import engine_directory
+from slc_build.places import engine_directory, is_private
 from slc_build.progress import SlcBuildError, say
 
 _START_TIMEOUT_S = 60
@@ -37,19 +37,22 @@ def start() -> None:
     private = f"unix://{docker.private_socket()}"
     if os.environ.get("DOCKER_HOST", "") not in {"", private}:
         raise SlcBuildError(f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
+    directory = engine_directory()
+    if os.path.lexists(directory):
+        _require_private(directory)
     if absent := missing("dockerd", "docker", "unshare"):
         raise SlcBuildError(
             f"{', '.join(absent)} not found: apt-get install -y --no-install-recommends docker.io"
         )
     if os.geteuid() != 0:
         raise SlcBuildError("a private Docker engine needs root: run this with sudo")
-    directory = engine_directory()
     if pid := _pid(directory):
         raise SlcBuildError(
             f"the private engine (process {pid}) starts, or hangs; in the latter case: "
             "uv run nox -s slc:engine -- stop"
         )
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _require_private(directory)  # somebody else may have been faster
     _clean_up(directory)  # what a crash of the last one may have left
     log = directory / "dockerd.log"
     with log.open("wb") as output:
@@ -76,7 +79,7 @@ def start() -> None:
 def stop() -> None:
     """Stop the private engine and see to it that no process of it is left."""
     directory = engine_directory()
-    pid = _pid(directory)
+    pid = _pid(directory) if is_private(directory) else None
     if pid is None:
         say("The private Docker engine does not run")
     else:
@@ -85,14 +88,15 @@ def stop() -> None:
         while _pid(directory) is not None and time.monotonic() < deadline:
             time.sleep(0.2)
         say(f"Docker engine stopped; its images stay in {directory}")
-    _clean_up(directory)
+    if is_private(directory):
+        _clean_up(directory)
 
 
 def remove() -> None:
     """Stop the private engine and delete its images."""
     stop()
     directory = engine_directory()
-    if directory.exists():
+    if is_private(directory):
         output_of("rm", "-rf", "--one-file-system", str(directory))
         say(f"Removed {directory}")
 
@@ -118,6 +122,19 @@ def _command(directory: Path) -> list[str]:
         *("--host", f"unix://{docker.private_socket()}"),
         *("--bridge=none", "--iptables=false", "--ip6tables=false"),
     ]
+
+
+def _require_private(directory: Path) -> None:
+    """Refuse a directory in which somebody else may have put anything.
+
+    Raises:
+        SlcBuildError: It is not this user's, or open to others.
+    """
+    if not is_private(directory):
+        raise SlcBuildError(
+            f"{directory} is not a directory of this user with mode 0700: an engine there could be "
+            "led by whoever made it. See what it is, and remove it"
+        )
 
 
 def _pid(directory: Path) -> int | None:

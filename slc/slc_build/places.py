@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,21 @@ def engine_directory() -> Path:
     no tool that walks through the checkout should meet an engine's layers.
     """
     name = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
-    return Path("/var/tmp") / f"mlflow-bucketfs-engine-{name}"  # noqa: S108 -- it holds gigabytes
+    return Path("/var/tmp") / f"mlflow-bucketfs-engine-{name}"  # noqa: S108 -- see `is_private`
+
+
+def is_private(directory: Path) -> bool:
+    """Return whether only this user can have put anything there.
+
+    Everybody knows the name of the engine's directory and may make it before we do: with a socket
+    that others listen on, or a log file that is a link to somewhere else.
+    """
+    try:
+        status = directory.lstat()
+    except FileNotFoundError:
+        return False
+    private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+    return private and status.st_uid == os.geteuid()
 
 
 def base_image() -> str:

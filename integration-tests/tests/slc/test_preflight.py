@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
-from slc_build import places, pythons
+from slc_build import docker, engine, places, pythons
 from slc_build.progress import SlcBuildError
 
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
@@ -39,6 +40,56 @@ def test_another_engine_is_not_started_behind_the_users_back():
     done = slc_build("engine", "start", env=NOWHERE)
     assert done.returncode == 1
     assert f"no engine answers at DOCKER_HOST={NOWHERE['DOCKER_HOST']}" in done.stderr
+
+
+@pytest.fixture
+def engine_directory(tmp_path, monkeypatch):
+    """The private engine's directory, not made yet; no engine is chosen, and none answers."""
+    directory = tmp_path / "engine"
+    monkeypatch.setenv("DOCKER_HOST", "")
+    monkeypatch.delenv("DOCKER_HOST")  # recorded, so that what is set meanwhile is undone
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for module in (docker, engine):
+        monkeypatch.setattr(module, "engine_directory", lambda: directory)
+    return directory
+
+
+def with_a_socket(directory):
+    """Make what a running engine has: a socket that somebody listens on."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "docker.sock"))
+
+
+def test_our_own_private_engine_is_chosen(engine_directory):
+    """A directory of mode 0700 that is ours can be trusted."""
+    engine_directory.mkdir(mode=0o700)
+    with_a_socket(engine_directory)
+    docker.choose_engine()
+    assert os.environ["DOCKER_HOST"] == f"unix://{engine_directory}/docker.sock"
+
+
+@pytest.mark.parametrize("kind", ["readable", "writable", "link", "foreign"])
+def test_a_directory_that_others_may_have_made_is_not_used(
+    engine_directory, tmp_path, monkeypatch, kind
+):
+    """Its name can be predicted: neither its socket nor its files are trusted, nor changed."""
+    made = tmp_path / "elsewhere" if kind == "link" else engine_directory
+    made.mkdir(mode={"readable": 0o755, "writable": 0o777}.get(kind, 0o700))
+    if kind == "writable":
+        made.chmod(0o777)  # whatever the umask
+    if kind == "link":
+        engine_directory.symlink_to(made)
+    if kind == "foreign":  # as if made by somebody else, whose directories only root can make
+        monkeypatch.setattr(os, "geteuid", lambda: made.stat().st_uid + 1)
+    with_a_socket(made)
+    (made / "dockerd.log").symlink_to(tmp_path / "victim")
+    docker.choose_engine()
+    assert "DOCKER_HOST" not in os.environ
+    with pytest.raises(SlcBuildError, match="is not a directory of this user with mode 0700"):
+        engine.start()
+    engine.remove()
+    assert sorted(path.name for path in made.iterdir()) == ["docker.sock", "dockerd.log"]
+    assert not (tmp_path / "victim").exists()
 
 
 def test_everything_that_is_missing_is_named_at_once(tmp_path):
