@@ -133,7 +133,7 @@ def _require_private(directory: Path) -> None:
     if not is_private(directory):
         raise SlcBuildError(
             f"{directory} is not a directory of this user with mode 0700: an engine there could be "
-            "led by whoever made it. See what it is, and remove it"
+            "led by whoever made it. Remove it, or, if it is yours: chmod 700"
         )
 
 
