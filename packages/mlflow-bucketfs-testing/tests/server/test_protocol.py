@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from mlflow_bucketfs_testing.server import BucketFSServer, Profile
+from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Profile
 
 
 def test_put_get_delete_answer_200(client):
@@ -103,6 +103,15 @@ def test_who_may_do_what(  # noqa: PLR0917 -- the columns of a table
 def test_odd_authorization_headers_count_as_none(client, header):
     """What is not Basic, or no pair of user and password, counts as no password at all."""
     assert client.get("/private/k", headers={"Authorization": header}).status == 401
+
+
+def test_a_password_may_end_with_a_newline(connect):
+    """That of Exasol's Docker test setup does, as its base64 in EXAConf was made by ``echo``."""
+    bucket = BucketConfig("b", public=False, read_password="read\n")
+    with BucketFSServer([bucket]) as server:
+        client = connect(server)
+        assert client.get("/b", user="r", password="read\n").status == 200
+        assert client.get("/b", user="r", password="read").status == 403
 
 
 def test_challenge(client):
