@@ -29,11 +29,10 @@ REGIONS = ("south", "north")
 
 @dataclass(frozen=True)
 class Models:
-    """Two models of iris flowers and a smaller one, and what the two say about some flowers."""
+    """Two models of iris flowers, with signatures, and what they say about some flowers."""
 
     location: str
     other_location: str
-    of_two_columns: str
     flowers: list[list[float]]
     species: list[float]
     other_species: list[float]
@@ -82,12 +81,17 @@ def models(bucketfs_target, bucketfs_uri, tmp_path_factory) -> Models:
     """Save models as MLflow does, and put them into BucketFS; that needs no MLflow server."""
     features, species = load_iris(return_X_y=True, as_frame=True)
     features.columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
-    new = {"iris": (features, species), "other": (features, 2 - species)}
-    new["two_columns"] = (features.to_numpy()[:, :2], species)
+    labels = {"iris": species, "other": 2 - species}
     folder = tmp_path_factory.mktemp("models")
-    trained = {name: LogisticRegression(max_iter=1000).fit(*data) for name, data in new.items()}
+    trained = {
+        name: LogisticRegression(max_iter=1000).fit(features, species)
+        for name, species in labels.items()
+    }
+    signature = mlflow.models.infer_signature(features, species)
     for name, model in trained.items():
-        mlflow.sklearn.save_model(model, folder / name, pip_requirements=["scikit-learn"])
+        mlflow.sklearn.save_model(
+            model, folder / name, signature=signature, pip_requirements=["scikit-learn"]
+        )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in bucketfs_target.environment.items():
             patch.setenv(name, value)
@@ -96,7 +100,6 @@ def models(bucketfs_target, bucketfs_uri, tmp_path_factory) -> Models:
     return Models(
         location=f"{bucketfs_uri}/udf/iris",
         other_location=f"{bucketfs_uri}/udf/other",
-        of_two_columns=f"{bucketfs_uri}/udf/two_columns",
         flowers=flowers.to_numpy().tolist(),
         species=trained["iris"].predict(flowers).tolist(),
         other_species=trained["other"].predict(flowers).tolist(),

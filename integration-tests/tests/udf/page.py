@@ -37,12 +37,6 @@ def statements(heading: str, stand_ins: Mapping[str, str]) -> list[str]:
     return _statements(sections[heading], stand_ins)
 
 
-def scripts(page: Path, stand_ins: Mapping[str, str]) -> list[str]:
-    """Return the statements of another page that create scripts."""
-    found = _statements(page.read_text(encoding="utf-8"), stand_ins)
-    return [each for each in found if each.startswith("CREATE OR REPLACE")]
-
-
 def sql() -> str:
     """Return all SQL of the page."""
     return "".join(sql_blocks(_text()))

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import os
+import socketserver
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 import pytest
 from mlflow_bucketfs_core import udf_path
 
 from . import page
-from .places import Exasol
+from .places import Exasol, UdfError
 
 _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
@@ -82,6 +84,26 @@ def test_by_alias(logged, udfs, models, bucketfs_server, mlflow_udf_tracking_uri
     udfs.place.reaches(mlflow_udf_tracking_uri)
     assert udfs.read("By alias") == [(models.species[0],)]
     assert bucketfs_server.requests.count() == 0
+
+
+@pytest.mark.parametrize("udfs", ["host"], indirect=True)
+def test_an_unreachable_tracking_server_is_given_up(udfs):
+    """The script of the page tries twice; MLflow's defaults try for minutes."""
+    attempts = []
+
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self):
+            attempts.append(self.client_address)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Silent) as server:
+        threading.Thread(target=server.serve_forever).start()
+        udfs.stand_ins[page.TRACKING_SERVER] = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            with pytest.raises(UdfError, match="registered-models/alias failed"):
+                udfs.read("By alias")
+        finally:
+            server.shutdown()
+    assert len(attempts) == 2
 
 
 @pytest.mark.parametrize("udfs", ["host"], indirect=True)
