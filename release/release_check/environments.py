@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release_check.commands import CheckError, output_of, run
-from release_check.places import DIST, PACKAGES, ROOT, folder
+from release_check.places import BUILD_CONSTRAINTS, DIST, PACKAGES, ROOT, folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 # Without --refresh-package, uv takes a wheel that it met before under the same name, whatever is
 # in the file now (seen with uv 0.13.9).
 _REFRESH = tuple(argument for package in PACKAGES for argument in ("--refresh-package", package))
+# With constraints, uv builds by the backend that they name, and not by the copy in itself.
+_PINNED_BACKEND = ("--build-constraints", str(BUILD_CONSTRAINTS), "--require-hashes")
 _FROM_DIST = ("--find-links", str(DIST), *_REFRESH)
 
 
-def build_packages() -> None:
-    """Build wheel and sdist of every package into ``dist``, and nothing else into it."""
-    shutil.rmtree(DIST, ignore_errors=True)
+def build_packages(dist: Path = DIST) -> None:
+    """Build wheel and sdist of every package into a directory, and nothing else into it."""
+    shutil.rmtree(dist, ignore_errors=True)
     for package in PACKAGES:
         # --no-sources: as it is built for PyPI, where there is no workspace
-        run("uv", "build", "--quiet", "--no-sources", "--package", package)
+        how = ("--quiet", "--no-sources", *_PINNED_BACKEND)
+        run("uv", "build", *how, "--package", package, "--out-dir", dist)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
+# Versions and hashes of what builds the packages
+BUILD_CONSTRAINTS = ROOT / "release" / "build-constraints.txt"
 
 # In the order in which they depend on each other, and are published.
 PACKAGES = ("mlflow-bucketfs-core", "mlflow-bucketfs-plugin", "mlflow-bucketfs-testing")

@@ -38,9 +38,9 @@ def _export(options: argparse.Namespace) -> None:
     from slc_build.export import export, prepare  # noqa: PLC0415
 
     if options.prepare_only:
-        prepare(require_official_base=options.require_official_base)
+        prepare(required_base=options.required_base)
         return
-    export(require_official_base=options.require_official_base, force_rebuild=options.force_rebuild)
+    export(required_base=options.required_base, force_rebuild=options.force_rebuild)
     say(results.summary())
 
 
@@ -51,9 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     private.add_argument("action", choices=_ENGINE, help="remove: stop it and delete its images")
     commands.add_parser("base", help="a stand-in for the base image, where there is none")
     exporting = commands.add_parser("export", help="build the container and write it to .slc")
-    exporting.add_argument(
-        "--require-official-base", action="store_true", help="refuse a local stand-in"
-    )
+    helps = {"official": "refuse a local stand-in", "committed": "and any other digest than ours"}
+    for required, text in helps.items():
+        option, dest = f"--require-{required}-base", "required_base"
+        exporting.add_argument(
+            option, dest=dest, action="store_const", const=required, default="any", help=text
+        )
     exporting.add_argument(
         "--force-rebuild", action="store_true", help="build anew although nothing has changed"
     )

@@ -14,13 +14,14 @@ from slc_build.progress import say, watching
 
 if TYPE_CHECKING:
     from slc_build.docker import Image
+    from slc_build.preflight import RequiredBase
 
 
-def prepare(*, require_official_base: bool = False) -> tuple[Image, dict[str, str]]:
+def prepare(*, required_base: RequiredBase = "any") -> tuple[Image, dict[str, str]]:
     """Check what is needed and put the flavor together.
 
     Args:
-        require_official_base: whether to refuse a base image that was not pulled.
+        required_base: what the base image must be.
 
     Returns:
         The base image, and the SHA-256 of each wheel by file name.
@@ -28,16 +29,16 @@ def prepare(*, require_official_base: bool = False) -> tuple[Image, dict[str, st
     Raises:
         SlcBuildError: something that it needs is missing.
     """
-    base = preflight.check(require_official_base=require_official_base)
+    base = preflight.check(required_base=required_base)
     say(f"Base image {base.name} ({'pulled' if base.pulled else 'local stand-in'})")
     return base, flavor.prepare(base)
 
 
-def export(*, require_official_base: bool = False, force_rebuild: bool = False) -> Path:
+def export(*, required_base: RequiredBase = "any", force_rebuild: bool = False) -> Path:
     """Build the container and write it to ``.slc``, with the files that describe it.
 
     Args:
-        require_official_base: whether to refuse a base image that was not pulled.
+        required_base: what the base image must be.
         force_rebuild: whether to build everything anew although nothing has changed.
 
     Returns:
@@ -46,7 +47,7 @@ def export(*, require_official_base: bool = False, force_rebuild: bool = False) 
     Raises:
         SlcBuildError: something that it needs is missing.
     """
-    base, wheels = prepare(require_official_base=require_official_base)
+    base, wheels = prepare(required_base=required_base)
     say("Building the images and packing the container with exaslct")
     say("That no registry has these images, as exaslct warns, is as it should be")
     builder = SlcBuilder(

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = "3.12"
 FLAVOR = f"mlflow-bucketfs-python-{PYTHON}"
 FLAVOR_SOURCE = ROOT / "slc" / FLAVOR
+BASE_DIGESTS = ROOT / "slc" / "base-image-digests.txt"
+BUILD_CONSTRAINTS = ROOT / "release" / "build-constraints.txt"
 
 # Everything that is made, none of it in git.
 OUTPUT = ROOT / ".slc"

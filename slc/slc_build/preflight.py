@@ -7,10 +7,11 @@ import platform
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 from slc_build import docker
 from slc_build.commands import missing, output_of
-from slc_build.places import OUTPUT, base_image
+from slc_build.places import BASE_DIGESTS, OUTPUT, ROOT, base_image
 from slc_build.progress import SlcBuildError
 
 _ARCHITECTURES = ("x86_64", "AMD64")
@@ -20,11 +21,15 @@ _NEEDED_HERE = 5 * _GIB
 _NEEDED_BY_ENGINE = 4 * _GIB
 
 
-def check(*, require_official_base: bool) -> docker.Image:
+RequiredBase = Literal["any", "official", "committed"]
+"""What the base image must be: a stand-in will do, pulled, or one whose digest is committed."""
+
+
+def check(*, required_base: RequiredBase) -> docker.Image:
     """Check everything at once and return the base image.
 
     Args:
-        require_official_base: whether a base image that was not pulled is refused.
+        required_base: what the base image must be.
 
     Raises:
         SlcBuildError: something is missing; the message lists all of it, each with its remedy.
@@ -40,16 +45,41 @@ def check(*, require_official_base: bool) -> docker.Image:
             f"the engine has no base image: docker pull {base_image()}\n"
             "  or, where that cannot be reached, a stand-in: uv run nox -s slc:base"
         )
-    elif require_official_base and not base.pulled:
-        problems.append(
-            f"{base.name} is a local stand-in, and --require-official-base was given: "
-            f"docker rmi {base.name} && docker pull {base.name}"
-        )
+    elif problem := base_problem(base, required_base):
+        problems.append(problem)
     if answers:
         problems += _space(_engine_root(), _NEEDED_BY_ENGINE)
     if problems or base is None:
         raise SlcBuildError("cannot export:\n" + "\n".join(f"- {p}" for p in problems))
     return base
+
+
+def base_problem(base: docker.Image, required: RequiredBase) -> str | None:
+    """Return why an export must not be built on this image; None if it may.
+
+    Args:
+        base: the image.
+        required: what it must be.
+    """
+    if required == "any":
+        return None
+    if not base.pulled:
+        return (
+            f"{base.name} is a local stand-in, and --require-{required}-base was given: "
+            f"docker rmi {base.name} && docker pull {base.name}"
+        )
+    if required == "official":
+        return None
+    lines = BASE_DIGESTS.read_text(encoding="utf-8").splitlines()
+    committed = [line for line in lines if line and not line.startswith("#")]
+    pulled = [digest.partition("@")[2] for digest in base.digests]
+    if set(pulled) & set(committed):
+        return None
+    return (
+        f"{base.name} was pulled with the digest {', '.join(pulled)}, and "
+        f"{BASE_DIGESTS.relative_to(ROOT)} has {', '.join(committed) or 'none yet'}: "
+        "if this is the image to build on, commit its digest there"
+    )
 
 
 def _tools() -> list[str]:

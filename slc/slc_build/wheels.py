@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from slc_build.commands import output_of
-from slc_build.places import OWN_PACKAGES, PYTHON, ROOT
+from slc_build.places import BUILD_CONSTRAINTS, OWN_PACKAGES, PYTHON, ROOT
 from slc_build.progress import say
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def build_own(directory: Path) -> None:
     for package in OWN_PACKAGES:
         output_of(
             *("uv", "build", "--quiet", "--wheel", "--package", package),
+            *("--build-constraints", str(BUILD_CONSTRAINTS), "--require-hashes"),
             *("--out-dir", str(directory)),
             env={"SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH},
             cwd=ROOT,

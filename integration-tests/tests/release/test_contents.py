@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,14 +20,32 @@ check_contents(pathlib.Path(sys.argv[1]))
 """
 
 
+BUILD = """
+import pathlib, sys
+from release_check.environments import build_packages
+build_packages(pathlib.Path(sys.argv[1]))
+"""
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """All our packages, as they are built for PyPI."""
     dist = tmp_path_factory.mktemp("dist")
-    for package in sorted(file.parent.name for file in ROOT.glob("packages/*/pyproject.toml")):
-        command = ["uv", "build", "-q", "--no-sources", "--package", package, "-o", dist]
-        subprocess.run(command, cwd=ROOT, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "release")}
+    subprocess.run([sys.executable, "-c", BUILD, dist], env=environment, check=True)
     return dist
+
+
+def test_the_pinned_backend_builds_the_packages(built):
+    """Each wheel says which version made it: the one whose hashes are committed."""
+    pins = (ROOT / "release" / "build-constraints.txt").read_text(encoding="utf-8")
+    (version,) = re.findall(r"^uv-build==(\S+)", pins, re.MULTILINE)
+    wheels = list(built.glob("*.whl"))
+    assert len(wheels) == len(list(ROOT.glob("packages/*/pyproject.toml")))
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/WHEEL")]
+            assert f"Generator: uv {version}\n" in archive.read(name).decode()
 
 
 @pytest.fixture

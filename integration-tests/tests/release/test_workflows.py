@@ -12,6 +12,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+INSTALLERS = [
+    file
+    for file in (*WORKFLOWS, ROOT / ".ci" / "run", ROOT / ".readthedocs.yaml")
+    if "pip install" in file.read_text(encoding="utf-8")
+]
 COMMANDS = [*WORKFLOWS, ROOT / ".ci" / "run", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 # `nox -s` with its sessions, up to what is not one: `--`, a comment, the end of code or line
 SESSIONS = re.compile(r"nox -s((?: +\"?[\w:$]+\"?)+)")
@@ -51,6 +56,35 @@ def test_least_permissions(file):
     for job in workflow["jobs"].values():
         assert job["permissions"]
         assert job["timeout-minutes"]
+
+
+@pytest.mark.parametrize("file", INSTALLERS, ids=lambda file: file.name)
+def test_uv_is_pinned(file):
+    """Whatever pip installs in the CI is pinned by version and hash."""
+    installs = re.findall(r"pip install.*", file.read_text(encoding="utf-8"))
+    assert [each for each in installs if "--require-hashes -r .ci/uv.txt" not in each] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "tool"), [(".ci/uv.txt", "uv"), ("release/build-constraints.txt", "uv-build")]
+)
+def test_pins_have_hashes(file, tool):
+    """One tool, one version, its hashes, and nothing else."""
+    lines = [line for line in (ROOT / file).read_text("utf-8").splitlines() if line[0] != "#"]
+    assert re.fullmatch(rf"{tool}==\d+\.\d+\.\d+ \\", lines[0])
+    assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?", line) for line in lines[1:])
+    assert len(lines) > 1
+
+
+def test_the_container_is_released_with_an_attestation():
+    """What is attached to a release was attested before, in an environment that is protected."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/slc.yml").read_text("utf-8"))["jobs"]
+    assert jobs["build"]["permissions"] == {"contents": "read"}
+    assert jobs["release"]["environment"] == "slc"
+    steps = [step.get("uses") or step["run"] for step in jobs["release"]["steps"]]
+    attested = next(i for i, step in enumerate(steps) if step.startswith("actions/attest-"))
+    assert "gh release upload" in steps[-1]
+    assert attested < len(steps) - 1
 
 
 def test_only_publishing_has_credentials():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from slc_build import docker, engine, places, pythons
+from slc_build import docker, engine, places, preflight, pythons
 from slc_build.progress import SlcBuildError
 
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
@@ -105,6 +105,43 @@ def test_without_a_python_to_copy_the_way_to_one_is_named(tmp_path, monkeypatch)
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     with pytest.raises(SlcBuildError, match=r"no CPython 3\.99 to copy: uv python install 3\.99"):
         pythons.python_to_copy("3.99")
+
+
+@pytest.fixture
+def committed(tmp_path, monkeypatch):
+    """The file with the digests of base images, with one in it."""
+    file = tmp_path / "slc" / "digests.txt"
+    file.parent.mkdir()
+    file.write_text(f"# a comment\n\nsha256:{'a' * 64}\n")
+    monkeypatch.setattr(preflight, "ROOT", tmp_path)
+    monkeypatch.setattr(preflight, "BASE_DIGESTS", file)
+    return file
+
+
+def base_image(*digests):
+    """A base image of the engine with these digests."""
+    return docker.Image(name="base:1", id="sha256:0", digests=digests)
+
+
+def test_a_release_is_built_on_the_committed_base(committed):
+    """The image of that digest will do; one that took its tag is refused, and so is a stand-in."""
+    ours, other = base_image(f"base@sha256:{'a' * 64}"), base_image(f"base@sha256:{'b' * 64}")
+    assert preflight.base_problem(ours, "committed") is None
+    problem = preflight.base_problem(other, "committed")
+    assert f"digest sha256:{'b' * 64}, and slc/digests.txt has sha256:{'a' * 64}" in problem
+    problem = preflight.base_problem(base_image(), "committed")
+    assert "is a local stand-in, and --require-committed-base was given" in problem
+    committed.write_text("# none\n")
+    problem = preflight.base_problem(ours, "committed")
+    assert "slc/digests.txt has none yet" in problem
+
+
+def test_a_base_of_any_digest_will_do_between_releases(committed):
+    """What is not released takes what the registry has; a stand-in is for machines without it."""
+    committed.unlink()
+    pulled = base_image(f"base@sha256:{'b' * 64}")
+    assert preflight.base_problem(pulled, "official") is None
+    assert preflight.base_problem(base_image(), "any") is None
 
 
 def test_a_stand_in_is_refused_for_a_release(build_info):
