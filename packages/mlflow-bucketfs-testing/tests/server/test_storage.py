@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,10 +30,22 @@ def wait_until(condition, timeout_s=10.0):
         time.sleep(0.01)
 
 
+@contextmanager
+def files_end_at(limit_bytes):
+    """Refuse to make files longer, as a full disk does, but with EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 class StoreMachine(RuleBasedStateMachine):
-    """Any sequence of direct changes, seen through a dict, through HTTP and on the mount."""
+    """Any sequence of direct changes, seen through a dict, directly and on the mount."""
 
     server: BucketFSServer
+    journal: Path
 
     @initialize()
     def start(self):
@@ -63,6 +76,22 @@ class StoreMachine(RuleBasedStateMachine):
         self.server.clear()
         self.model.clear()
 
+    @rule(key=KEYS, data=st.binary(min_size=1, max_size=20), room=st.integers(0, 60))
+    def put_on_a_full_disk(self, key, data, room):
+        """Write a key, or fail because a file cannot grow: nothing has changed then."""
+        with files_end_at(self.journal.stat().st_size + room):
+            try:
+                self.server.put(key, data)
+            except OSError:
+                return
+        self.model[key] = data
+
+    @rule()
+    def restart(self):
+        """Stop, and serve the same directory again."""
+        self.server.stop()
+        self.server.start()
+
     @invariant()
     def same_objects(self):
         """Keys and bytes are those of the dict."""
@@ -86,10 +115,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir()} == folders
 
 
-def test_store_behaves_like_a_dict():
-    """No sequence of changes makes store, mount and dict differ."""
-    with BucketFSServer() as server:
-        machine = type("Machine", (StoreMachine,), {"server": server})
+def test_store_behaves_like_a_dict(tmp_path):
+    """No sequence of changes, failures and restarts makes store, mount and dict differ."""
+    with BucketFSServer(data_dir=tmp_path) as server:
+        names = {"server": server, "journal": tmp_path / "index.jsonl"}
+        machine = type("Machine", (StoreMachine,), names)
         case = machine.TestCase()
         case.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
         case.runTest()
@@ -180,17 +210,6 @@ def test_data_dir_is_used_by_one(tmp_path):
             BucketFSServer(data_dir=tmp_path).start()
         server.put("k", b"2")
         assert server.read("k") == b"2"
-
-
-@contextmanager
-def files_end_at(limit_bytes):
-    """Refuse to make files longer, as a full disk does, but with EFBIG."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def contents(server):
