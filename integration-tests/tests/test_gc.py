@@ -46,3 +46,23 @@ def test_gc_deletes_the_files_of_deleted_models(client, gc, keys_of):
     client.delete_logged_model(info.model_id)
     gc("--logged-model-ids", info.model_id)
     assert keys_of(info.model_id) == []
+
+
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_gc_of_an_experiment_takes_deleted_models_only(
+    client, unique, gc, folder_at, deleted_first
+):
+    """Models that were not deleted one by one leave their files behind."""
+    experiment = client.get_experiment(client.create_experiment(f"gc {unique}"))
+    model = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
+    with mlflow.start_run(experiment_id=experiment.experiment_id):
+        mlflow.sklearn.log_model(model, name="model", pip_requirements=["scikit-learn"])
+    folder = folder_at(experiment.artifact_location)
+    assert any(key.endswith("/MLmodel") for key in folder.keys())
+    if deleted_first:
+        for logged in client.search_logged_models([experiment.experiment_id]):
+            client.delete_logged_model(logged.model_id)
+    client.delete_experiment(experiment.experiment_id)
+    gc("--experiment-ids", experiment.experiment_id)
+    left = any(key.endswith("/MLmodel") for key in folder.keys())
+    assert left is not deleted_first
