@@ -195,6 +195,7 @@ def test_data_dir_is_served_again(tmp_path, connect):
         journal.write('["default", "torn", 9')
     for _ in range(2):
         with BucketFSServer(data_dir=directory) as server:
+            assert not (directory / "mount").exists()
             assert server.keys() == ["d", "d/x"]
             assert (server.read("d"), server.read("d/x")) == (b"outer", b"22")
             assert (server.mount_root / "bfsdefault/default/d/x").read_bytes() == b"22"

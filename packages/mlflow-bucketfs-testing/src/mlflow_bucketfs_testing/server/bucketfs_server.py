@@ -308,6 +308,8 @@ class BucketFSServer:
             listeners.append(Listener(encrypted, certificate.server_context()))
         store = Store(directory, persistent=self._data_dir is not None)
         cleanup.callback(store.close)
+        for leftover in ("mount", "staging"):  # of an earlier server: links that keep deleted bytes
+            shutil.rmtree(directory / leftover, ignore_errors=True)
         app = BucketFSApp(
             store,
             self.buckets,

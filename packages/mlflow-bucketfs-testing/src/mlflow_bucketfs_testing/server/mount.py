@@ -56,8 +56,8 @@ class Mount:
 
     Args:
         store: where the objects are.
-        root: directory to build the tree in; what is there is removed.
-        staging: directory for what is not complete yet, on the same file system.
+        root: directory to make and to build the tree in.
+        staging: directory to make for what is not complete yet, on the same file system.
         buckets: names of the buckets, whose directories always exist.
         archive_visible: whether an archive's own file shows beside its tree.
     """
@@ -82,7 +82,6 @@ class Mount:
         self._unpacker = ThreadPoolExecutor(1, thread_name_prefix="bucketfs-unpack")
         self._unpacking: set[Future[None]] = set()
         for directory in (root, staging):
-            shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
         with store.lock:
             store.on_change = self._changed
