@@ -23,7 +23,6 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow_bucketfs_core import errors
 
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
-from mlflow_bucketfs_plugin.parallel import NotTriedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,6 +78,10 @@ def _tell_operator(error: MlflowException) -> None:
     )
     if tried_again and is_tracking_server_process():
         _logger.warning("Answering with status %d: %s", status, error)
+
+
+class NotTriedError(Exception):
+    """A transfer that was not begun, because earlier ones were refused for a reason all share."""
 
 
 def aggregated(

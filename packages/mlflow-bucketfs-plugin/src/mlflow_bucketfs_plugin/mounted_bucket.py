@@ -29,10 +29,10 @@ from mlflow_bucketfs_core.mounted import (
 )
 from mlflow_bucketfs_core.uri import strip_archive_suffix
 
-from mlflow_bucketfs_plugin.artifact_tree import files_below, is_mlmodel
 from mlflow_bucketfs_plugin.constraints import warn_of_numpy_2
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
-from mlflow_bucketfs_plugin.model_parts import WHAT_TO_DO, check_model
+from mlflow_bucketfs_plugin.models import MISSING_REMEDY, check_model, is_mlmodel
+from mlflow_bucketfs_plugin.transfers import files_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -274,7 +274,7 @@ class MountedBucket:
             return path
         missing = path / MLMODEL if path.exists() else path
         raise ObjectNotFoundError(
-            f"There is no artifact at '{place}': {missing} does not exist. {WHAT_TO_DO}"
+            f"There is no artifact at '{place}': {missing} does not exist. {MISSING_REMEDY}"
         )
 
     def _has(self, place: BucketFSUri) -> bool:

@@ -19,22 +19,22 @@ from mlflow_bucketfs_core.listing import children
 from mlflow_bucketfs_core.mounted import MLMODEL
 from mlflow_bucketfs_core.uri import join_key, normalize_key
 
-from mlflow_bucketfs_plugin.artifact_tree import files_below
-from mlflow_bucketfs_plugin.folder_transfer import (
-    delete_folder,
-    download_files,
-    find_files,
-    upload_folder,
-)
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
-from mlflow_bucketfs_plugin.model_parts import warn_of_void
+from mlflow_bucketfs_plugin.models import warn_of_void
 from mlflow_bucketfs_plugin.mounted_bucket import (
     mounted_bucket,
     note_write,
     warn_of_unreadable,
 )
 from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, upload_from_client
+from mlflow_bucketfs_plugin.transfers import (
+    delete_folder,
+    download_files,
+    files_below,
+    find_files,
+    upload_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable

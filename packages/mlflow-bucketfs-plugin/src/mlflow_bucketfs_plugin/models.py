@@ -1,8 +1,10 @@
-"""Check that a model on the mount is complete.
+"""Models: the ``MLmodel`` file, and the parts that it names.
 
-MLflow loads a model long after this package has handed it over, from links in a temporary
-directory: an error then names the link, or no path at all (``Ran out of input``). So what can be
-known of a model's parts is looked at before, where the mounted path can be named.
+Where there is an ``MLmodel`` with flavors, the model is complete: writers upload it last.
+
+MLflow loads a model from the mount long after this package has handed it over, from links in a
+temporary directory: an error then names the link, or no path at all (``Ran out of input``). So a
+model's parts are checked before, while the mounted path can be named.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import posixpath
 import zipfile
 from datetime import datetime, timezone
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -45,20 +48,45 @@ _NOT_MEASURED = {
 # of the protocols since 2, which is all that MLflow writes
 _PICKLE_START, _PICKLE_END = b"\x80", b"."
 
-# In an MLmodel that vouches for nothing, the key of the line that says why
+# In the MLmodel of a model that is being overwritten, the key of the line that says why
 _VOID = "incomplete_upload"
 
-WHAT_TO_DO = (
+MISSING_REMEDY = (
     "A fresh upload may not have reached this node yet. To ask BucketFS over HTTP for what is "
     "missing here, set EXA_BUCKETFS_MOUNT_FALLBACK=http."
 )
 
 
+def is_mlmodel(name: str) -> bool:
+    """Return whether a path names the file whose presence means that a model is complete."""
+    return name.rpartition("/")[2] == MLMODEL
+
+
+def mlmodels_inside_out(names: Iterable[str]) -> list[list[str]]:
+    """Group the ``MLmodel`` files among some names by depth, the deepest first."""
+    models = sorted(filter(is_mlmodel, names), key=_depth, reverse=True)
+    return [list(group) for _, group in groupby(models, key=_depth)]
+
+
+def _depth(name: str) -> int:
+    return name.count("/")
+
+
+def belongs_to_model(name: str, mlmodel: str) -> bool:
+    """Return whether a file lies in, or below, the directory of an ``MLmodel`` file."""
+    return name.startswith(mlmodel.removesuffix(MLMODEL))
+
+
+def in_any_model(name: str, mlmodels: Iterable[str]) -> bool:
+    """Return whether a file belongs to the model of one of these ``MLmodel`` files."""
+    return any(belongs_to_model(name, mlmodel) for mlmodel in mlmodels)
+
+
 def void_mlmodel() -> bytes:
-    """Return an ``MLmodel`` for a model that is being overwritten, and is in pieces until then.
+    """Return an ``MLmodel`` for a model that is being overwritten, and incomplete until then.
 
     Neither :func:`check_model` nor MLflow loads a model that has it: it names no flavors. (MLflow
-    fails on an empty file, or on plain text, without a word about the reason.)
+    fails on an empty file, or on plain text, without giving the reason.)
     """
     began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     text = (
@@ -109,7 +137,7 @@ def check_model(model: Path, files: Mapping[str, Path]) -> bool:
         # an empty folder, which BucketFS does not have, if all bytes are there without it
         if part in loaded or not isinstance(saved, int) or _size(files, "code/") < saved:
             raise ObjectNotFoundError(
-                f"{model / part} does not exist, but {model / MLMODEL} names it. {WHAT_TO_DO}"
+                f"{model / part} does not exist, but {model / MLMODEL} names it. {MISSING_REMEDY}"
             )
     for part in loaded:
         if part in files:
@@ -229,4 +257,4 @@ def _size(files: Mapping[str, Path], *without: str) -> int:
 
 
 def _damaged(path: Path, reason: str) -> IncompleteTransferError:
-    return IncompleteTransferError(f"{path} is cut off or damaged: {reason}. {WHAT_TO_DO}")
+    return IncompleteTransferError(f"{path} is cut off or damaged: {reason}. {MISSING_REMEDY}")

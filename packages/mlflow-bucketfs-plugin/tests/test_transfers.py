@@ -1,4 +1,4 @@
-"""Trees of artifacts, checked against plainer ways to say the same."""
+"""The files of local folders, and of listings that no directory can hold."""
 
 from __future__ import annotations
 
@@ -8,46 +8,17 @@ from pathlib import PurePosixPath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow_bucketfs_plugin.artifact_tree import (
-    belongs_to_model,
-    files_below,
-    is_mlmodel,
-    mlmodels_inside_out,
-    split_shadowed,
-)
+from mlflow_bucketfs_plugin.transfers import _split_shadowed, files_below
 
 segments = st.sampled_from(["MLmodel", "a", "b", "xMLmodel", "MLmodel.txt"])
 names = st.lists(segments, min_size=1, max_size=4).map("/".join)
 name_sets = st.sets(names, max_size=12)
 
 
-@given(names)
-def test_mlmodel_is_a_whole_name(name):
-    """Only a last segment that is exactly MLmodel counts."""
-    assert is_mlmodel(name) == (PurePosixPath(name).name == "MLmodel")
-
-
-@given(name_sets)
-def test_mlmodels_come_inside_out(files):
-    """Every MLmodel comes once, in groups of one depth, the deepest group first."""
-    groups = mlmodels_inside_out(files)
-    assert sorted(name for group in groups for name in group) == sorted(filter(is_mlmodel, files))
-    depths = [{name.count("/") for name in group} for group in groups]
-    assert all(len(depth) == 1 for depth in depths)
-    assert [max(depth) for depth in depths] == sorted({d for s in depths for d in s}, reverse=True)
-
-
-@given(names, names.filter(is_mlmodel))
-def test_model_is_its_directory(name, mlmodel):
-    """A file belongs to a model if it lies below the directory of its MLmodel."""
-    directory = PurePosixPath(mlmodel).parent
-    assert belongs_to_model(name, mlmodel) == (directory in PurePosixPath(name).parents)
-
-
 @given(name_sets)
 def test_shadowed_names_are_the_folders_of_others(files):
     """Names are split without loss, into those that can exist together and those in the way."""
-    kept, shadowed = split_shadowed(files)
+    kept, shadowed = _split_shadowed(files)
     assert sorted([*kept, *shadowed]) == sorted(files)
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
     assert not set(kept) & folders

@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import nullcontext
+from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow_bucketfs_core.errors import IncompleteTransferError, ObjectNotFoundError
-from mlflow_bucketfs_plugin.artifact_tree import files_below
-from mlflow_bucketfs_plugin.model_parts import check_model
+from mlflow_bucketfs_plugin.models import (
+    belongs_to_model,
+    check_model,
+    is_mlmodel,
+    mlmodels_inside_out,
+)
+from mlflow_bucketfs_plugin.transfers import files_below
+
+segments = st.sampled_from(["MLmodel", "a", "b", "xMLmodel", "MLmodel.txt"])
+names = st.lists(segments, min_size=1, max_size=4).map("/".join)
+name_sets = st.sets(names, max_size=12)
 
 PYFUNC = {"loader_module": "mlflow.pyfunc.model", "env": {"conda": "conda.yaml"}, "code": "code"}
 PICKLE = b"\x80\x04N."
@@ -190,3 +202,26 @@ def test_a_last_line_without_end_is_warned_of(check, caplog):
 def test_an_mlmodel_written_by_hand_passes(check, end):
     """What ends with a line, or has what MLflow writes last, is complete."""
     check({"MLmodel": f"flavors: {{}}{end}".encode()})
+
+
+@given(names)
+def test_mlmodel_is_a_whole_name(name):
+    """Only a last segment that is exactly MLmodel counts."""
+    assert is_mlmodel(name) == (PurePosixPath(name).name == "MLmodel")
+
+
+@given(name_sets)
+def test_mlmodels_come_inside_out(files):
+    """Every MLmodel comes once, in groups of one depth, the deepest group first."""
+    groups = mlmodels_inside_out(files)
+    assert sorted(name for group in groups for name in group) == sorted(filter(is_mlmodel, files))
+    depths = [{name.count("/") for name in group} for group in groups]
+    assert all(len(depth) == 1 for depth in depths)
+    assert [max(depth) for depth in depths] == sorted({d for s in depths for d in s}, reverse=True)
+
+
+@given(names, names.filter(is_mlmodel))
+def test_model_is_its_directory(name, mlmodel):
+    """A file belongs to a model if it lies below the directory of its MLmodel."""
+    directory = PurePosixPath(mlmodel).parent
+    assert belongs_to_model(name, mlmodel) == (directory in PurePosixPath(name).parents)

@@ -1,0 +1,428 @@
+"""Whole folders up, down and away: many requests at once, failures collected."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.utils.file_utils import ArtifactProgressBar
+from mlflow_bucketfs_core.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    HostNotAllowedError,
+    MissingCredentialsError,
+    UnsafeEntryError,
+)
+from mlflow_bucketfs_core.http.retry import abandoned_by
+from mlflow_bucketfs_core.mounted import resolve_entry
+from mlflow_bucketfs_core.uri import join_key, parent_folders, split_key, strip_archive_suffix
+
+from mlflow_bucketfs_plugin.mlflow_errors import NotTriedError, aggregated
+from mlflow_bucketfs_plugin.models import (
+    belongs_to_model,
+    in_any_model,
+    is_mlmodel,
+    mlmodels_inside_out,
+    void_mlmodel,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from mlflow_bucketfs_core import Bucket, BucketFSUri
+
+    from mlflow_bucketfs_plugin.mounted_bucket import MountedBucket
+
+_logger = logging.getLogger(__name__)
+
+# Errors about the password, which belongs to the whole bucket.
+_REFUSALS = (
+    AccessDeniedError,
+    AuthenticationError,
+    HostNotAllowedError,
+    MissingCredentialsError,
+)
+# So many of them, and nothing that was not refused, mean all files. Fewer may be about their own
+# paths: older versions of BucketFS answer 403 for a path that was deleted a moment ago, and a proxy
+# may refuse a name.
+_ENOUGH_REFUSALS = 4
+# Transfers that end so soon after Ctrl-C need no warning.
+_GRACE_S = 0.5
+
+
+def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]) -> None:
+    """Upload files, ``MLmodel`` after all others of its directory, and only if these succeeded.
+
+    An existing ``MLmodel`` is first replaced by one without flavors, so that a model is complete
+    where there is an ``MLmodel`` with flavors, however an upload over it ends.
+
+    Args:
+        bucket: where to.
+        folder: the folder in it.
+        files: local files by their path within the folder.
+
+    Raises:
+        BucketFSError: nothing was uploaded, because some of it could not have worked.
+        MlflowException: all failures; the other files were uploaded, unless the password was
+            refused.
+    """
+    keys = {name: join_key(folder.path, name) for name in files}
+    _warn_of_archives_in_models(files, folder)
+    there = bucket.prepare_uploads(keys.values())
+    overwritten = [name for name in files if is_mlmodel(name) and keys[name] in there]
+    workers = bucket.settings.max_workers
+    void = void_mlmodel()
+
+    def upload(name: str) -> None:
+        bucket.upload_file(keys[name], files[name])
+
+    def invalidate(name: str) -> None:
+        bucket.upload_bytes(keys[name], void)
+
+    count = len(files) + len(overwritten)
+    with _progress_bar("Uploading artifacts", count) as progress:
+        failures: dict[str, Exception] = {}
+        for models in reversed(mlmodels_inside_out(overwritten)):
+            todo = [mlmodel for mlmodel in models if not in_any_model(mlmodel, failures)]
+            failures |= _run_all(invalidate, todo, max_workers=workers, progress=progress)
+        # nothing goes into a model whose earlier MLmodel is still there
+        untouched = list(failures)
+        others = [n for n in files if not is_mlmodel(n) and not in_any_model(n, untouched)]
+        failures |= _run_all(upload, others, max_workers=workers, progress=progress)
+        held_back: list[str] = []
+        for models in mlmodels_inside_out(files):
+            incomplete = [
+                mlmodel
+                for mlmodel in models
+                if in_any_model(mlmodel, untouched)
+                or any(belongs_to_model(name, mlmodel) for name in (*failures, *held_back))
+            ]
+            complete = [m for m in models if m not in incomplete]
+            failures |= _run_all(upload, complete, max_workers=workers, progress=progress)
+            held_back += incomplete
+    notes = []
+    if untouched:
+        notes.append(
+            "Nothing was uploaded to these models, because their earlier MLmodel could not be "
+            f"replaced first: {', '.join(untouched)}"
+        )
+    if held_back := [mlmodel for mlmodel in held_back if not in_any_model(mlmodel, untouched)]:
+        notes.append(f"Not uploaded, because their models lack files: {', '.join(held_back)}")
+    _raise_for(failures, "uploading", folder, "\n".join(notes))
+
+
+def find_files(keys: Iterable[str], place: BucketFSUri, relative: str) -> dict[str, str]:
+    """Find what a path stands for in a listing: a file, or all files of a folder.
+
+    A key may be both; then the folder is meant.
+
+    Args:
+        keys: what is listed at and below the path.
+        place: the path within the bucket.
+        relative: the same path as MLflow knows it; empty for the repository's root.
+
+    Returns:
+        Keys by their path relative to the repository's root.
+
+    Raises:
+        MlflowException: there is nothing; an empty root is no error.
+    """
+    keys = list(keys)
+    below = {
+        join_key(relative, key[len(place.path) :].lstrip("/")): key
+        for key in keys
+        if key != place.path
+    }
+    if not below and place.path in keys:
+        return {relative: place.path}
+    if not below and relative:
+        raise MlflowException(
+            f"There is no artifact at '{place}'.", error_code=RESOURCE_DOES_NOT_EXIST
+        )
+    names, shadowed = _split_shadowed(below)
+    if shadowed:
+        _logger.warning(
+            "Not downloaded from %s, because folders have the same names: %s", place, shadowed
+        )
+    return {name: below[name] for name in names}
+
+
+def download_files(
+    bucket: Bucket,
+    place: BucketFSUri,
+    keys: Mapping[str, str],
+    destination: str,
+    mounted: MountedBucket | None = None,
+) -> None:
+    """Download files below a directory, one GET each.
+
+    Args:
+        bucket: where from.
+        place: what is downloaded, for messages.
+        keys: see :func:`find_files`.
+        destination: existing directory.
+        mounted: the same bucket on the mount: files that are there are copied, without a GET.
+
+    Raises:
+        InvalidKeyError: a key would lead out of the directory; nothing was downloaded.
+        MlflowException: all failures; the other files were downloaded, unless the password was
+            refused.
+    """
+    targets = {name: Path(destination, *split_key(name)) for name in keys}
+    for directory in {target.parent for target in targets.values()}:
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def download(name: str) -> None:
+        if mounted is None or not mounted.copy_if_present(keys[name], targets[name]):
+            bucket.download_file(keys[name], targets[name])
+
+    with _progress_bar("Downloading artifacts", len(keys)) as progress:
+        failures = _run_all(
+            download, keys, max_workers=bucket.settings.max_workers, progress=progress
+        )
+    _raise_for(failures, "downloading", place)
+
+
+def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
+    """Delete a file or a folder, ``MLmodel`` first, so that no rest looks like a complete model.
+
+    For the same reason a model whose ``MLmodel`` cannot be deleted stays as it is.
+
+    Raises:
+        BucketFSError: the bucket cannot be listed.
+        MlflowException: all failures; the other files were deleted, unless the password was
+            refused.
+    """
+    keys = bucket.keys(place.path)
+    workers = bucket.settings.max_workers
+    with _progress_bar("Deleting artifacts", len(keys)) as progress:
+        models = [key for key in keys if is_mlmodel(key)]
+        others = [key for key in keys if not is_mlmodel(key)]
+        failures = _run_all(bucket.delete, models, max_workers=workers, progress=progress)
+        others = [key for key in others if not in_any_model(key, failures)]
+        failures |= _run_all(bucket.delete, others, max_workers=workers, progress=progress)
+    _raise_for(failures, "deleting", place)
+
+
+def _warn_of_archives_in_models(names: Iterable[str], folder: BucketFSUri) -> None:
+    names = list(names)
+    models = [name for name in names if is_mlmodel(name)]
+    archives = [n for n in names if strip_archive_suffix(n) != n and in_any_model(n, models)]
+    if archives:
+        _logger.warning(
+            "The model for %s contains archives, which BucketFS unpacks: UDFs will see folders "
+            "without the suffix in their place, and find these files over HTTP only: %s",
+            folder,
+            ", ".join(archives),
+        )
+
+
+def _raise_for(
+    failures: Mapping[str, Exception], action: str, place: BucketFSUri, note: str = ""
+) -> None:
+    if failures:
+        raise aggregated(action, str(place), failures, note) from next(iter(failures.values()))
+
+
+def _split_shadowed(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Separate the files that a directory of the same name hides.
+
+    BucketFS can hold ``d`` and ``d/x``; a local directory cannot.
+
+    Returns:
+        The names that can exist together, and those that cannot beside them.
+    """
+    names = list(names)
+    folders = {folder for name in names for folder in parent_folders(name)}
+    return [n for n in names if n not in folders], [n for n in names if n in folders]
+
+
+def files_below(directory: Path, *, bucket_root: str | None = None) -> dict[str, Path]:
+    """Find all files below a directory, including hidden ones and those behind links.
+
+    Args:
+        directory: where to start.
+        bucket_root: for a directory on the mount, that of its bucket, without links in it: links
+            must not lead out of it, and everything must be a regular file or a directory.
+
+    Returns:
+        Paths by their name relative to the directory, separated by ``/``, in sorted order; on the
+        mount, what a link leads to in place of the link.
+
+    Raises:
+        UnsafeEntryError: on the mount, see ``bucket_root``, or as below.
+        OSError: a directory cannot be read, or a link leads back to one of its parents.
+    """
+    found: dict[str, Path] = {}
+    _collect(directory, "", (os.path.realpath(directory),), found, bucket_root)
+    return dict(sorted(found.items()))
+
+
+def _collect(
+    directory: Path,
+    prefix: str,
+    above: tuple[str, ...],
+    found: dict[str, Path],
+    bucket_root: str | None,
+) -> None:
+    # os.walk would skip unreadable directories and those behind links silently
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = join_key(prefix, entry.name)
+            path = entry.path if bucket_root is None else resolve_entry(entry, bucket_root)
+            if not entry.is_dir():
+                found[name] = Path(path)
+                continue
+            real = os.path.realpath(path)
+            if real in above:
+                kind = OSError if bucket_root is None else UnsafeEntryError
+                raise kind(f"The link {entry.path} leads back to {real}, one of its own parents.")
+            _collect(Path(path), name, (*above, real), found, bucket_root)
+
+
+def _progress_bar(text: str, total: int) -> ArtifactProgressBar:
+    """Return MLflow's progress bar, which does not show while the interpreter ends.
+
+    tqdm starts a thread for its first bar, and up to Python 3.11 waits forever for it then.
+    """
+    if sys.is_finalizing():
+        return ArtifactProgressBar(text, total, step=1)
+    bar: ArtifactProgressBar = ArtifactProgressBar.files(text, total)
+    return bar
+
+
+def _run_all(
+    action: Callable[[str], object],
+    names: Iterable[str],
+    *,
+    max_workers: int,
+    progress: ArtifactProgressBar,
+) -> dict[str, Exception]:
+    """Call ``action`` for every name; a failure of one does not stop the others.
+
+    If all of the first ones are refused for their password, no further name is begun.
+
+    The threads live as long as the call: a pool kept on the repository would be dead in a forked
+    child, and its threads would wait there forever. They are daemons, so that a second Ctrl-C
+    ends a process that waits for them; those of ``concurrent.futures`` are waited for at its exit.
+    Where no thread can be started, as while the interpreter ends, the calling one does all.
+
+    Args:
+        action: called once per name, in any order and in several threads.
+        names: what to call it with.
+        max_workers: greatest number of threads.
+        progress: MLflow's progress bar, advanced by every success.
+
+    Returns:
+        The failures by name, in the order of ``names``; ``NotTriedError`` for what was not begun.
+    """
+    batch = _Batch(action, names)
+    failures: dict[str, Exception] = {name: NotTriedError() for name in batch.todo}
+    threads: list[threading.Thread] = []
+    try:
+        for number in range(min(max_workers, len(failures))):
+            if sys.is_finalizing():  # up to Python 3.11, start() would wait forever
+                break
+            thread = threading.Thread(target=batch.work, name=f"BucketFS_{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more, or in an exit handler, Python >= 3.12
+                break
+            threads.append(thread)
+        if not threads:
+            batch.work()
+        for name, error in batch.results(len(threads) or 1):
+            if error is None:
+                failures.pop(name, None)  # a listing may have named it twice
+                progress.update()
+            elif isinstance(error, Exception):
+                failures[name] = error
+            else:
+                raise error  # noqa: TRY301 -- it ends the other threads as Ctrl-C does
+    except BaseException:
+        # after Ctrl-C nothing new is begun, and nothing is tried again
+        batch.stop.set()
+        _wait_for(threads)
+        raise
+    for thread in threads:
+        thread.join()
+    return failures
+
+
+class _Batch:
+    """What the threads of one call share.
+
+    Attributes:
+        todo: names that no thread has taken yet.
+        stop: set once nobody wants the rest.
+    """
+
+    def __init__(self, action: Callable[[str], object], names: Iterable[str]) -> None:
+        self.todo = deque(names)
+        self.stop = threading.Event()
+        self._action = action
+        # ``None`` is the sentinel that each thread puts last
+        self._done: SimpleQueue[tuple[str, BaseException | None] | None] = SimpleQueue()
+        self._refused: deque[str] = deque()
+        self._some_succeeded = False
+
+    def work(self) -> None:
+        """Take one name after the other, until there is none."""
+        try:
+            with suppress(IndexError), abandoned_by(self.stop):
+                while not self.stop.is_set():
+                    name = self.todo.popleft()
+                    error = self._try(name)
+                    if error is not None and not isinstance(error, Exception):
+                        self.stop.set()  # Ctrl-C, if this is the calling thread
+                    self._stop_if_all_are_refused(name, error)
+                    self._done.put((name, error))
+        finally:
+            self._done.put(None)
+
+    def _stop_if_all_are_refused(self, name: str, error: BaseException | None) -> None:
+        if error is None:
+            self._some_succeeded = True
+        elif isinstance(error, _REFUSALS):
+            self._refused.append(name)
+            if len(self._refused) >= _ENOUGH_REFUSALS and not self._some_succeeded:
+                self.todo.clear()
+
+    def _try(self, name: str) -> BaseException | None:
+        try:
+            self._action(name)
+        except BaseException as error:  # noqa: BLE001 -- for the thread that waits for it
+            return error
+        return None
+
+    def results(self, threads: int) -> Iterator[tuple[str, BaseException | None]]:
+        """Yield names with their errors, until so many threads have ended."""
+        while threads:
+            if (result := self._done.get()) is None:
+                threads -= 1
+            else:
+                yield result
+
+
+def _wait_for(threads: list[threading.Thread]) -> None:
+    deadline = time.monotonic() + _GRACE_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if running := sum(thread.is_alive() for thread in threads):
+        _logger.warning(
+            "Giving up: waiting for %d transfer(s) that BucketFS has not answered yet. "
+            "Ctrl-C once more stops waiting; whether their files are stored is not known then.",
+            running,
+        )
+    for thread in threads:
+        thread.join()
