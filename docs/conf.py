@@ -64,7 +64,7 @@ nitpick_ignore_regex = [
     # a type variable: what goes in comes out
     ("py:class", "_Model"),
     # no part of the API, but what a reader of the plugin's code looks for next
-    ("py:meth", r"MountedBucket\.provide"),
+    ("py:meth", r"MountedArtifact\.provide"),
 ]
 
 html_theme = "furo"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
-from mlflow_bucketfs_plugin.mounted_bucket import mounted_bucket
+from mlflow_bucketfs_plugin.mount import find_mounted_bucket
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
 MODEL = f"1/models/m-{'0a' * 16}/artifacts"
@@ -117,7 +117,7 @@ def test_servers_need_an_explicit_root(mounted, monkeypatch, explicit, in_server
     settings = replace(ConnectionSettings.from_env(), mount_root_is_explicit=explicit)
     if in_server:
         monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", mounted.artifact_uri)
-    found = mounted_bucket(BucketFSUri.parse(mounted.artifact_uri), settings)
+    found = find_mounted_bucket(BucketFSUri.parse(mounted.artifact_uri), settings)
     assert (found is not None) is (explicit or not in_server)
 
 

@@ -63,15 +63,15 @@ def mlflow_errors() -> Iterator[None]:
         yield
     except errors.BucketFSError as error:
         raised = MlflowException(str(error), error_code=_code_of(error))
-        _tell_operator(raised)
+        _log_for_operator(raised)
         raise raised from error
     except MlflowException as error:
-        _tell_operator(error)
+        _log_for_operator(error)
         raise
 
 
-def _tell_operator(error: MlflowException) -> None:
-    """Log, in a tracking server, why clients of MLflow try again for minutes: they do not say."""
+def _log_for_operator(error: MlflowException) -> None:
+    """Log, in a tracking server, why MLflow's clients retry for minutes: they log no reason."""
     status = error.get_http_status_code()
     tried_again = (
         status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
@@ -85,13 +85,13 @@ class NotTriedError(Exception):
 
 
 def aggregated(
-    action: str, place: str, failures: Mapping[str, BaseException], note: str = ""
+    action: str, location: str, failures: Mapping[str, BaseException], note: str = ""
 ) -> MlflowException:
     """Put all failures of one operation into one exception.
 
     Args:
         action: what was done, for example ``"uploading"``.
-        place: where, for the message.
+        location: where, for the message.
         failures: what failed and why, or was not tried.
         note: what else should be known.
 
@@ -100,7 +100,7 @@ def aggregated(
     """
     tried = {n: error for n, error in failures.items() if not isinstance(error, NotTriedError)}
     codes = {_code_of(error) for error in tried.values()}
-    lines = [f"{len(tried)} failure(s) while {action} artifacts at {place}:", *_by_cause(tried)]
+    lines = [f"{len(tried)} failure(s) while {action} artifacts at {location}:", *_by_cause(tried)]
     if not_tried := len(failures) - len(tried):
         lines.append(f"Not tried, because it would have failed too: {not_tried} file(s)")
     if note:

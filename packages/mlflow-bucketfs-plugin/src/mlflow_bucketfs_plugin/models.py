@@ -23,7 +23,7 @@ from mlflow_bucketfs_core.mounted import MLMODEL, in_logged_model
 from mlflow_bucketfs_core.uri import strip_archive_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -129,9 +129,10 @@ def check_model(model: Path, files: Mapping[str, Path]) -> bool:
     mlmodel = _read_mlmodel(model / MLMODEL)
     flavors = [flavor for flavor in mlmodel["flavors"].values() if isinstance(flavor, dict)]
     saved = mlmodel.get("model_size_bytes")
-    loaded = set(_parts(flavors, _SERIALIZED))
-    _refuse_unpacked_archives(model, files, flavors)
-    for part in _parts(flavors, (*_SERIALIZED, *_OTHERS)):
+    loaded = {part for flavor in flavors for part in _loaded_parts(flavor)}
+    named = dict.fromkeys(part for flavor in flavors for part in _named_parts(flavor))
+    _refuse_unpacked_archives(model, files, flavors, named)
+    for part in named:
         if _has(files, part):
             continue
         # an empty folder, which BucketFS does not have, if all bytes are there without it
@@ -146,15 +147,17 @@ def check_model(model: Path, files: Mapping[str, Path]) -> bool:
 
 
 def _refuse_unpacked_archives(
-    model: Path, files: Mapping[str, Path], flavors: list[dict[str, Any]]
+    model: Path,
+    files: Mapping[str, Path],
+    flavors: list[dict[str, Any]],
+    named: Collection[str],
 ) -> None:
-    loaded = set(_parts(flavors, (*_SERIALIZED, *_OTHERS)))
     # whatever a flavor calls it: beside a folder of its name, it is no other text
     for name in _relative(_texts(flavors)):
         folder = strip_archive_suffix(name)
         if folder == name or name in files:
             continue
-        if name in loaded or any(file.startswith(f"{folder}/") for file in files):
+        if name in named or any(file.startswith(f"{folder}/") for file in files):
             raise ObjectNotFoundError(
                 f"{model / name} does not exist, but {model / MLMODEL} names it: BucketFS unpacks "
                 "archives, and shows their content in place of the file. To read such a model "
@@ -193,14 +196,19 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parts(flavors: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[str]:
-    for flavor in flavors:
-        named = [flavor.get(name) for name in names]
-        if names is not _SERIALIZED and isinstance(artifacts := flavor.get("artifacts"), dict):
-            named += [a.get("path") for a in artifacts.values() if isinstance(a, dict)]
-        if names is not _SERIALIZED and isinstance(code := flavor.get("model_code_path"), str):
-            named.append(posixpath.basename(code))  # all that MLflow takes of it
-        yield from _relative(named)
+def _loaded_parts(flavor: dict[str, Any]) -> Iterator[str]:
+    """Yield the parts of a flavor that MLflow itself deserializes."""
+    yield from _relative(flavor.get(name) for name in _SERIALIZED)
+
+
+def _named_parts(flavor: dict[str, Any]) -> Iterator[str]:
+    """Yield all parts that a flavor names."""
+    named = [flavor.get(name) for name in (*_SERIALIZED, *_OTHERS)]
+    if isinstance(artifacts := flavor.get("artifacts"), dict):
+        named += [a.get("path") for a in artifacts.values() if isinstance(a, dict)]
+    if isinstance(code := flavor.get("model_code_path"), str):
+        named.append(posixpath.basename(code))  # all that MLflow takes of it
+    yield from _relative(named)
 
 
 def _relative(named: Iterable[object]) -> Iterator[str]:

@@ -22,11 +22,7 @@ from mlflow_bucketfs_core.uri import join_key, normalize_key
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
 from mlflow_bucketfs_plugin.models import warn_of_void
-from mlflow_bucketfs_plugin.mounted_bucket import (
-    mounted_bucket,
-    note_write,
-    warn_of_unreadable,
-)
+from mlflow_bucketfs_plugin.mount import find_mounted_bucket, note_write
 from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, upload_from_client
 from mlflow_bucketfs_plugin.transfers import (
     delete_folder,
@@ -89,8 +85,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """
         verify_artifact_path(artifact_path)
         with mlflow_errors():
-            place = self._place(join_key(artifact_path or "", Path(local_file).name))
-            self._bucket_to_write(place).upload_file(place.path, local_file)
+            location = self._location(join_key(artifact_path or "", Path(local_file).name))
+            self._bucket_to_write(location).upload_file(location.path, local_file)
 
     def log_artifacts(self, local_dir: PathArgument, artifact_path: str | None = None) -> None:
         """Upload a directory's content, many files at a time.
@@ -111,7 +107,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 error_code=INVALID_PARAMETER_VALUE,
             )
         with mlflow_errors():
-            folder = self._place(artifact_path)
+            folder = self._location(artifact_path)
             upload_folder(self._bucket_to_write(folder), folder, files_below(Path(local_dir)))
 
     def log_artifact_from_stream(
@@ -151,8 +147,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 f"{file_name!r} is not the name of a file.", error_code=INVALID_PARAMETER_VALUE
             )
         with mlflow_errors():
-            place = self._place(join_key(artifact_path or "", name))
-            return self._bucket_to_write(place), place.path
+            location = self._location(join_key(artifact_path or "", name))
+            return self._bucket_to_write(location), location.path
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """List a folder, one level deep, with one request, or none from a mounted bucket.
@@ -168,13 +164,13 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """
         with mlflow_errors():
             settings = self._settings()
-            folder = self._place(path)
+            folder = self._location(path)
             prefix = normalize_key(path or "")
 
             def list_keys() -> list[str]:
                 return Bucket(folder, settings).keys(folder.path)
 
-            if mounted := mounted_bucket(folder, settings):
+            if mounted := find_mounted_bucket(folder, settings):
                 return [
                     FileInfo(join_key(prefix, name), is_folder, size)
                     for name, is_folder, size in mounted.children(folder, list_keys)
@@ -188,7 +184,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """Download a file, or a folder with all below it: one listing and one GET per file.
 
         From a mounted bucket nothing is copied unless ``dst_path`` asks for it; see
-        :meth:`MountedBucket.provide`.
+        :meth:`MountedArtifact.provide`.
 
         Args:
             artifact_path: file or folder; empty for the root.
@@ -200,26 +196,22 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         directory = _existing_directory(dst_path) if dst_path else None
         with mlflow_errors():
             settings = self._settings()
-            place = self._place(artifact_path)
+            location = self._location(artifact_path)
             relative = normalize_key(artifact_path or "")
-            bucket, mounted = Bucket(place, settings), mounted_bucket(place, settings)
+            bucket, mounted = Bucket(location, settings), find_mounted_bucket(location, settings)
             # one listing at most, and none where the mount needs no comparison
-            listing = cache(lambda: bucket.keys(place.path))
-            try:
-                is_served = mounted is not None and mounted.serves(place, listing)
-            except OSError as error:
-                if directory is not None:
-                    warn_of_unreadable(place, error)
-                raise
-            if mounted is not None and is_served:
-                return mounted.provide(place, relative, directory)
-            keys = find_files(listing(), place, relative)
+            listing = cache(lambda: bucket.keys(location.path))
+            if mounted is not None:
+                path = mounted.download(location, relative, directory, listing)
+                if path is not None:
+                    return path
+            keys = find_files(listing(), location, relative)
             with ExitStack() as on_failure:
                 if directory is None:
                     directory = create_tmp_dir()
                     on_failure.callback(shutil.rmtree, directory, ignore_errors=True)
                 listed_files = mounted if mounted is not None and mounted.only_listed else None
-                download_files(bucket, place, keys, directory, listed_files)
+                download_files(bucket, location, keys, directory, listed_files)
                 on_failure.pop_all()
         if (mlmodel := join_key(relative, MLMODEL)) in keys:
             warn_of_void(Path(directory, mlmodel))
@@ -237,24 +229,25 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             MlflowException: also if this would empty the whole bucket.
         """
         with mlflow_errors():
-            place = self._place(artifact_path)
-            if not place.path:
+            location = self._location(artifact_path)
+            if not location.path:
                 raise MlflowException(
-                    f"Refused to delete everything in the bucket {place}. "
+                    f"Refused to delete everything in the bucket {location}. "
                     "Name a folder within the bucket.",
                     error_code=INVALID_PARAMETER_VALUE,
                 )
-            delete_folder(self._bucket_to_write(place), place)
+            delete_folder(self._bucket_to_write(location), location)
 
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
         with mlflow_errors():
             settings = self._settings()
-            place = self._place(remote_file_path)
-            mounted = mounted_bucket(place, settings)
-            if mounted is not None and mounted.serves(place):
-                mounted.copy_file(place, Path(local_path))
+            location = self._location(remote_file_path)
+            mounted = find_mounted_bucket(location, settings)
+            artifact = mounted.resolve(location) if mounted else None
+            if artifact is not None:
+                artifact.copy_file(Path(local_path))
             else:
-                Bucket(place, settings).download_file(place.path, local_path)
+                Bucket(location, settings).download_file(location.path, local_path)
 
     def get_local_path(self, artifact_path: str) -> str | None:
         """Return the mounted path of a file or folder, or ``None`` where a request must decide.
@@ -265,11 +258,10 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             MlflowException: the bucket is mounted and does not hold it.
         """
         with mlflow_errors():
-            place = self._place(artifact_path)
-            mounted = mounted_bucket(place, self._settings())
-            if mounted is None or not mounted.serves(place):
-                return None
-            return str(mounted.existing_path(place))
+            location = self._location(artifact_path)
+            mounted = find_mounted_bucket(location, self._settings())
+            artifact = mounted.resolve(location) if mounted else None
+            return None if artifact is None else str(artifact.path)
 
     def upload_archived_trace_data_bytes(self, data: bytes) -> None:
         """Upload the archived spans of a trace, without the detour over a file."""
@@ -278,20 +270,20 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         )
 
         with mlflow_errors():
-            place = self._place(TRACE_ARCHIVAL_FILENAME)
-            self._bucket_to_write(place).upload_bytes(place.path, data)
+            location = self._location(TRACE_ARCHIVAL_FILENAME)
+            self._bucket_to_write(location).upload_bytes(location.path, data)
 
     def _settings(self) -> ConnectionSettings:
         return apply_host_policy(self._root, ConnectionSettings.from_env())
 
-    def _place(self, path: str | None) -> BucketFSUri:
+    def _location(self, path: str | None) -> BucketFSUri:
         return self._root.joinpath(path or "").require_bucket()
 
-    def _bucket_to_write(self, place: BucketFSUri) -> Bucket:
-        bucket = Bucket(place, self._settings())
+    def _bucket_to_write(self, location: BucketFSUri) -> Bucket:
+        bucket = Bucket(location, self._settings())
         # nothing will be written without one, so reads may stay on the mount
         bucket.require_password()
-        note_write(place)
+        note_write(location)
         return bucket
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_core import Bucket, BucketFSUri
 
-    from mlflow_bucketfs_plugin.mounted_bucket import MountedBucket
+    from mlflow_bucketfs_plugin.mount import MountedBucket
 
 _logger = logging.getLogger(__name__)
 
@@ -121,14 +121,14 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
     _raise_for(failures, "uploading", folder, "\n".join(notes))
 
 
-def find_files(keys: Iterable[str], place: BucketFSUri, relative: str) -> dict[str, str]:
+def find_files(keys: Iterable[str], location: BucketFSUri, relative: str) -> dict[str, str]:
     """Find what a path stands for in a listing: a file, or all files of a folder.
 
     A key may be both; then the folder is meant.
 
     Args:
         keys: what is listed at and below the path.
-        place: the path within the bucket.
+        location: the path within the bucket.
         relative: the same path as MLflow knows it; empty for the repository's root.
 
     Returns:
@@ -139,27 +139,27 @@ def find_files(keys: Iterable[str], place: BucketFSUri, relative: str) -> dict[s
     """
     keys = list(keys)
     below = {
-        join_key(relative, key[len(place.path) :].lstrip("/")): key
+        join_key(relative, key[len(location.path) :].lstrip("/")): key
         for key in keys
-        if key != place.path
+        if key != location.path
     }
-    if not below and place.path in keys:
-        return {relative: place.path}
+    if not below and location.path in keys:
+        return {relative: location.path}
     if not below and relative:
         raise MlflowException(
-            f"There is no artifact at '{place}'.", error_code=RESOURCE_DOES_NOT_EXIST
+            f"There is no artifact at '{location}'.", error_code=RESOURCE_DOES_NOT_EXIST
         )
     names, shadowed = _split_shadowed(below)
     if shadowed:
         _logger.warning(
-            "Not downloaded from %s, because folders have the same names: %s", place, shadowed
+            "Not downloaded from %s, because folders have the same names: %s", location, shadowed
         )
     return {name: below[name] for name in names}
 
 
 def download_files(
     bucket: Bucket,
-    place: BucketFSUri,
+    location: BucketFSUri,
     keys: Mapping[str, str],
     destination: str,
     mounted: MountedBucket | None = None,
@@ -168,7 +168,7 @@ def download_files(
 
     Args:
         bucket: where from.
-        place: what is downloaded, for messages.
+        location: what is downloaded, for messages.
         keys: see :func:`find_files`.
         destination: existing directory.
         mounted: the same bucket on the mount: files that are there are copied, without a GET.
@@ -190,10 +190,10 @@ def download_files(
         failures = _run_all(
             download, keys, max_workers=bucket.settings.max_workers, progress=progress
         )
-    _raise_for(failures, "downloading", place)
+    _raise_for(failures, "downloading", location)
 
 
-def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
+def delete_folder(bucket: Bucket, location: BucketFSUri) -> None:
     """Delete a file or a folder, ``MLmodel`` first, so that no rest looks like a complete model.
 
     For the same reason a model whose ``MLmodel`` cannot be deleted stays as it is.
@@ -203,7 +203,7 @@ def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
         MlflowException: all failures; the other files were deleted, unless the password was
             refused.
     """
-    keys = bucket.keys(place.path)
+    keys = bucket.keys(location.path)
     workers = bucket.settings.max_workers
     with _progress_bar("Deleting artifacts", len(keys)) as progress:
         models = [key for key in keys if is_mlmodel(key)]
@@ -211,7 +211,7 @@ def delete_folder(bucket: Bucket, place: BucketFSUri) -> None:
         failures = _run_all(bucket.delete, models, max_workers=workers, progress=progress)
         others = [key for key in others if not in_any_model(key, failures)]
         failures |= _run_all(bucket.delete, others, max_workers=workers, progress=progress)
-    _raise_for(failures, "deleting", place)
+    _raise_for(failures, "deleting", location)
 
 
 def _warn_of_archives_in_models(names: Iterable[str], folder: BucketFSUri) -> None:
@@ -221,17 +221,17 @@ def _warn_of_archives_in_models(names: Iterable[str], folder: BucketFSUri) -> No
     if archives:
         _logger.warning(
             "The model for %s contains archives, which BucketFS unpacks: UDFs will see folders "
-            "without the suffix in their place, and find these files over HTTP only: %s",
+            "without the suffix in their location, and find these files over HTTP only: %s",
             folder,
             ", ".join(archives),
         )
 
 
 def _raise_for(
-    failures: Mapping[str, Exception], action: str, place: BucketFSUri, note: str = ""
+    failures: Mapping[str, Exception], action: str, location: BucketFSUri, note: str = ""
 ) -> None:
     if failures:
-        raise aggregated(action, str(place), failures, note) from next(iter(failures.values()))
+        raise aggregated(action, str(location), failures, note) from next(iter(failures.values()))
 
 
 def _split_shadowed(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -257,7 +257,7 @@ def files_below(directory: Path, *, bucket_root: str | None = None) -> dict[str,
 
     Returns:
         Paths by their name relative to the directory, separated by ``/``, in sorted order; on the
-        mount, what a link leads to in place of the link.
+        mount, what a link leads to in location of the link.
 
     Raises:
         UnsafeEntryError: on the mount, see ``bucket_root``, or as below.

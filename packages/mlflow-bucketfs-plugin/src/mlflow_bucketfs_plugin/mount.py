@@ -1,0 +1,409 @@
+"""Reading from the bucket as UDFs see it: a directory on every node, without HTTP or password."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.utils.file_utils import create_tmp_dir
+from mlflow_bucketfs_core.errors import BucketFSError, ObjectNotFoundError, UnsafeEntryError
+from mlflow_bucketfs_core.files import atomic_file
+from mlflow_bucketfs_core.hosts import any_rule_matches
+from mlflow_bucketfs_core.listing import children
+from mlflow_bucketfs_core.mounted import (
+    MLMODEL,
+    bucket_udf_path,
+    exists_on_mount,
+    in_logged_model,
+    open_regular,
+    reads_over_http,
+    resolve_entry,
+    resolve_inside,
+)
+from mlflow_bucketfs_core.uri import strip_archive_suffix
+
+from mlflow_bucketfs_plugin.constraints import warn_of_numpy_2
+from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
+from mlflow_bucketfs_plugin.models import MISSING_REMEDY, check_model, is_mlmodel
+from mlflow_bucketfs_plugin.transfers import files_below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import BinaryIO
+
+    from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+
+_logger = logging.getLogger(__name__)
+_COPY_BLOCK_BYTES = 1 << 16  # see BLOCK_BYTES in core
+
+
+def find_mounted_bucket(
+    location: BucketFSUri, settings: ConnectionSettings
+) -> MountedBucket | None:
+    """Return the mounted bucket that a location is read from, if there is one.
+
+    There is none where this process has written into the bucket: the mount follows later, and
+    MLflow reads back what it wrote. There is none in a tracking server either, unless its
+    operator set ``EXA_BUCKETFS_MOUNT_ROOT``: a mount knows no read passwords.
+
+    Args:
+        location: names a bucket.
+        settings: where BucketFS is mounted, and for which hosts.
+    """
+    if reads_over_http():
+        return None
+    if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, location):
+        return None
+    in_server = is_tracking_server_process()
+    if in_server and not settings.mount_root_is_explicit:
+        return None
+    if _process.has_written(location):
+        return None
+    directory = Path(bucket_udf_path(location, settings.mount_root))
+    if not directory.is_dir():
+        return None
+    if settings.mount_hosts is None:
+        _process.log_once(location, directory)
+    return MountedBucket(
+        directory, may_use_http=settings.mount_fallback_http, only_listed=in_server
+    )
+
+
+def note_write(location: BucketFSUri) -> None:
+    """Note that this process writes into a bucket: from now on it reads it over HTTP."""
+    _process.add_written(location)
+
+
+class _ProcessMemory:
+    """What a process remembers about buckets. A forked child rightly inherits it.
+
+    Without a lock, which a fork could leave locked forever: each method is one atomic operation.
+    """
+
+    def __init__(self) -> None:
+        self._written: set[tuple[str, str, str]] = set()
+        self._logged: dict[tuple[str, str, str], object] = {}
+
+    def has_written(self, location: BucketFSUri) -> bool:
+        return self._key(location) in self._written
+
+    def add_written(self, location: BucketFSUri) -> None:
+        self._written.add(self._key(location))
+
+    def log_once(self, location: BucketFSUri, directory: Path) -> None:
+        mine = object()
+        if self._logged.setdefault(self._key(location), mine) is mine:
+            _logger.info(
+                "Artifacts in %s are read from %s. If that is another cluster's bucket, set "
+                "EXA_BUCKETFS_MOUNT_HOSTS to the hosts whose buckets are mounted here.",
+                location,
+                directory,
+            )
+
+    @staticmethod
+    def _key(location: BucketFSUri) -> tuple[str, str, str]:
+        return location.authority, location.service, location.bucket
+
+
+_process = _ProcessMemory()
+
+
+@dataclass(frozen=True)
+class MountedBucket:
+    """One bucket as a directory.
+
+    BucketFS unpacks archives there and hides the archives themselves, so a folder may have files
+    that are no objects, and lack objects. Only a listing tells, which is a request.
+
+    Attributes:
+        directory: the bucket's root.
+        may_use_http: whether what is missing here, or may differ, may be asked for over HTTP.
+        only_listed: whether nothing but what BucketFS lists may be read here.
+    """
+
+    directory: Path
+    may_use_http: bool = False
+    only_listed: bool = False
+
+    @cached_property
+    def _root(self) -> str:
+        return os.path.realpath(self.directory)
+
+    def resolve(
+        self, location: BucketFSUri, list_keys: Callable[[], Iterable[str]] | None = None
+    ) -> MountedArtifact | None:
+        """Return a file or folder as it is mounted, or ``None`` where it comes over HTTP.
+
+        What is missing comes over HTTP if that is allowed, and if it is an archive in any case.
+        Where HTTP is allowed, so does a model that lacks a part, or names an archive. Any other
+        folder is then compared with a listing, unless it is a model with exactly as many bytes as
+        when it was saved.
+
+        Args:
+            location: the file or folder.
+            list_keys: returns the keys at and below the location; called only where they decide.
+                Without it, a folder for which they would comes over HTTP.
+
+        Raises:
+            ObjectNotFoundError: it is not mounted (yet), or is a model without ``MLmodel``.
+            UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
+            OSError: it cannot be looked at, for example because of missing permission.
+        """
+        if self.only_listed:
+            return None
+        path = self.directory / location.path
+        artifact = MountedArtifact(location, path, self._root)
+        try:
+            is_here = exists_on_mount(str(path), self._root)
+            needs_listing = is_here and self.may_use_http and artifact.may_differ
+        # a link of an unpacked archive may lead nowhere
+        except (BucketFSError, FileNotFoundError) as error:
+            if not self.may_use_http:
+                raise
+            _logger.warning("Reading %s over HTTP: %s", location, error)
+            return None
+        if needs_listing:
+            return artifact if list_keys is not None and artifact.equals(list_keys()) else None
+        if is_here:
+            return artifact
+        if strip_archive_suffix(location.path) != location.path:
+            _logger.info("%s is an archive, which is not mounted: reading over HTTP", location)
+            return None
+        if self.may_use_http:
+            return None
+        missing = path / MLMODEL if path.exists() else path
+        raise ObjectNotFoundError(
+            f"There is no artifact at '{location}': {missing} does not exist. {MISSING_REMEDY}"
+        )
+
+    def download(
+        self,
+        location: BucketFSUri,
+        relative: str,
+        dst_path: str | None,
+        list_keys: Callable[[], Iterable[str]],
+    ) -> str | None:
+        """Make a file or folder available, or return ``None`` where it comes over HTTP.
+
+        Args:
+            location: the file or folder.
+            relative: the path that MLflow knows it by.
+            dst_path: see :meth:`MountedArtifact.provide`.
+            list_keys: see :meth:`resolve`.
+
+        Returns:
+            The path of the file or folder.
+
+        Raises:
+            OSError: see :meth:`resolve` and :meth:`MountedArtifact.provide`.
+            BucketFSError: the bucket cannot be listed.
+        """
+        artifact: MountedArtifact | None = None
+        try:
+            artifact = self.resolve(location, list_keys)
+            return None if artifact is None else artifact.provide(relative, dst_path)
+        except OSError as error:
+            # For runs:/ MLflow asks with a dst_path and drops the error. It asks the run's own
+            # folder first, where nothing is what it expects.
+            nothing = artifact is None and isinstance(error, ObjectNotFoundError)
+            if dst_path is not None and (in_logged_model(location.path) or not nothing):
+                _logger.warning("Cannot read %s: %s", location, error)
+            raise
+
+    def children(
+        self, location: BucketFSUri, list_keys: Callable[[], Iterable[str]]
+    ) -> list[tuple[str, bool, int | None]]:
+        """List a folder, one level deep.
+
+        Args:
+            location: the folder.
+            list_keys: returns the keys below it; called where BucketFS is asked what there is.
+
+        Returns:
+            Names in sorted order, each with whether it is a folder and the size of the file in
+            bytes, ``None`` for a folder and for what cannot be read here; nothing at all for a
+            file and for what does not exist.
+
+        Raises:
+            UnsafeEntryError: a link leads out of the bucket.
+            OSError: the directory cannot be read.
+            BucketFSError: the bucket cannot be listed.
+        """
+        if self.may_use_http or self.only_listed:
+            listed = children(list_keys(), location.path)
+            # nothing is listed of an archive's folder
+            if listed or self.only_listed:
+                return [
+                    (name, is_folder, None if is_folder else self._size_of(location.joinpath(name)))
+                    for name, is_folder in listed.items()
+                ]
+        path = self.directory / location.path
+        resolve_inside(str(path), self._root)
+        if not path.is_dir():
+            return []
+        with os.scandir(path) as entries:
+            return sorted(self._described(entry) for entry in entries)
+
+    def _described(self, entry: os.DirEntry[str]) -> tuple[str, bool, int | None]:
+        try:
+            resolve_entry(entry, self._root)
+            size = None if entry.is_dir() else entry.stat().st_size
+        except (UnsafeEntryError, FileNotFoundError):
+            return entry.name, False, None
+        return entry.name, entry.is_dir(), size
+
+    def _size_of(self, location: BucketFSUri) -> int | None:
+        with suppress(OSError), self._open(location.path) as file:
+            return os.fstat(file.fileno()).st_size
+        return None
+
+    def copy_if_present(self, key: str, target: Path) -> bool:
+        """Copy an object's file, if it can be read here.
+
+        Returns:
+            Whether there is a complete copy; if not, the target is unchanged.
+        """
+        try:
+            _copy(self._open(key), target)
+        except OSError as error:
+            _logger.info("Reading %s over HTTP: %s", key, error)
+            return False
+        return True
+
+    def _open(self, key: str) -> BinaryIO:
+        return open_regular(resolve_inside(str(self.directory / key), self._root))
+
+
+@dataclass(frozen=True)
+class MountedArtifact:
+    """A file or folder of a mounted bucket; each part of it is looked at once.
+
+    Attributes:
+        location: what was asked for.
+        path: where it is mounted.
+        root: the directory of its bucket, without links in it.
+    """
+
+    location: BucketFSUri
+    path: Path
+    root: str
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """All files by their relative names: for a folder those below it.
+
+        Raises:
+            UnsafeEntryError: a link leads out of the bucket, or a file is a named pipe or the like.
+            OSError: a directory cannot be read.
+        """
+        if self.path.is_dir():
+            return files_below(self.path, bucket_root=self.root)
+        return {"": Path(resolve_inside(str(self.path), self.root))}
+
+    @cached_property
+    def is_model(self) -> bool:
+        """Whether it is a folder with an ``MLmodel``."""
+        try:
+            mode = (self.path / MLMODEL).lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        # a named pipe or a link counts: what is wrong with it is found when it is read
+        return not stat.S_ISDIR(mode)
+
+    @cached_property
+    def _has_saved_size(self) -> bool:
+        return check_model(self.path, self.files)
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether its files may be others than the bucket's objects.
+
+        Raises:
+            BucketFSError: it is a model, and incomplete; see :func:`check_model`.
+            OSError: it cannot be read.
+        """
+        return self.path.is_dir() and not (self.is_model and self._has_saved_size)
+
+    def equals(self, keys: Iterable[str]) -> bool:
+        """Return whether a folder has the files that are listed, and no others.
+
+        Args:
+            keys: the keys at and below the location.
+        """
+        listed = {key[len(self.location.path) :].lstrip("/") for key in keys}
+        # nothing is listed of an archive's folder that is wanted by its own name
+        if not listed:
+            return True
+        try:
+            if listed == self.files.keys():
+                return True
+            reason = "it has other files on the mount"
+        except (UnsafeEntryError, FileNotFoundError) as error:
+            reason = str(error)
+        _logger.info("Reading %s over HTTP: %s", self.location, reason)
+        return False
+
+    def copy_file(self, target: Path) -> None:
+        """Copy a file; it appears complete or not at all.
+
+        Raises:
+            ObjectNotFoundError: it is a folder.
+            OSError: it cannot be read, or the target cannot be written.
+        """
+        if self.path.is_dir():
+            raise ObjectNotFoundError(f"'{self.location}' is a folder, not a file: {self.path}")
+        _copy(open_regular(self.files[""]), target)
+
+    def provide(self, relative: str, dst_path: str | None) -> str:
+        """Make it available, without copying it where possible.
+
+        Without ``dst_path`` it is the mounted path itself. A model is the exception: it becomes
+        a temporary directory of links with a real ``MLmodel``, because MLflow adds files to the
+        directory it gets and refuses an ``MLmodel`` that is a link. A ``dst_path``, which MLflow
+        always passes for ``runs:/``, gets copies: links would break once the user keeps it.
+
+        Args:
+            relative: the path that MLflow knows it by.
+            dst_path: existing directory to put it into.
+
+        Returns:
+            The path of the file or folder.
+
+        Raises:
+            ObjectNotFoundError: see :func:`check_model`.
+            IncompleteTransferError: see :func:`check_model`.
+            UnsafeEntryError: a link leads out of the bucket, or a file is a named pipe or the like.
+            OSError: it cannot be read.
+        """
+        if dst_path is None and not self.is_model:
+            return str(self.path)
+        if MLMODEL in self.files:
+            _logger.info("The model %s is read from %s", self.location, self.path)
+            _ = self._has_saved_size  # raises if the model is incomplete
+            warn_of_numpy_2(self.path)
+        target = Path(create_tmp_dir() if dst_path is None else dst_path) / relative
+        if self.path.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        for name, path in self.files.items():
+            # opened in any case: an error names the mounted path, not that of the link
+            with open_regular(path) as file:
+                if dst_path is None and not is_mlmodel(name):
+                    (target / name).parent.mkdir(parents=True, exist_ok=True)
+                    (target / name).symlink_to(path)
+                else:
+                    _copy(file, target / name)
+        return str(target)
+
+
+def _copy(source: BinaryIO, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # replaces a link of this name, instead of writing through it
+    with source, atomic_file(target) as copy:
+        shutil.copyfileobj(source, copy, _COPY_BLOCK_BYTES)
