@@ -105,6 +105,7 @@ def test_bad_values(variable, text, accepted):
     with pytest.raises(ConfigurationError) as caught:
         ConnectionSettings.from_env({variable: text})
     assert variable in str(caught.value)
+    assert caught.value.variable == variable
     assert accepted in str(caught.value)
     assert "Geheim" not in str(caught.value)
 

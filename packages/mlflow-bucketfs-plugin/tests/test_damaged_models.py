@@ -88,9 +88,9 @@ def model(stored, tracking_uri, environment, tmp_path, temporary_directory):
 
 DAMAGES = {
     "missing": (Path.unlink, "does not exist"),
-    "empty": (lambda path: path.write_bytes(b""), "is cut off or damaged"),
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:90]), "is cut off or damaged"),
-    "other content": (lambda path: path.write_bytes(b"damaged"), "is cut off or damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "is truncated or damaged"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:90]), "is truncated or damaged"),
+    "other content": (lambda path: path.write_bytes(b"damaged"), "is truncated or damaged"),
 }
 WAYS = {
     "pyfunc": mlflow.pyfunc.load_model,

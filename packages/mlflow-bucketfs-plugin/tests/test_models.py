@@ -144,7 +144,7 @@ def test_a_part_that_is_cut_off_is_named(check, local, part, content):
     """What does not start and end as MLflow writes it cannot be loaded."""
     with pytest.raises(IncompleteTransferError) as caught:
         check({part: content}, {"pickled_model": part})
-    assert str(caught.value).startswith(f"{local.root}/model/{part} is cut off or damaged: it is")
+    assert str(caught.value).startswith(f"{local.root}/model/{part} is truncated or damaged: it is")
 
 
 BROKEN = {
@@ -171,7 +171,7 @@ def test_a_broken_mlmodel_is_named(check, local, content, reason):
     """The file that MLflow reads first is told apart from what it would raise about it."""
     with pytest.raises(IncompleteTransferError, match=reason) as caught:
         check({"MLmodel": content})
-    assert str(caught.value).startswith(f"{local.root}/model/MLmodel is cut off or damaged: ")
+    assert str(caught.value).startswith(f"{local.root}/model/MLmodel is truncated or damaged: ")
 
 
 @pytest.mark.parametrize(("size", "warns"), [(3, False), (4, True), (None, False), ("9", False)])
@@ -195,7 +195,7 @@ def test_as_many_bytes_as_saved_are_all_that_was_saved(check, size, intact):
 def test_a_last_line_without_end_is_warned_of(check, caplog):
     """People who write an MLmodel themselves may have meant it so."""
     check({"MLmodel": b"flavors: {}"})
-    assert "MLmodel ends within a line. It may be cut off." in caplog.text
+    assert "MLmodel ends within a line. It may be truncated." in caplog.text
 
 
 @pytest.mark.parametrize("end", ["\n", "\nutc_time_created: '2026-01-01 00:00:00.000000'"])

@@ -49,7 +49,13 @@ class InvalidKeyError(BucketFSError, ValueError):
 
 
 class ConfigurationError(BucketFSError, ValueError):
-    """An environment variable holds a value that cannot be used."""
+    """An environment variable holds a value that cannot be used.
+
+    Attributes:
+        variable: its name; ``None`` if it is one of several, such as those for proxies.
+    """
+
+    variable: str | None = None
 
 
 class HostNotAllowedError(BucketFSError, PermissionError):

@@ -82,7 +82,7 @@ class ConnectionSettings:
         del environ
 
         values = {
-            attribute: convert(env.get(name), name)
+            attribute: env.converted(name, convert)
             for attribute, (name, convert) in _VARIABLES.items()
             if env.get(name).strip()
         }
@@ -107,6 +107,18 @@ class _Variables:
     def get(self, name: str) -> str:
         """Return the value of a variable, empty if it is not set."""
         return self._environ.get(name, "")
+
+    def converted(self, name: str, convert: Callable[[str, str], Any]) -> Any:
+        """Return the value of a variable as ``convert`` makes it of text and name.
+
+        Raises:
+            ConfigurationError: the value cannot be used; has the variable's name.
+        """
+        try:
+            return convert(self.get(name), name)
+        except ConfigurationError as error:
+            error.variable = name
+            raise
 
 
 def _value_error(name: str, text: str, accepted: str) -> ConfigurationError:

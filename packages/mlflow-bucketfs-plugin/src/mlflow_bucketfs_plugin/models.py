@@ -192,7 +192,7 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
         if not text.endswith(b"\n"):
             if in_logged_model(str(path.parent)):
                 raise _damaged(path, "it ends within a line")
-            _logger.warning("%s ends within a line. It may be cut off.", path)
+            _logger.warning("%s ends within a line. It may be truncated.", path)
     return content
 
 
@@ -248,7 +248,7 @@ def _has_saved_size(model: Path, files: Mapping[str, Path], saved: object) -> bo
     if there < saved:
         _logger.warning(
             "The files in %s have %d bytes together, and had %d when the model was saved. If "
-            "loading it fails, one of them may be cut off or missing.",
+            "loading it fails, one of them may be truncated or missing.",
             model,
             there,
             saved,
@@ -265,4 +265,4 @@ def _size(files: Mapping[str, Path], *without: str) -> int:
 
 
 def _damaged(path: Path, reason: str) -> IncompleteTransferError:
-    return IncompleteTransferError(f"{path} is cut off or damaged: {reason}. {MISSING_REMEDY}")
+    return IncompleteTransferError(f"{path} is truncated or damaged: {reason}. {MISSING_REMEDY}")

@@ -13,8 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
-from mlflow_bucketfs_plugin.check.certificate import Certificate, presented_certificate
-from mlflow_bucketfs_plugin.check.tls_advice import why_refused
+from mlflow_bucketfs_plugin.check.tls import (
+    Certificate,
+    presented_certificate,
+    refused_finding,
+)
 
 
 def users_of(server):
@@ -190,7 +193,7 @@ def test_expired_certificate(tmp_path, check):
 def test_names_in_a_certificate_are_not_proposed_to_a_shell():
     """A name that a shell would take for a command is not part of any remedy."""
     certificate = Certificate("AB:CD", names=("$(reboot)", "*.example.com", "a\x1b[2Jb"))
-    finding = why_refused(
+    finding = refused_finding(
         BucketFSUri.parse("exa+bfss://db/a/b"),
         ConnectionSettings(),
         certificate,

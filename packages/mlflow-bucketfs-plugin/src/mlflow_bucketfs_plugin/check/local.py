@@ -1,13 +1,12 @@
-"""The steps that need no network: URI, environment, plugin, mount."""
+"""The steps that need no network: URI, environment, plugin, mount; advice on names in a URI."""
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
 from mlflow_bucketfs_core.errors import (
@@ -17,13 +16,18 @@ from mlflow_bucketfs_core.errors import (
 )
 from mlflow_bucketfs_core.hosts import HostRule, any_rule_matches, check_host_allowed
 from mlflow_bucketfs_core.mounted import bucket_udf_path, mounted_path
+from mlflow_bucketfs_core.uri import join_key
 
-from mlflow_bucketfs_plugin.check.names_advice import appended_names
-from mlflow_bucketfs_plugin.check.report import Finding
-from mlflow_bucketfs_plugin.check.steps import StepFailedError
+from mlflow_bucketfs_plugin.check.report import Finding, StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_bucketfs_plugin.check.steps import Facts
 
 _DISTRIBUTION = "mlflow-bucketfs-plugin"
 _ENTRY_POINT_GROUP = "mlflow.artifact_repository"
+_USUAL_SERVICE, _USUAL_BUCKET = "bfsdefault", "default"
 
 _MLFLOW, _MLFLOW_SKINNY = "mlflow", "mlflow-skinny"
 # What was seen to fail with mlflow-skinny alone, 3.8.1 and 3.17.2: "Model registry functionality
@@ -36,24 +40,25 @@ _SKINNY_LACKS = (
     "It also brings numpy and pandas, which log_model and load_model need."
 )
 
-# Somebody waits for the answer: even for a server that stalls it comes within 15 s or so.
+# Even for a server that stalls, the answer comes within 15 s or so.
 _MAX_RETRIES = 1
 _TRANSFER_TIMEOUT_S = 5.0
 
 
-def check_uri(text: str) -> tuple[BucketFSUri, Finding]:
+def check_uri(facts: Facts) -> Finding:
     """Parse the URI; one that lacks the bucket fails, yet says which host to look at.
 
     Raises:
         StepFailedError: it is not a URI of BucketFS.
     """
     try:
-        uri = BucketFSUri.parse(text)
+        uri = BucketFSUri.parse(facts.text)
     except InvalidUriError as error:
         remedy = (
             "Write it as exa+bfs://host[:port]/service/bucket[/path], with exa+bfss:// for HTTPS."
         )
         raise StepFailedError(Finding(str(error), "failed", remedy)) from error
+    facts.host = uri
     details = {
         "scheme": uri.scheme,
         "host": uri.host,
@@ -65,17 +70,15 @@ def check_uri(text: str) -> tuple[BucketFSUri, Finding]:
     if not uri.bucket:
         lacks = "no bucket" if uri.service else "neither service nor bucket"
         summary = f"the URI names {lacks}: {uri.scheme}://host[:port]/service/bucket[/path]"
-        return uri, Finding(summary, "failed", appended_names(uri), details)
+        return Finding(summary, "failed", _names_to_append(uri), details)
+    facts.uri = uri
     folder = f"folder '{uri.path}'" if uri.path else "the bucket's root"
     summary = f"service {uri.service}, bucket {uri.bucket}, {folder}"
-    return uri, Finding(summary, details=details)
+    return Finding(summary, details=details)
 
 
-def check_environment() -> tuple[ConnectionSettings, Finding]:
-    """Read the environment variables.
-
-    Returns:
-        The settings, made impatient.
+def check_environment(facts: Facts) -> Finding:
+    """Read the environment variables, and shorten retries and timeouts.
 
     Raises:
         StepFailedError: one of them has a value that cannot be used.
@@ -83,30 +86,30 @@ def check_environment() -> tuple[ConnectionSettings, Finding]:
     try:
         settings = ConnectionSettings.from_env()
     except ConfigurationError as error:
-        summary = str(error)
-        variable = re.split(r"\W", summary, maxsplit=1)[0]
         raise StepFailedError(
-            Finding(summary, "failed", f"Correct or unset {variable}.")
+            Finding(str(error), "failed", f"Correct or unset {error.variable}.")
         ) from error
     has_password = settings.password is not None
     details = {"user": settings.user, "password_set": has_password}
     summary = f"user {settings.user}, " + ("a password is set" if has_password else "no password")
-    impatient = replace(
+    facts.settings = replace(
         settings,
         max_retries=min(settings.max_retries, _MAX_RETRIES),
         transfer_timeout_s=settings.transfer_timeout_s or _TRANSFER_TIMEOUT_S,
     )
-    return impatient, Finding(summary, details=details)
+    return Finding(summary, details=details)
 
 
-def check_allowed_hosts(uri: BucketFSUri, settings: ConnectionSettings) -> tuple[bool, Finding]:
+def check_allowed_hosts(facts: Facts) -> Finding:
     """Make sure that the URI's host may receive the password.
 
     Raises:
         StepFailedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` does not allow it.
     """
+    uri, settings = facts.host, facts.settings
     if settings.allowed_hosts is None:
-        return True, Finding("every host may: EXA_BUCKETFS_ALLOWED_HOSTS is not set")
+        facts.is_allowed = True
+        return Finding("every host may: EXA_BUCKETFS_ALLOWED_HOSTS is not set")
     details = {"allowed_hosts": [str(rule) for rule in settings.allowed_hosts]}
     try:
         check_host_allowed(settings.allowed_hosts, uri)
@@ -120,15 +123,17 @@ def check_allowed_hosts(uri: BucketFSUri, settings: ConnectionSettings) -> tuple
                 details,
             )
         ) from error
-    return True, Finding(f"{uri.authority} is in EXA_BUCKETFS_ALLOWED_HOSTS", details=details)
+    facts.is_allowed = True
+    return Finding(f"{uri.authority} is in EXA_BUCKETFS_ALLOWED_HOSTS", details=details)
 
 
-def check_plugin(scheme: str) -> tuple[bool, Finding]:
+def check_plugin(facts: Facts) -> Finding:
     """Make sure that MLflow finds this plugin, and no other, for the scheme.
 
     The metadata of what is installed answers that as MLflow would, without the seconds that
     importing MLflow takes.
     """
+    scheme = facts.host.scheme
     claims = {
         str(point.dist.name): point.dist.version
         for point in entry_points(group=_ENTRY_POINT_GROUP, name=scheme)
@@ -162,9 +167,9 @@ def check_plugin(scheme: str) -> tuple[bool, Finding]:
     summary = f"{_DISTRIBUTION} {claims[_DISTRIBUTION]} serves {scheme}://"
     if mlflow is None:
         summary += ", but MLflow is not installed"
-        return True, Finding(summary, "warning", f"pip install {_MLFLOW}", details)
+        return Finding(summary, "warning", f"pip install {_MLFLOW}", details)
     remedy = _SKINNY_LACKS if mlflow == _MLFLOW_SKINNY else None
-    return True, Finding(f"{summary} for {mlflow} {mlflow_version}", "ok", remedy, details)
+    return Finding(f"{summary} for {mlflow} {mlflow_version}", "ok", remedy, details)
 
 
 def _installed_mlflow() -> tuple[str | None, str | None]:
@@ -175,14 +180,15 @@ def _installed_mlflow() -> tuple[str | None, str | None]:
     return None, None
 
 
-def check_mount(uri: BucketFSUri, settings: ConnectionSettings) -> tuple[bool, Finding]:
-    """Tell whether this process sees the bucket as a directory, and what follows from that."""
+def check_mount(facts: Facts) -> Finding:
+    """Report whether this process sees the bucket as a directory, and what follows from that."""
+    uri, settings = facts.uri, facts.settings
     directory = bucket_udf_path(uri, settings.mount_root)
     is_mounted = Path(directory).is_dir()
     is_meant = settings.mount_hosts is None or any_rule_matches(settings.mount_hosts, uri)
     details = {"directory": directory, "exists": is_mounted, "used": is_mounted and is_meant}
     if is_mounted and not is_meant:
-        return True, Finding(
+        return Finding(
             f"{directory} exists, but EXA_BUCKETFS_MOUNT_HOSTS lacks {uri.authority}: "
             "reading goes over HTTP",
             details=details,
@@ -196,15 +202,77 @@ def check_mount(uri: BucketFSUri, settings: ConnectionSettings) -> tuple[bool, F
             "whose buckets are mounted here."
         )
         notes = ([] if here else [missing]) + ([which] if settings.mount_hosts is None else [])
-        return True, Finding(summary, remedy="\n".join(notes) or None, details=details)
+        return Finding(summary, remedy="\n".join(notes) or None, details=details)
     if settings.mount_root_is_explicit and is_meant:
-        return True, Finding(
+        return Finding(
             f"{directory} does not exist: reading goes over HTTP",
             "warning",
             "Correct or unset EXA_BUCKETFS_MOUNT_ROOT.",
             details,
         )
-    return True, Finding(
+    return Finding(
         f"no {directory} here, as everywhere but in a UDF: reading goes over HTTP",
         details=details,
+    )
+
+
+def _names_to_append(uri: BucketFSUri) -> str:
+    """Propose the names for a URI that ends before the bucket."""
+    if uri.service in {"", _USUAL_SERVICE}:
+        what = "the bucket" if uri.service else "service and bucket"
+        usual = replace(uri, service=_USUAL_SERVICE, bucket=_USUAL_BUCKET)
+        return f"Append {what}, on most systems: {usual}"
+    return (
+        f"If '{uri.service}' is the bucket, put its service before it, on most systems: "
+        f"{_with_service(uri)}\n"
+        f"If '{uri.service}' is the service, append the bucket."
+    )
+
+
+def unknown_bucket_advice(uri: BucketFSUri, buckets: Sequence[str]) -> str:
+    """Propose the intended URI where the bucket does not exist.
+
+    Args:
+        uri: it names service and bucket.
+        buckets: those that exist, as far as the service shows them.
+    """
+    lines = [f"The buckets there are: {', '.join(buckets)}"] if buckets else []
+    if uri.service in buckets:
+        lines.append(
+            f"'{uri.service}', which the URI gives as the service, is one of them. "
+            f"Is the service missing? Then use, on most systems: {_with_service(uri)}"
+        )
+    elif uri.service == _USUAL_SERVICE and buckets:
+        bucket = _USUAL_BUCKET if _USUAL_BUCKET in buckets else buckets[0]
+        folder = join_key(uri.bucket, uri.path)
+        lines.append(
+            f"If '{uri.bucket}' is a folder, the bucket is missing before it: "
+            f"{replace(uri, bucket=bucket, path=folder)}"
+        )
+    else:
+        folder = f", folder '{uri.path}'" if uri.path else ""
+        lines.append(
+            "Is the service or the bucket missing in the URI? "
+            f"It is read as service '{uri.service}', bucket '{uri.bucket}'{folder}."
+        )
+    return "\n".join(lines)
+
+
+def _with_service(uri: BucketFSUri) -> BucketFSUri:
+    """Return the URI with the usual service put before its first name."""
+    folder = join_key(uri.bucket, uri.path)
+    return replace(uri, service=_USUAL_SERVICE, bucket=uri.service, path=folder)
+
+
+def unchecked_service_advice(uri: BucketFSUri, settings: ConnectionSettings) -> str | None:
+    """Warn that the service's name was not checked, if it is unusual and not on the mount."""
+    if not uri.bucket or uri.service == _USUAL_SERVICE:
+        return None
+    if Path(bucket_udf_path(uri, settings.mount_root)).is_dir():
+        return None
+    return (
+        f"The name '{uri.service}' is not checked: the port decides which service answers, "
+        "whatever name the URI gives it.\n"
+        f"UDFs see the bucket as {bucket_udf_path(uri)}, so it must be the service's name in the "
+        "database's configuration."
     )

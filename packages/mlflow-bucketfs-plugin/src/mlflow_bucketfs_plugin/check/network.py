@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,20 +20,20 @@ from mlflow_bucketfs_core.errors import (
 from mlflow_bucketfs_core.http.pool import proxy_for
 from mlflow_bucketfs_core.uri import default_port
 
-from mlflow_bucketfs_plugin.check.certificate import (
+from mlflow_bucketfs_plugin.check.local import unchecked_service_advice
+from mlflow_bucketfs_plugin.check.report import Finding, StepFailedError
+from mlflow_bucketfs_plugin.check.tls import (
     CONNECT_TIMEOUT_S,
     Certificate,
     presented_certificate,
+    refused_finding,
+    verified_finding,
 )
-from mlflow_bucketfs_plugin.check.names_advice import for_unchecked_service
-from mlflow_bucketfs_plugin.check.report import Finding
-from mlflow_bucketfs_plugin.check.steps import StepFailedError
-from mlflow_bucketfs_plugin.check.tls_advice import verified_by, why_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+
+    from mlflow_bucketfs_plugin.check.steps import Facts
 
 _BUCKET_NAME = re.compile(r"[\w.-]+")
 _PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -61,7 +60,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server answered to the question for its buckets.
+    """What the server answered to a request for its buckets.
 
     Attributes:
         buckets: the lines of its answer.
@@ -80,12 +79,13 @@ def _ask(uri: BucketFSUri, settings: ConnectionSettings) -> Answer:
 
 
 def _ask_without_password(uri: BucketFSUri, settings: ConnectionSettings) -> Answer:
-    """Try something that the user did not ask for: once, and nothing secret goes along."""
+    """Make a request that the user did not ask for: once, and without anything secret."""
     return _ask(uri, replace(settings, password=None, max_retries=0, allowed_hosts=None))
 
 
-def check_resolve(uri: BucketFSUri) -> tuple[Route, Finding]:
+def check_resolve(facts: Facts) -> Finding:
     """Find the addresses of the server, or of the proxy that the environment puts before it."""
+    uri = facts.host
     route = _route(uri)
     try:
         found = socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
@@ -101,7 +101,8 @@ def check_resolve(uri: BucketFSUri) -> tuple[Route, Finding]:
         ) from error
     addresses = sorted({str(address[0]) for *_, address in found})
     details = {"addresses": addresses, "proxy": str(route) if route.through_proxy else None}
-    return route, Finding(f"{route} is {', '.join(addresses)}", details=details)
+    facts.route = route
+    return Finding(f"{route} is {', '.join(addresses)}", details=details)
 
 
 def _route(uri: BucketFSUri) -> Route:
@@ -130,8 +131,9 @@ def _proxy_remedy(uri: BucketFSUri) -> str:
     )
 
 
-def check_connect(uri: BucketFSUri, route: Route) -> tuple[Route, Finding]:
+def check_connect(facts: Facts) -> Finding:
     """Open a TCP connection."""
+    uri, route = facts.host, facts.route
     try:
         with socket.create_connection((route.host, route.port), CONNECT_TIMEOUT_S) as connection:
             address = connection.getpeername()[0]
@@ -147,11 +149,12 @@ def check_connect(uri: BucketFSUri, route: Route) -> tuple[Route, Finding]:
         raise StepFailedError(
             Finding(f"no connection to {route} ({reason})", "failed", remedy)
         ) from error
-    return route, Finding(f"connected to {route}", details={"address": address})
+    facts.is_connected = True
+    return Finding(f"connected to {route}", details={"address": address})
 
 
 def _other_ports(uri: BucketFSUri) -> str:
-    """Say at which of BucketFS's own ports something listens, if it does."""
+    """Propose the port of BucketFS at which something listens, if there is one."""
     for tls in (uri.tls, not uri.tls):  # what needs the least change in the URI comes first
         port = default_port(tls=tls)
         try:
@@ -170,20 +173,17 @@ def _with_tls(uri: BucketFSUri, *, tls: bool) -> BucketFSUri:
     return replace(uri, scheme=uri.scheme[: -1 if uri.tls else None] + ("s" if tls else ""))
 
 
-def check_tls(
-    uri: BucketFSUri, settings: ConnectionSettings, route: Route
-) -> tuple[Callable[[], Answer], Finding]:
-    """Make sure that TLS works with these settings, or say what the certificate is like.
-
-    Returns:
-        How to get the server's answer, which for HTTPS is there already.
+def check_tls(facts: Facts) -> Finding:
+    """Make sure that TLS works with these settings, or report the certificate.
 
     Raises:
         ConfigurationError: the CA bundle does not exist.
     """
+    uri, settings = facts.host, facts.settings
     if not uri.tls:
-        return partial(_ask, uri, settings), Finding(f"{uri.scheme}:// is plain HTTP", "skipped")
-    certificate = None if route.through_proxy else _certificate(uri, settings)
+        facts.answer = None
+        return Finding(f"{uri.scheme}:// is plain HTTP", "skipped")
+    certificate = None if facts.route.through_proxy else _certificate(uri, settings)
     answer = _ask(uri, settings)
     if isinstance(answer.error, ConfigurationError):
         raise answer.error
@@ -192,12 +192,11 @@ def check_tls(
         def works_with(changed: ConnectionSettings) -> bool:
             return not isinstance(_ask_without_password(uri, changed).error, TlsError)
 
-        raise StepFailedError(why_refused(uri, settings, certificate, answer.error, works_with))
+        return refused_finding(uri, settings, certificate, answer.error, works_with)
+    facts.answer = answer
     if answer.error is not None and certificate is None:
-        finding = Finding("not known: nothing comes through the proxy", "skipped")
-    else:
-        finding = verified_by(settings, certificate)
-    return lambda: answer, finding
+        return Finding("not known: nothing comes through the proxy", "skipped")
+    return verified_finding(settings, certificate)
 
 
 def _certificate(uri: BucketFSUri, settings: ConnectionSettings) -> Certificate:
@@ -218,57 +217,42 @@ def _certificate(uri: BucketFSUri, settings: ConnectionSettings) -> Certificate:
         raise StepFailedError(finding) from error
 
 
-def check_service(
-    uri: BucketFSUri, settings: ConnectionSettings, route: Route, ask: Callable[[], Answer]
-) -> tuple[tuple[str, ...], Finding]:
+def check_service(facts: Facts) -> Finding:
     """Make sure that BucketFS is what answers.
-
-    Args:
-        uri: where it should be.
-        settings: credentials and the like.
-        route: how it is reached.
-        ask: see :func:`check_tls`.
-
-    Returns:
-        The names of its buckets.
 
     Raises:
         BucketFSError: something else is wrong.
     """
-    answer = ask()
+    uri, settings = facts.host, facts.settings
+    answer = facts.answer or _ask(uri, settings)
     error = answer.error
     if isinstance(error, AuthenticationError | AccessDeniedError):
-        summary = f"{uri.authority} does not tell its buckets: {error}"
-        return (), Finding(summary, "warning", for_unchecked_service(uri, settings))
+        facts.buckets = ()
+        summary = f"{uri.authority} does not show its buckets: {error}"
+        return Finding(summary, "warning", unchecked_service_advice(uri, settings))
     if error is not None:
-        if isinstance(error, TransferError) and not (uri.tls or route.through_proxy):
-            _refuse_https(uri, settings, error)
+        is_direct = not (uri.tls or facts.route.through_proxy)
+        if is_direct and isinstance(error, TransferError) and _shows_certificate(uri, settings):
+            summary = f"{uri.authority} speaks HTTPS, not plain HTTP"
+            return Finding(summary, "failed", f"Use {_with_tls(uri, tls=True)}")
         raise error
     if not all(_BUCKET_NAME.fullmatch(name) for name in answer.buckets):
-        raise StepFailedError(
-            Finding(
-                f"something answers at {uri.authority}, but it is not BucketFS",
-                "failed",
-                "Correct host and port: BucketFS's own ports are 2580 for HTTP, 2581 for HTTPS.",
-            )
+        return Finding(
+            f"something answers at {uri.authority}, but it is not BucketFS",
+            "failed",
+            "Correct host and port: BucketFS's own ports are 2580 for HTTP, 2581 for HTTPS.",
         )
+    facts.buckets = answer.buckets
     names = ", ".join(answer.buckets) or "none"
-    details = {"buckets": list(answer.buckets)}
-    summary = f"BucketFS with the buckets: {names}"
     # of a bucket that does not exist the step 'list' says more
-    remedy = for_unchecked_service(uri, settings) if uri.bucket in answer.buckets else None
-    return answer.buckets, Finding(summary, remedy=remedy, details=details)
+    remedy = unchecked_service_advice(uri, settings) if uri.bucket in answer.buckets else None
+    details = {"buckets": list(answer.buckets)}
+    return Finding(f"BucketFS with the buckets: {names}", remedy=remedy, details=details)
 
 
-def _refuse_https(uri: BucketFSUri, settings: ConnectionSettings, error: BucketFSError) -> None:
+def _shows_certificate(uri: BucketFSUri, settings: ConnectionSettings) -> bool:
     try:
         presented_certificate(uri.host, uri.port, settings.tls_hostname or uri.host)
     except OSError:
-        return
-    raise StepFailedError(
-        Finding(
-            f"{uri.authority} speaks HTTPS, not plain HTTP",
-            "failed",
-            f"Use {_with_tls(uri, tls=True)}",
-        )
-    ) from error
+        return False
+    return True

@@ -35,6 +35,18 @@ class Finding:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+class StepFailedError(Exception):
+    """A step ends without anything for later steps to use.
+
+    Args:
+        finding: what to report.
+    """
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.summary)
+        self.finding = finding
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a check.
@@ -54,6 +66,13 @@ class Step:
     summary: str
     remedy: str | None
     details: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, name: str, seconds: float, finding: Finding) -> Step:
+        """Make a step of what it found."""
+        return cls(
+            name, finding.result, seconds, finding.summary, finding.remedy, dict(finding.details)
+        )
 
 
 @dataclass(frozen=True)
@@ -111,12 +130,12 @@ class Report:
         return "\n".join((*lines, "", self._verdict()))
 
     def _verdict(self) -> str:
-        place = self.uri or "the URI"
+        uri = self.uri or "the URI"
         if failed := self._failed:
-            return f"{len(failed)} of {len(self.steps)} steps failed for {place}: " + ", ".join(
+            return f"{len(failed)} of {len(self.steps)} steps failed for {uri}: " + ", ".join(
                 failed
             )
-        return f"Everything needed works for {place}" + (" (read-only)." if self.read_only else ".")
+        return f"Everything needed works for {uri}" + (" (read-only)." if self.read_only else ".")
 
 
 def _shown(value: Any) -> str:

@@ -1,95 +1,220 @@
-"""Taking steps: time them, catch what fails, skip those that need what is not there."""
+"""The steps of a check as a table, and the loop that takes them, each with a deadline."""
 
 from __future__ import annotations
 
+import copy
+import math
+import threading
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_bucketfs_core.errors import BucketFSError
+from mlflow_bucketfs_core.http.retry import abandoned_by
 
-from mlflow_bucketfs_plugin.check.report import Finding, Step
+from mlflow_bucketfs_plugin.check import bucket, local, network
+from mlflow_bucketfs_plugin.check.report import Finding, Report, Step, StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_Value = TypeVar("_Value")
+    from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+
+# A step makes two tries, each of which may wait for one transfer timeout, and 5 s for connections.
+_TRIES, _CONNECTIONS_S = 2, 5.0
+_LEAST_DEADLINE_S = 15.0
 
 
-class StepFailedError(Exception):
-    """A step ends without anything for later steps to use.
+class Facts:
+    """What the steps have found out so far.
 
-    Args:
-        finding: what to report.
-    """
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.summary)
-        self.finding = finding
-
-
-class _NotAvailableError(Exception):
-    """A step needs the outcome of another that has none."""
-
-
-class Outcome(Generic[_Value]):
-    """What a step leaves to later ones, ``None`` if nothing.
+    An attribute exists once a step has set it; a step names those that it needs, and is skipped
+    where one is missing.
 
     Args:
-        step: the step.
-        value: what it leaves.
+        text: the URI as it was given.
+        read_only: whether nothing is to be written.
+
+    Attributes:
+        host: the URI, even if it ends before the bucket.
+        uri: the URI; names a bucket.
+        settings: from the environment, with short timeouts.
+        is_allowed: whether the host may receive the password.
+        route: where this machine connects to.
+        is_connected: whether something listens there.
+        answer: the server's answer to a request for its buckets; ``None`` if not asked yet.
+        buckets: names of the service's buckets, as far as it shows them.
+        keys: the objects in the bucket.
+        probe: the object that may be written.
+        is_written: whether it was.
     """
 
-    def __init__(self, step: Step, value: _Value | None) -> None:
-        self._step = step
-        self.value = value
+    host: BucketFSUri
+    uri: BucketFSUri
+    settings: ConnectionSettings
+    is_allowed: bool
+    route: network.Route
+    is_connected: bool
+    answer: network.Answer | None
+    buckets: tuple[str, ...]
+    keys: list[str]
+    probe: bucket.ProbeObject
+    is_written: bool
 
-    def get(self) -> _Value:
-        """Return the value; a step that asks in vain is skipped."""
-        if self._step.result == "failed":
-            raise _NotAvailableError(self._needed())
-        return self.get_even_if_failed()
+    def __init__(self, text: str, *, read_only: bool) -> None:
+        self.text = text
+        self.read_only = read_only
 
-    def get_even_if_failed(self) -> _Value:
-        """Return the value if there is one at all; a step that asks in vain is skipped."""
-        if self.value is None:
+
+class _Row(NamedTuple):
+    """A row of the table of steps.
+
+    Attributes:
+        name: stable name.
+        function: takes the step; sets what it gives, and may raise.
+        needs: attributes of :class:`Facts` without which the step is skipped.
+        gives: attributes that it sets.
+        undo: removes what the step leaves behind, if it is not waited for.
+    """
+
+    name: str
+    function: Callable[[Facts], Finding]
+    needs: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
+    undo: Callable[[Facts], Finding] | None = None
+
+
+_STEPS = (
+    _Row("uri", local.check_uri, gives=("host", "uri")),
+    _Row("environment", local.check_environment, gives=("settings",)),
+    _Row("plugin", local.check_plugin, needs=("host",)),
+    _Row("allowed_hosts", local.check_allowed_hosts, ("host", "settings"), ("is_allowed",)),
+    _Row("resolve", network.check_resolve, ("host",), ("route",)),
+    _Row("connect", network.check_connect, ("is_allowed", "host", "route"), ("is_connected",)),
+    _Row("tls", network.check_tls, ("host", "settings", "is_connected"), ("answer",)),
+    _Row("service", network.check_service, ("host", "settings", "answer"), ("buckets",)),
+    _Row("list", bucket.check_list, ("buckets", "uri", "settings"), ("keys",)),
+    _Row("path", bucket.check_path, ("uri", "keys"), ("probe",)),
+    _Row("write", bucket.check_write, ("probe",), ("is_written",), undo=bucket.check_delete),
+    _Row("read_back", bucket.check_read_back, ("is_written",)),
+    _Row("delete", bucket.check_delete, ("is_written",)),
+    _Row("mount", local.check_mount, ("uri", "settings")),
+)
+
+
+def run_check(uri: str, *, read_only: bool = False, deadline_s: float | None = None) -> Report:
+    """Check whether artifacts can be kept at a URI, with the variables of the environment.
+
+    Args:
+        uri: root of an artifact store.
+        read_only: whether to write nothing.
+        deadline_s: seconds that each step may take; by default 15, or more where
+            ``MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT`` asks for longer waits.
+
+    Returns:
+        All steps; those that need one that failed are skipped.
+    """
+    facts = Facts(uri, read_only=read_only)
+    with warnings.catch_warnings():
+        # what a library warns of, such as a certificate that is not verified, is a step's result
+        warnings.simplefilter("ignore")
+        steps = _take_steps(facts, deadline_s)
+    return Report(str(facts.host) if hasattr(facts, "host") else None, read_only, steps)
+
+
+def _take_steps(facts: Facts, deadline_s: float | None) -> tuple[Step, ...]:
+    steps = []
+    why_missing: dict[str, str] = {}
+    undo: Callable[[Facts], Finding] | None = None
+    try:
+        for row in _STEPS:
+            undo = row.undo or undo
+            missing = next((fact for fact in row.needs if not hasattr(facts, fact)), None)
+            started = time.monotonic()
+            if missing:
+                finding = Finding(why_missing[missing], "skipped")
+            else:
+                finding = _take(row, facts, deadline_s or _deadline_s(facts))
+            seconds = round(time.monotonic() - started, 3)
+            steps.append(Step.of(row.name, seconds, finding))
             # the step that failed is what counts, however many were skipped since
-            is_skipped = self._step.result == "skipped"
-            raise _NotAvailableError(self._step.summary if is_skipped else self._needed())
-        return self.value
+            reason = (
+                finding.summary
+                if finding.result == "skipped"
+                else f"needs the step '{row.name}', which failed"
+            )
+            why_missing.update(dict.fromkeys(row.gives, reason))
+    except BaseException:  # Ctrl-C
+        if undo is not None:
+            _within(_LEAST_DEADLINE_S, undo, facts)
+        raise
+    return tuple(steps)
 
-    def _needed(self) -> str:
-        return f"needs the step '{self._step.name}', which failed"
+
+def _deadline_s(facts: Facts) -> float:
+    if not hasattr(facts, "settings"):
+        return _LEAST_DEADLINE_S
+    timeout_s = facts.settings.transfer_timeout_s or 0.0
+    return max(_LEAST_DEADLINE_S, _TRIES * timeout_s + _CONNECTIONS_S)
 
 
-class Steps:
-    """The steps taken so far, in :attr:`taken`."""
+def _take(row: _Row, facts: Facts, deadline_s: float) -> Finding:
+    finding = _within(deadline_s, row.function, facts)
+    if finding is not None:
+        return finding
+    finding = Finding(
+        f"not finished after {deadline_s:g} s: something is slow, or sends without end",
+        "failed",
+        "Is it BucketFS that answers there? To wait longer, set "
+        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT to the seconds that may pass without a byte.",
+    )
+    if row.undo is not None:
+        undone = _within(deadline_s, row.undo, facts)
+        if undone is None or undone.result == "failed":
+            remedy = f"{finding.remedy}\nDelete the object '{facts.probe.key}', if there is one."
+            finding = replace(finding, remedy=remedy)
+    return finding
 
-    def __init__(self) -> None:
-        self.taken: list[Step] = []
 
-    def take(self, name: str, check: Callable[[], tuple[_Value, Finding]]) -> Outcome[_Value]:
-        """Take one step.
+def _within(
+    deadline_s: float, function: Callable[[Facts], Finding], facts: Facts
+) -> Finding | None:
+    """Call a step's function in a thread, because a server that keeps talking never times out.
 
-        Args:
-            name: its stable name.
-            check: returns a value for later steps and what was found.
+    Args:
+        deadline_s: seconds to wait for it. After that it is abandoned: its thread ends at the
+            next block of a transfer, or with the process, and no longer changes the facts.
+        function: returns a finding or raises.
+        facts: what it needs, and where its results go.
 
-        Returns:
-            The value, which later steps ask for inside of their own ``check``.
-        """
-        value: _Value | None = None
-        started = time.monotonic()
+    Returns:
+        The finding; ``None`` if it has none in time.
+    """
+    results: list[Finding | BaseException] = []
+    abandoned = threading.Event()
+    found = copy.copy(facts)
+
+    def work() -> None:
         try:
-            value, finding = check()
-        except _NotAvailableError as reason:
-            finding = Finding(str(reason), "skipped")
+            with abandoned_by(abandoned):
+                results.append(function(found))
         except StepFailedError as failure:
-            finding = failure.finding
+            results.append(failure.finding)
         except (BucketFSError, OSError) as error:
-            finding = Finding(str(error), "failed")
-        seconds = round(time.monotonic() - started, 3)
-        step = Step(
-            name, finding.result, seconds, finding.summary, finding.remedy, dict(finding.details)
-        )
-        self.taken.append(step)
-        return Outcome(step, value)
+            results.append(Finding(str(error), "failed"))
+        except BaseException as error:  # noqa: BLE001 -- for the thread that waits for it
+            results.append(error)
+
+    thread = threading.Thread(target=work, name="mlflow-bucketfs check", daemon=True)
+    thread.start()
+    try:
+        thread.join(None if math.isinf(deadline_s) else deadline_s)
+    finally:
+        abandoned.set()
+    if not results:
+        return None
+    if isinstance(result := results[0], BaseException):
+        raise result
+    vars(facts).update(vars(found))
+    return result
