@@ -80,7 +80,7 @@ def repo(server):
 
 @pytest.fixture
 def bucket_on_mount(server, monkeypatch):
-    """The directory of that bucket on the mount, which this process is told of."""
+    """The directory of that bucket on the mount, which this process is configured with."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
     return server.mount_root / server.service / server.buckets[0].name
 

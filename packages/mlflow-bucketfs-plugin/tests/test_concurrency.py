@@ -150,15 +150,15 @@ def test_interrupt_ends_the_waits_for_another_try(make_server, local):
 
 
 def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
-    """Ctrl-C tells how many uploads BucketFS still owes an answer; another one ends the process."""
+    """Ctrl-C reports how many uploads are not answered yet; another one ends the process."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
     server = make_server()
     server.inject(Fault.stall(300, method="PUT", times=3))
     directory = local.write({f"{number}": b"x" for number in range(20)})
     with interrupted_upload(server, directory, lambda: not len(server.faults)) as process:
-        told = process.stderr.readline()
-        assert told.startswith("Giving up: waiting for 3 transfer(s)")
-        assert "Ctrl-C once more" in told
+        reported = process.stderr.readline()
+        assert reported.startswith("Giving up: waiting for 3 transfer(s)")
+        assert "Ctrl-C once more" in reported
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         # far less than the time that the server takes

@@ -55,7 +55,7 @@ def constraints(tmp_path):
     ],
 )
 def test_requirements_are_compared(requirements, expected):
-    """Other versions and missing packages are told; mlflow-skinny counts as mlflow."""
+    """Other versions and missing packages are reported; mlflow-skinny counts as mlflow."""
     assert [str(difference) for difference in compare(requirements, CONSTRAINTS)] == expected
 
 

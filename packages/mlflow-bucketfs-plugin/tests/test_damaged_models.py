@@ -114,9 +114,9 @@ def test_whole(stored, model, caplog, kind, way):
     """With all its parts, it loads by each kind of URI, and nothing is warned of."""
     with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
         WAYS[way](stored.uris[kind])
-    told = [r for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
-    assert [r.levelname for r in told if str(model) in r.getMessage()] == ["INFO"]
-    assert not [r for r in told if r.levelno >= logging.WARNING]
+    reported = [r for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
+    assert [r.levelname for r in reported if str(model) in r.getMessage()] == ["INFO"]
+    assert not [r for r in reported if r.levelno >= logging.WARNING]
 
 
 # The kind of URI and the way of loading are MLflow's affair, damages are found before either
@@ -158,14 +158,14 @@ def test_damaged(stored, model, caplog, *, of, damage, kind, way):
     inflict(path)
     with caplog.at_level(logging.WARNING), pytest.raises(mlflow.MlflowException) as caught:
         WAYS[way](stored.uris[kind])
-    told = str(caught.value) if kind != "runs" else "\n".join(caplog.messages)
-    assert str(path) in told
-    assert reason in told
+    reported = str(caught.value) if kind != "runs" else "\n".join(caplog.messages)
+    assert str(path) in reported
+    assert reason in reported
 
 
 @pytest.mark.parametrize("kind", ["runs", "raw"])
 def test_cut_off_at_a_misleading_place(stored, model, caplog, kind):
-    """A part that ends as if it were whole is at least too small, which is told beforehand."""
+    """A part that ends as if it were whole is at least too small, which is reported beforehand."""
     path = model / stored.part
     ends = {"model.pkl": b".", "model.skops": b"PK\x05\x06" + bytes(18)}
     path.write_bytes(path.read_bytes()[:90] + ends[stored.part])
@@ -188,13 +188,13 @@ def test_one_missing_model_among_others(stored, model, caplog):
     shutil.rmtree(model)
     with caplog.at_level(logging.WARNING), pytest.raises(mlflow.MlflowException):
         mlflow.pyfunc.load_model(stored.uris["runs"])
-    (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
-    assert f"{model} does not exist" in told
+    (reported,) = [r.getMessage() for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
+    assert f"{model} does not exist" in reported
 
 
 @pytest.mark.parametrize("damage", ["missing", "other content"])
-def test_helper_tells_what_failed_on_the_mount(stored, model, caplog, environment, damage):
-    """The second attempt of ``load_model_with_fallback`` fails as well: both are told."""
+def test_helper_logs_what_failed_on_the_mount(stored, model, caplog, environment, damage):
+    """The second attempt of ``load_model_with_fallback`` fails as well: both are reported."""
     environment.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     unreachable = f"exa+bfs://127.0.0.1:9/{stored.uris['raw'].split('/', 3)[3]}"
     inflict, _ = DAMAGES[damage]
@@ -273,16 +273,19 @@ def test_unreadable(run_python):
         ("/model/model.pkl", "/model/MLmodel", "/model", "/model"),
         strict=True,
     ):
-        _, *told = group.splitlines()
+        _, *reported = group.splitlines()
         # given a path, MLflow 3.8 takes a folder that may not be read for an empty one
         refused = re.compile(
             rf"\[Errno 13\] Permission denied: '{bucket}{named}"
             rf"|No such file or directory: '{bucket}{named}/MLmodel'"
         )
         listed = [] if named == "/model" else ["5 listed"]
-        assert [line for line in told if not refused.search(line)] == [*listed, "HTTP failed: True"]
+        assert [line for line in reported if not refused.search(line)] == [
+            *listed,
+            "HTTP failed: True",
+        ]
         where = f"exa+bfs://127.0.0.1:9/s/b/model from {bucket}/model, trying HTTP: "
-        assert sum(line.startswith(f"Cannot load {where}") for line in told) == 1
+        assert sum(line.startswith(f"Cannot load {where}") for line in reported) == 1
         # with a dst_path, as for runs:/
-        hidden = [line for line in told if line.startswith("Cannot read exa+bfs://")]
+        hidden = [line for line in reported if line.startswith("Cannot read exa+bfs://")]
         assert len(hidden) == 1

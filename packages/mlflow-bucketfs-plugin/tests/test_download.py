@@ -135,7 +135,7 @@ def test_broken_download_leaves_the_older_file(server, repo, local):
 
 
 def test_broken_download_leaves_no_temporary_directory(server, repo, temporary_directory, tree):
-    """Half a model in a directory that nobody was told of would fill the disk."""
+    """Half a model in a directory that nobody knows of would fill the disk."""
     server.inject(Fault.status(403, method="GET", key="root/d/x", times=None))
     with pytest.raises(MlflowException) as caught:
         repo.download_artifacts("d")
@@ -185,7 +185,7 @@ def test_many_small_files_cost_one_request_each(server, repo, local):
 
 
 def test_file_and_folder_of_one_name(server, repo, local, caplog):
-    """Where BucketFS holds d and d/x, the folder comes, and what it hides is told and reachable."""
+    """Where BucketFS holds d and d/x, the folder comes; the file is reported and reachable."""
     server.put_many([("root/m/d/x", b"1"), ("root/m/d", b"2")])
     target = local.directory()
     repo.download_artifacts("m", str(target))
@@ -273,6 +273,6 @@ def test_hostile_listing(hostile_server, local, key):
 
 
 def test_nothing_is_local_without_a_mount(server, repo):
-    """A server that asks for a local path is told that there is none, without a request."""
+    """A server that asks for a local path gets the answer that there is none, without a request."""
     assert repo.get_local_path("f") is None
     assert server.requests.connections == 0

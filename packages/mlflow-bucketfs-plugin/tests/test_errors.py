@@ -87,7 +87,7 @@ def test_status(server, repo, local, operation, status):
 
 
 @pytest.mark.parametrize(
-    ("operation", "status", "told"),
+    ("operation", "status", "reported"),
     [
         ("list", 401, False),
         ("log_artifact", 403, False),
@@ -98,7 +98,7 @@ def test_status(server, repo, local, operation, status):
     indirect=["operation"],
 )
 def test_a_tracking_server_logs_what_clients_try_again(  # noqa: PLR0917
-    server, repo, local, operation, status, told, monkeypatch, caplog
+    server, repo, local, operation, status, reported, monkeypatch, caplog
 ):
     """MLflow's clients say "too many 503 error responses" at last, so the log must have why."""
     server.put("root/f", b"1")
@@ -109,12 +109,12 @@ def test_a_tracking_server_logs_what_clients_try_again(  # noqa: PLR0917
         use(BucketFSArtifactRepository(repo.artifact_uri), local)
     lines = [r.getMessage() for r in caplog.records if r.name.endswith("mlflow_errors")]
     code = caught.value.get_http_status_code()
-    assert lines == [f"Answering with status {code}: {caught.value}"] * told
+    assert lines == [f"Answering with status {code}: {caught.value}"] * reported
 
 
 @pytest.mark.parametrize("operation", ["stream", "download", "delete"], indirect=True)
 def test_silence(server, repo, local, operation, monkeypatch):
-    """A server that stops answering is a timeout, told with the variable that sets it."""
+    """A server that stops answering is a timeout, reported with the variable that sets it."""
     server.put("root/f", b"1")
     monkeypatch.setenv("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "0.2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -139,7 +139,7 @@ def test_lost_connection(server, repo, local, operation):
 
 @pytest.mark.parametrize("operation", ["log_artifact", "download one"], indirect=True)
 def test_nobody_listens(local, operation):
-    """A wrong port is told as such."""
+    """A wrong port is reported as such."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -157,7 +157,7 @@ def test_nobody_listens(local, operation):
     ],
 )
 def test_private_bucket(make_server, monkeypatch, password, code, names):
-    """No password for a private bucket and a wrong one are told apart, without repeating it."""
+    """No password for a private bucket and a wrong one are distinguished, without repeating it."""
     server = make_server(public=False)
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", password)
     repo = BucketFSArtifactRepository(server.uri(path="root"))
@@ -180,7 +180,7 @@ def test_missing_bucket(server, local, operation):
 
 @pytest.mark.parametrize("operation", ["stream", "download"], indirect=True)
 def test_https_spoken_to_http(server, local, operation):
-    """The wrong scheme is told as such, at once."""
+    """The wrong scheme is reported as such, at once."""
     repo = BucketFSArtifactRepository(server.uri(path="root").replace("exa+bfs:", "exa+bfss:"))
     with pytest.raises(MlflowException, match="does not speak HTTPS") as caught:
         operation[1](repo, local)

@@ -188,7 +188,7 @@ USES = {
     ("by", "use"), [("server", "download"), ("server", "log"), ("list", "list"), ("list", "delete")]
 )
 def test_second_listener_sees_no_connection(make_server, environment, local, by, use):
-    """Same host, other port: not even a connection is made, and the error tells what to set."""
+    """Same host, other port: not even a connection is made, and the error names what to set."""
     own, foreign = make_server(), make_server()
     if by == "server":
         environment.setenv(ROOT, own.uri(path="mlflow"))

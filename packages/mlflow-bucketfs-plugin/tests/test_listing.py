@@ -28,7 +28,7 @@ def test_one_level_sorted(make_server, shuffled):
 
 
 def test_one_request_and_no_sizes(server, repo):
-    """A listing is one request whatever it finds; BucketFS tells no sizes, so there are none."""
+    """A listing is one request whatever it finds; BucketFS lists no sizes, so there are none."""
     server.put_many((f"root/{a}/{b}", b"1") for a in range(30) for b in range(10))
     listed = repo.list_artifacts()
     assert len(listed) == 30

@@ -68,7 +68,7 @@ def test_escapes_in_names(run_id, local, name):
 
 
 def test_missing_artifact(run_id):
-    """A missing artifact is told as such through MLflow's own functions."""
+    """A missing artifact is reported as such through MLflow's own functions."""
     root = MlflowClient().get_run(run_id).info.artifact_uri
     for uri in (f"{root}/missing", f"runs:/{run_id}/missing"):
         with pytest.raises(MlflowException) as caught:

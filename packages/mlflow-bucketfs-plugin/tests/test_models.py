@@ -168,7 +168,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_mlmodel_is_named(check, local, content, reason):
-    """The file that MLflow reads first is told apart from what it would raise about it."""
+    """The file that MLflow reads first is distinguished from what it would raise about it."""
     with pytest.raises(IncompleteTransferError, match=reason) as caught:
         check({"MLmodel": content})
     assert str(caught.value).startswith(f"{local.root}/model/MLmodel is truncated or damaged: ")

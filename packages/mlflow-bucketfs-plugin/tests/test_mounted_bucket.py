@@ -103,7 +103,7 @@ def test_one_file(mounted, local):
 @pytest.mark.usefixtures("no_requests")
 @pytest.mark.parametrize("path", ["missing", "plots/missing", "notes.txt/x"])
 def test_missing(mounted, bucket_on_mount, local, path, temporary_directory):
-    """What is missing is told at once, with the mounted path, a likely cause and a remedy."""
+    """What is missing is reported at once, with the mounted path, a likely cause and a remedy."""
     for read in (
         mounted.download_artifacts,
         mounted.get_local_path,
@@ -174,7 +174,7 @@ def test_archive(make_server, monkeypatch, caplog, visible):
 
 @pytest.mark.usefixtures("no_requests")
 def test_dangling_link(mounted, bucket_on_mount, temporary_directory):
-    """An unpacked archive may hold links that lead nowhere: listed, and told by mounted path."""
+    """An unpacked archive may hold links to nowhere: listed, and reported by mounted path."""
     link = bucket_on_mount / "root" / "plots" / "broken"
     link.symlink_to("nowhere")
     assert [(i.path, i.is_dir, i.file_size) for i in mounted.list_artifacts("plots")] == [

@@ -66,7 +66,7 @@ def test_an_overwrite_that_fails_leaves_no_model(server, repo, local, caplog, te
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.usefixtures("old_model")
 def test_a_killed_overwrite_leaves_no_model(server, local, bucket_on_mount):
-    """The MLmodel that vouches for nothing stays; on the mount, the error names its path."""
+    """The MLmodel without flavors stays; on the mount, the error names its path."""
     stall = Fault.stall(60, at="upload", key="root/model/?")
     server.inject(stall, stall)
     repo = BucketFSArtifactRepository(server.uri(path="root"))

@@ -217,8 +217,8 @@ def test_incomplete_model_gets_no_mlmodel(server, repo, local, bad, models):
     with pytest.raises(MlflowException, match=f"- {bad}: ") as caught:
         repo.log_artifacts(local.write(files))
     held_back = {"MLmodel", "a/MLmodel"} - {bad, *models}
-    told = str(caught.value).partition("lack files: ")[2]
-    assert set(filter(None, told.split(", "))) == held_back
+    reported = str(caught.value).partition("lack files: ")[2]
+    assert set(filter(None, reported.split(", "))) == held_back
     assert [key for key in server.keys() if key.endswith("MLmodel")] == [
         f"root/{model}" for model in models
     ]
@@ -237,7 +237,7 @@ def test_file_in_the_way(server, repo, local):
 
 
 def test_archive_in_a_model_is_warned_about(repo, local, caplog):
-    """BucketFS unpacks archives for UDFs: whoever puts one into a model is told."""
+    """BucketFS unpacks archives for UDFs: whoever puts one into a model is reported."""
     with caplog.at_level(logging.WARNING, "mlflow_bucketfs_plugin"):
         repo.log_artifacts(local.write({"data.zip": b"", "x.gz": b""}, "no model"))
         assert not caplog.records

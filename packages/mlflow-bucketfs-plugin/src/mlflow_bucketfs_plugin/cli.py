@@ -23,7 +23,7 @@ def check(uri: str, *, as_json: bool, read_only: bool) -> None:
     """Find out whether MLflow can keep its artifacts at URI, and if not, why.
 
     Goes from the URI through the environment, the network and TLS to the bucket, writes, reads
-    and deletes a small object below URI, and says for each step that fails what to change. No
+    and deletes a small object below URI, and reports a remedy for each step that fails. No
     password is ever printed.
 
     The exit status is 0 if nothing failed, 1 if something did, 2 if the command was not

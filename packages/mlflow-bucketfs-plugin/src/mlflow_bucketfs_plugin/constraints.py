@@ -3,7 +3,7 @@
 A script-language container has fixed versions, listed in the ``constraints.txt`` that comes with
 it. MLflow writes the versions of the training environment into a model's ``requirements.txt``,
 but leaves out what another of its packages requires: numpy, above all, is never named. A pickle
-tells by itself whether numpy 2 wrote it.
+shows by itself whether numpy 2 wrote it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def compare_model(model: Path, constraints: str) -> list[Difference]:
         constraints: content of a ``constraints.txt``.
 
     Returns:
-        What differs. For a directory, this includes numpy, by what its pickles say.
+        What differs. For a directory, this includes numpy, according to its pickles.
 
     Raises:
         FileNotFoundError: there is no ``requirements.txt``.

@@ -25,7 +25,7 @@ def BucketFSArtifactRepository(  # noqa: N802 -- MLflow derives the dataset sour
 def UnsupportedSaaSArtifactRepository(  # noqa: N802 -- as above
     artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
 ) -> NoReturn:
-    """Tell that BucketFS of Exasol SaaS is not supported yet.
+    """Refuse BucketFS of Exasol SaaS, which is not supported yet.
 
     Raises:
         MlflowException: always.

@@ -65,7 +65,7 @@ def _own_hosts() -> list[HostRule]:
             try:
                 root = BucketFSUri.parse(text)
             except InvalidUriError:
-                # the server's own use of this root will tell its operator
+                # the server's own use of this root will raise the error
                 continue
             rules.append(HostRule.of(root))
     return rules

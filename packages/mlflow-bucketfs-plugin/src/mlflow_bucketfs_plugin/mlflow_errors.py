@@ -111,7 +111,7 @@ def aggregated(
 
 
 def _by_cause(failures: Mapping[str, BaseException]) -> Iterator[str]:
-    """Say every cause once, with some of the files that have it."""
+    """Yield a line per cause, with some of the files that failed for it."""
     causes: dict[str, list[str]] = {}
     for name, error in failures.items():
         causes.setdefault(_cause_of(error), []).append(name)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# Under these names a flavor in an MLmodel says which files and folders it loads. Its environment
-# (conda.yaml and the like) is not among them: models load without. The first two are MLflow's own
-# pickles and skops files; what a flavor keeps under the others is known to that flavor only.
+# Under these names a flavor in an MLmodel lists the files and folders that it loads. Its
+# environment (conda.yaml and the like) is not among them: models load without. The first two are
+# MLflow's own pickles and skops files; what a flavor keeps under the others, only it knows.
 _SERIALIZED = ("python_model", "pickled_model")
 _OTHERS = ("model_path", "data", "model_data")
 # What MLflow adds after it has measured the size that it notes in the MLmodel
@@ -48,7 +48,7 @@ _NOT_MEASURED = {
 # of the protocols since 2, which is all that MLflow writes
 _PICKLE_START, _PICKLE_END = b"\x80", b"."
 
-# In the MLmodel of a model that is being overwritten, the key of the line that says why
+# In the MLmodel of a model that is being overwritten, the key of the line with the reason
 _VOID = "incomplete_upload"
 
 MISSING_REMEDY = (
@@ -97,7 +97,7 @@ def void_mlmodel() -> bytes:
 
 
 def warn_of_void(mlmodel: Path) -> None:
-    """Log that a model which came over HTTP is incomplete; MLflow says that it lacks a flavor."""
+    """Log that a model from HTTP is incomplete; MLflow only reports a missing flavor."""
     with mlmodel.open("rb") as file:
         line = file.readline(1 << 10)
     if line.startswith(f"{_VOID}: ".encode()):

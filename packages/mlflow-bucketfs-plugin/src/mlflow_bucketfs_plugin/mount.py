@@ -120,7 +120,7 @@ class MountedBucket:
     """One bucket as a directory.
 
     BucketFS unpacks archives there and hides the archives themselves, so a folder may have files
-    that are no objects, and lack objects. Only a listing tells, which is a request.
+    that are no objects, and lack objects. Only a listing shows that, which is a request.
 
     Attributes:
         directory: the bucket's root.

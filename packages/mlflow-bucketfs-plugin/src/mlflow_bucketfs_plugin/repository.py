@@ -113,7 +113,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     def log_artifact_from_stream(
         self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        """Upload what a stream yields; if it breaks off, nothing is stored.
+        """Upload what a stream yields; if it raises, nothing is stored.
 
         Args:
             stream: read to its end; up to 8 MiB can be sent again, more only once.

@@ -95,7 +95,7 @@ class _ClientStream:
         self._closed = threading.Event()
 
     def may_collect(self) -> bool:
-        """Tell whether there is more to collect, and not too much yet."""
+        """Return whether there is more to collect, and not too much yet."""
         return not self.has_ended and self.collected <= STREAM_BUFFER_BYTES
 
     async def collect(self) -> None:
@@ -140,7 +140,7 @@ class _ClientStream:
             piece.cancel()
         raise MlflowException(
             f"The client sent nothing for {self._silence_s:g} s in the middle of an upload; "
-            "nothing was stored. EXA_BUCKETFS_CLIENT_TIMEOUT says how long the server waits.",
+            "nothing was stored. EXA_BUCKETFS_CLIENT_TIMEOUT sets how long the server waits.",
             error_code=DEADLINE_EXCEEDED,
         )
 
@@ -166,7 +166,7 @@ class _Process:
         self.threads = lru_cache(maxsize=2)(_new_threads)
 
     def may_collect(self) -> bool:
-        """Tell whether there is memory for more that waits for its client."""
+        """Return whether there is memory for more uploads that wait for their clients."""
         return sum(stream.collected for stream in tuple(self.streams)) < _MOST_COLLECTED_BYTES
 
 

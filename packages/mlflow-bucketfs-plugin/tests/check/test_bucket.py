@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` says of passwords and buckets, and of writing into one."""
+"""What ``mlflow-bucketfs check`` reports about passwords and buckets, and of writing into one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mlflow_bucketfs_testing.server import Fault
 
 
 def test_wrong_password_for_a_private_bucket(server, check):
-    """A refused password is told as such, with the variables that make it up."""
+    """A refused password is reported as such, with the variables that make it up."""
     checked = check(server.uri("private"), password="wrong")
     assert checked.names("failed") == ["list"]
     assert "refuses the password for user w" in checked["list"]["summary"]
@@ -23,7 +23,7 @@ def test_read_password_with_the_user_for_writing(server, check):
 
 
 def test_no_password_for_a_private_bucket(server, check):
-    """A missing password is told as missing, not as wrong."""
+    """A missing password is reported as missing, not as wrong."""
     checked = check(server.uri("private"), password="")
     assert checked.names("failed") == ["list"]
     assert "none is set" in checked["list"]["summary"]
@@ -48,7 +48,7 @@ def test_wrong_password_for_a_public_bucket(server, check):
 
 @pytest.mark.parametrize("bucket", ["default", "private"])
 def test_read_only_password(server, bucket, check):
-    """A password that only reads passes with --read-only and is told as such without it."""
+    """A password that only reads passes with --read-only and is reported as such without it."""
     reader = {"password": "read", "EXA_BUCKETFS_USER": "r"}
     checked = check(server.uri(bucket), **reader)
     assert checked.names("failed") == ["write"]
@@ -133,7 +133,7 @@ def test_object_is_deleted_when_the_answer_to_the_upload_is_lost(server, check):
 
 
 def test_object_that_cannot_be_deleted_is_named(server, check):
-    """Who has to delete the probe object by hand is told its key."""
+    """Who has to delete the probe object by hand gets its key."""
     server.inject(Fault.status(403, method="DELETE"))
     checked = check(server.uri(path="a"))
     assert checked.names("failed") == ["delete"]

@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` says of the mount."""
+"""What ``mlflow-bucketfs check`` reports about the mount."""
 
 from __future__ import annotations
 

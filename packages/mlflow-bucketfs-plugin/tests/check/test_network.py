@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` says of the way to the server."""
+"""What ``mlflow-bucketfs check`` reports about the way to the server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_unknown_host(check):
 
 
 def test_server_down(check):
-    """A port at which nothing listens fails to connect, soon, and the usual ports are told."""
+    """A port at which nothing listens fails to connect, soon, and the usual ports are reported."""
     started = time.monotonic()
     # an address of its own: at 127.0.0.1 somebody may have a BucketFS at the usual ports
     checked = check("exa+bfs://127.25.80.1:9/bfsdefault/default")
@@ -54,7 +54,7 @@ def test_usual_port_for_http_is_closed(check):
 
 
 def test_service_with_another_name(server, check):
-    """A service's name that HTTP cannot check is told as such, and nothing fails."""
+    """A service's name that HTTP cannot check is reported as such, and nothing fails."""
     uri = f"exa+bfs://127.0.0.1:{server.port}/models/default"
     checked = check(uri)
     assert checked.exit_code == 0

@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` says of the installed packages."""
+"""What ``mlflow-bucketfs check`` reports about the installed packages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_without(server, tmp_path, secret):
 
 
 def test_mlflow(check_without):
-    """With the full MLflow, its version is told and nothing is missing."""
+    """With the full MLflow, its version is reported and nothing is missing."""
     step = check_without()
     assert step["result"] == "ok"
     assert step["summary"].endswith(f"for mlflow {version('mlflow')}")
@@ -59,7 +59,7 @@ def test_mlflow(check_without):
 
 
 def test_only_mlflow_skinny(check_without):
-    """With mlflow-skinny alone nothing fails, and it is told what needs the full MLflow."""
+    """With mlflow-skinny alone nothing fails, and it is reported what needs the full MLflow."""
     step = check_without("mlflow")
     assert step["result"] == "ok"
     assert f"for mlflow-skinny {version('mlflow-skinny')}" in step["summary"]

@@ -56,7 +56,7 @@ def test_read_only_writes_nothing(server, check):
 
 
 def test_listing_is_measured(server, check):
-    """The number of objects, the listing's size and what lies below the URI are told."""
+    """The number of objects, the listing's size and what lies below the URI are reported."""
     server.put_many([("a/1", b""), ("a/2", b""), ("ab", b"")])
     checked = check(server.uri(path="a"))
     assert checked["list"]["details"] == {"objects": 3, "listing_bytes": 11}

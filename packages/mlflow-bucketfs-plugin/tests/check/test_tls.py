@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` says of certificates."""
+"""What ``mlflow-bucketfs check`` reports about certificates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def users_of(server):
 
 
 def test_http_spoken_to_the_tls_port(server, check):
-    """Plain HTTP to the HTTPS port is recognised, and the URI to use is told."""
+    """Plain HTTP to the HTTPS port is recognised, and the URI to use is reported."""
     checked = check(server.tls_uri().replace("exa+bfss", "exa+bfs"))
     assert checked.names("failed") == ["service"]
     assert checked["service"]["remedy"] == f"Use {server.tls_uri()}"
@@ -41,7 +41,7 @@ def test_https_spoken_to_the_http_port(server, check):
 
 
 def test_self_signed_certificate(server, check):
-    """The names in the certificate, its fingerprint and the variables to set are told."""
+    """The names in the certificate, its fingerprint and the variables to set are reported."""
     checked = check(server.tls_uri())
     assert checked.names("failed") == ["tls"]
     tls = checked["tls"]
@@ -84,7 +84,7 @@ def test_wrong_host_name(server, check):
 
 
 def test_wrong_fingerprint(server, check):
-    """A certificate other than the pinned one is told with its own fingerprint."""
+    """A certificate other than the pinned one is reported with its own fingerprint."""
     checked = check(server.tls_uri(), EXA_BUCKETFS_CERT_FINGERPRINT="ab" * 32)
     assert checked.names("failed") == ["tls"]
     fingerprint = checked["tls"]["details"]["sha256"]
@@ -93,7 +93,7 @@ def test_wrong_fingerprint(server, check):
 
 
 def test_missing_ca_bundle(server, check):
-    """A CA bundle that does not exist is told as that, not as a bad certificate."""
+    """A CA bundle that does not exist is reported as that, not as a bad certificate."""
     checked = check(server.tls_uri(), EXA_BUCKETFS_CA_BUNDLE="/nowhere.pem")
     assert checked.names("failed") == ["tls"]
     assert "/nowhere.pem" in checked["tls"]["summary"]
@@ -180,7 +180,7 @@ def test_any_certificate_can_be_read(tmp_path, is_ca, days):
 
 
 def test_expired_certificate(tmp_path, check):
-    """An expired certificate is told as that."""
+    """An expired certificate is reported as that."""
     with tls_listener(tmp_path, names=["localhost"], is_ca=True, days=-10) as (port, _):
         checked = check(
             f"exa+bfss://localhost:{port}/bfsdefault/default",

@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` says of the URI and the environment's variables."""
+"""What ``mlflow-bucketfs check`` reports about the URI and the environment's variables."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _TRANSFER_TIMEOUT_S = 5.0
 
 
 def check_uri(facts: Facts) -> Finding:
-    """Parse the URI; one that lacks the bucket fails, yet says which host to look at.
+    """Parse the URI; one that lacks the bucket fails, yet names the host.
 
     Raises:
         StepFailedError: it is not a URI of BucketFS.

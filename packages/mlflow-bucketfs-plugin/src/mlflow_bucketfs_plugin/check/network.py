@@ -244,7 +244,7 @@ def check_service(facts: Facts) -> Finding:
         )
     facts.buckets = answer.buckets
     names = ", ".join(answer.buckets) or "none"
-    # of a bucket that does not exist the step 'list' says more
+    # the step 'list' has the advice for a bucket that does not exist
     remedy = unchecked_service_advice(uri, settings) if uri.bucket in answer.buckets else None
     details = {"buckets": list(answer.buckets)}
     return Finding(f"BucketFS with the buckets: {names}", remedy=remedy, details=details)

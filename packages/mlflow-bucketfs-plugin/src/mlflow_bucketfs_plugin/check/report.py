@@ -77,12 +77,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole check.
+    """The result of a check.
 
     Attributes:
         uri: what was checked, with its port; ``None`` if it is no BucketFS URI, because then it
             may contain a password anywhere.
-        read_only: whether the steps that write were left out on purpose.
+        read_only: whether the steps that write were skipped on purpose.
         steps: in the order in which they were taken.
     """
 
