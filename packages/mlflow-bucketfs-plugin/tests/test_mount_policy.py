@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,10 +90,45 @@ def test_own_writes_are_seen(server, mounted, local, monkeypatch, write):
 @pytest.mark.usefixtures("no_requests")
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_write_that_cannot_happen_changes_nothing(mounted, local, write):
-    """A write refused for want of a password leaves reads on the mount."""
+    """A write refused because of a missing password leaves reads on the mount."""
     with pytest.raises(MlflowException, match="EXA_BUCKETFS_PASSWORD"):
         write(mounted, local)
     assert len(mounted.list_artifacts()) == 3
+
+
+NOTHING_WRITTEN = {
+    "empty directory": lambda repo, local: repo.log_artifacts(local.write({})),
+    "missing file": lambda repo, local: repo.log_artifact(local.root / "missing"),
+    "file in the way": lambda repo, local: repo.log_artifact(
+        local.write({"new": b"1"}) / "new", "notes.txt"
+    ),
+    "file in the way of a directory": lambda repo, local: repo.log_artifacts(
+        local.write({"new": b"1"}), "notes.txt"
+    ),
+    "file in the way of a stream": lambda repo, _: repo.log_artifact_from_stream(
+        io.BytesIO(b"1"), "new", "notes.txt"
+    ),
+    "deletion of nothing": lambda repo, _: repo.delete_artifacts("missing"),
+}
+
+
+@pytest.mark.parametrize("write", NOTHING_WRITTEN.values(), ids=NOTHING_WRITTEN)
+def test_write_that_writes_nothing(server, mounted, local, monkeypatch, write):
+    """Where nothing was written, or everything refused, reads stay on the mount."""
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
+    with suppress(MlflowException, FileNotFoundError):
+        write(mounted, local)
+    assert server.requests.count(method="PUT") == server.requests.count(method="DELETE") == 0
+    assert mounted.get_local_path("plots") is not None
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_rejected_password_changes_nothing(mounted, local, monkeypatch, write):
+    """Where BucketFS rejects the password of every write, reads stay on the mount."""
+    monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "wrong")
+    with pytest.raises(MlflowException):
+        write(mounted, local)
+    assert mounted.get_local_path("plots") is not None
 
 
 def test_links_are_not_written_through(server, mounted, temporary_directory, monkeypatch):
@@ -147,11 +183,11 @@ def test_use_of_the_mount_is_told_once(mounted, bucket_on_mount, caplog):
     with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
         for _ in range(3):
             BucketFSArtifactRepository(mounted.artifact_uri).list_artifacts()
-    told = [r.getMessage() for r in caplog.records if "are read from" in r.getMessage()]
-    assert len(told) == 1
-    assert mounted.artifact_uri in told[0]
-    assert str(bucket_on_mount) in told[0]
-    assert "EXA_BUCKETFS_MOUNT_HOSTS" in told[0]
+    reported = [r.getMessage() for r in caplog.records if "are read from" in r.getMessage()]
+    assert len(reported) == 1
+    assert mounted.artifact_uri in reported[0]
+    assert str(bucket_on_mount) in reported[0]
+    assert "EXA_BUCKETFS_MOUNT_HOSTS" in reported[0]
 
 
 @pytest.mark.usefixtures("no_requests")

@@ -32,7 +32,7 @@ from mlflow_bucketfs_core.uri import strip_archive_suffix
 from mlflow_bucketfs_plugin.constraints import warn_of_numpy_2
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
 from mlflow_bucketfs_plugin.models import MISSING_REMEDY, check_model, is_mlmodel
-from mlflow_bucketfs_plugin.transfers import files_below
+from mlflow_bucketfs_plugin.transfers import files_below, has_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,55 +64,31 @@ def find_mounted_bucket(
     in_server = is_tracking_server_process()
     if in_server and not settings.mount_root_is_explicit:
         return None
-    if _process.has_written(location):
+    if has_written(location):
         return None
     directory = Path(bucket_udf_path(location, settings.mount_root))
     if not directory.is_dir():
         return None
     if settings.mount_hosts is None:
-        _process.log_once(location, directory)
+        _log_once(location, directory)
     return MountedBucket(
         directory, may_use_http=settings.mount_fallback_http, only_listed=in_server
     )
 
 
-def note_write(location: BucketFSUri) -> None:
-    """Note that this process writes into a bucket: from now on it reads it over HTTP."""
-    _process.add_written(location)
+# A forked child rightly inherits it. Without a lock, which a fork could leave locked forever.
+_logged: dict[tuple[str, Path], object] = {}
 
 
-class _ProcessMemory:
-    """What a process remembers about buckets. A forked child rightly inherits it.
-
-    Without a lock, which a fork could leave locked forever: each method is one atomic operation.
-    """
-
-    def __init__(self) -> None:
-        self._written: set[tuple[str, str, str]] = set()
-        self._logged: dict[tuple[str, str, str], object] = {}
-
-    def has_written(self, location: BucketFSUri) -> bool:
-        return self._key(location) in self._written
-
-    def add_written(self, location: BucketFSUri) -> None:
-        self._written.add(self._key(location))
-
-    def log_once(self, location: BucketFSUri, directory: Path) -> None:
-        mine = object()
-        if self._logged.setdefault(self._key(location), mine) is mine:
-            _logger.info(
-                "Artifacts in %s are read from %s. If that is another cluster's bucket, set "
-                "EXA_BUCKETFS_MOUNT_HOSTS to the hosts whose buckets are mounted here.",
-                location,
-                directory,
-            )
-
-    @staticmethod
-    def _key(location: BucketFSUri) -> tuple[str, str, str]:
-        return location.authority, location.service, location.bucket
-
-
-_process = _ProcessMemory()
+def _log_once(location: BucketFSUri, directory: Path) -> None:
+    mine = object()
+    if _logged.setdefault((location.authority, directory), mine) is mine:
+        _logger.info(
+            "Artifacts in %s are read from %s. If that is another cluster's bucket, set "
+            "EXA_BUCKETFS_MOUNT_HOSTS to the hosts whose buckets are mounted here.",
+            location,
+            directory,
+        )
 
 
 @dataclass(frozen=True)

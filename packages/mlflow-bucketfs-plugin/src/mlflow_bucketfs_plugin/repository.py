@@ -22,13 +22,14 @@ from mlflow_bucketfs_core.uri import join_key, normalize_key
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
 from mlflow_bucketfs_plugin.models import warn_of_void
-from mlflow_bucketfs_plugin.mount import find_mounted_bucket, note_write
+from mlflow_bucketfs_plugin.mount import find_mounted_bucket
 from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, upload_from_client
 from mlflow_bucketfs_plugin.transfers import (
     delete_folder,
     download_files,
     files_below,
     find_files,
+    noting_write,
     upload_folder,
 )
 
@@ -86,7 +87,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         verify_artifact_path(artifact_path)
         with mlflow_errors():
             location = self._location(join_key(artifact_path or "", Path(local_file).name))
-            self._bucket_to_write(location).upload_file(location.path, local_file)
+            bucket = self._bucket_to_write(location)
+            with noting_write(bucket):
+                bucket.upload_file(location.path, local_file)
 
     def log_artifacts(self, local_dir: PathArgument, artifact_path: str | None = None) -> None:
         """Upload a directory's content, many files at a time.
@@ -121,7 +124,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             artifact_path: folder to put it into.
         """
         bucket, key = self._stream_target(artifact_file_name, artifact_path)
-        with mlflow_errors():
+        with mlflow_errors(), noting_write(bucket):
             bucket.upload_stream(key, iter(lambda: stream.read(_STREAM_BLOCK_BYTES), b""))
 
     async def log_artifact_from_async_stream(
@@ -136,7 +139,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         ``EXA_BUCKETFS_CLIENT_TIMEOUT`` seconds ends the upload.
         """
         bucket, key = self._stream_target(artifact_file_name, artifact_path)
-        with mlflow_errors():
+        with mlflow_errors(), noting_write(bucket):
             await upload_from_client(bucket, key, chunks)
 
     def _stream_target(self, file_name: str, artifact_path: str | None) -> tuple[Bucket, str]:
@@ -271,7 +274,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
         with mlflow_errors():
             location = self._location(TRACE_ARCHIVAL_FILENAME)
-            self._bucket_to_write(location).upload_bytes(location.path, data)
+            bucket = self._bucket_to_write(location)
+            with noting_write(bucket):
+                bucket.upload_bytes(location.path, data)
 
     def _settings(self) -> ConnectionSettings:
         return apply_host_policy(self._root, ConnectionSettings.from_env())
@@ -281,9 +286,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
     def _bucket_to_write(self, location: BucketFSUri) -> Bucket:
         bucket = Bucket(location, self._settings())
-        # nothing will be written without one, so reads may stay on the mount
         bucket.require_password()
-        note_write(location)
         return bucket
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -19,8 +19,10 @@ from mlflow.utils.file_utils import ArtifactProgressBar
 from mlflow_bucketfs_core.errors import (
     AccessDeniedError,
     AuthenticationError,
+    BucketFSError,
     HostNotAllowedError,
     MissingCredentialsError,
+    TransferError,
     UnsafeEntryError,
 )
 from mlflow_bucketfs_core.http.retry import abandoned_by
@@ -59,6 +61,33 @@ _ENOUGH_REFUSALS = 4
 # Transfers that end so soon after Ctrl-C need no warning.
 _GRACE_S = 0.5
 
+# Buckets that this process has written to. A forked child rightly inherits them. Without a lock,
+# which a fork could leave locked forever: adding and looking up are atomic.
+_written: set[tuple[str, str, str]] = set()
+
+
+def has_written(location: BucketFSUri) -> bool:
+    """Return whether this process has written into a location's bucket."""
+    return _bucket_key(location) in _written
+
+
+@contextmanager
+def noting_write(bucket: Bucket) -> Iterator[None]:
+    """Note that the block writes into a bucket, unless its error shows that nothing was written."""
+    try:
+        yield
+    except BaseException as error:
+        # all other errors of ours, and of local files, are raised before BucketFS stores anything
+        is_certain = isinstance(error, BucketFSError | OSError)
+        if not is_certain or isinstance(error, TransferError):
+            _written.add(_bucket_key(bucket.uri))
+        raise
+    _written.add(_bucket_key(bucket.uri))
+
+
+def _bucket_key(location: BucketFSUri) -> tuple[str, str, str]:
+    return location.authority, location.service, location.bucket
+
 
 def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]) -> None:
     """Upload files, ``MLmodel`` after all others of its directory, and only if these succeeded.
@@ -84,10 +113,12 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
     void = void_mlmodel()
 
     def upload(name: str) -> None:
-        bucket.upload_file(keys[name], files[name])
+        with noting_write(bucket):
+            bucket.upload_file(keys[name], files[name])
 
     def invalidate(name: str) -> None:
-        bucket.upload_bytes(keys[name], void)
+        with noting_write(bucket):
+            bucket.upload_bytes(keys[name], void)
 
     count = len(files) + len(overwritten)
     with _progress_bar("Uploading artifacts", count) as progress:
@@ -203,14 +234,19 @@ def delete_folder(bucket: Bucket, location: BucketFSUri) -> None:
         MlflowException: all failures; the other files were deleted, unless the password was
             refused.
     """
+
+    def delete(key: str) -> None:
+        with noting_write(bucket):
+            bucket.delete(key)
+
     keys = bucket.keys(location.path)
     workers = bucket.settings.max_workers
     with _progress_bar("Deleting artifacts", len(keys)) as progress:
         models = [key for key in keys if is_mlmodel(key)]
         others = [key for key in keys if not is_mlmodel(key)]
-        failures = _run_all(bucket.delete, models, max_workers=workers, progress=progress)
+        failures = _run_all(delete, models, max_workers=workers, progress=progress)
         others = [key for key in others if not in_any_model(key, failures)]
-        failures |= _run_all(bucket.delete, others, max_workers=workers, progress=progress)
+        failures |= _run_all(delete, others, max_workers=workers, progress=progress)
     _raise_for(failures, "deleting", location)
 
 
