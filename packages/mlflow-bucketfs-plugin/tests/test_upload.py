@@ -237,7 +237,7 @@ def test_file_in_the_way(server, repo, local):
 
 
 def test_archive_in_a_model_is_warned_about(repo, local, caplog):
-    """BucketFS unpacks archives for UDFs: whoever puts one into a model is reported."""
+    """BucketFS unpacks archives for UDFs: one in a model is logged."""
     with caplog.at_level(logging.WARNING, "mlflow_bucketfs_plugin"):
         repo.log_artifacts(local.write({"data.zip": b"", "x.gz": b""}, "no model"))
         assert not caplog.records
@@ -246,7 +246,22 @@ def test_archive_in_a_model_is_warned_about(repo, local, caplog):
     assert "x.gz" not in caplog.text
 
 
-def test_upload_survives_what_passes(server, repo, local):
+def test_empty_folder_in_a_model_is_warned_about(repo, local, caplog):
+    """BucketFS has no folders: an empty one in a model is logged once, elsewhere it is not."""
+    plain = local.write({"f": b""}, "no model")
+    (plain / "empty").mkdir()
+    above = local.write({"m/MLmodel": b"", "m/inner/MLmodel": b"", "m/full/f": b""}, "above")
+    for folder in ("outside", "m/data", "m/inner/a/b"):
+        (above / folder).mkdir(parents=True)
+    with caplog.at_level(logging.WARNING, "mlflow_bucketfs_plugin"):
+        repo.log_artifacts(plain)
+        assert not caplog.records
+        repo.log_artifacts(above)
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert message.endswith(": m/data, m/inner/a/b")
+
+
+def test_transient_failures_are_retried(server, repo, local):
     """Lost connections and busy answers cost another try, not the artifact."""
     server.inject(
         Fault.status(503, method="PUT"),

@@ -26,7 +26,7 @@ from mlflow_bucketfs_core.errors import (
     UnsafeEntryError,
 )
 from mlflow_bucketfs_core.http.retry import abandoned_by
-from mlflow_bucketfs_core.mounted import resolve_entry
+from mlflow_bucketfs_core.mounted import MLMODEL, resolve_entry
 from mlflow_bucketfs_core.uri import join_key, parent_folders, split_key, strip_archive_suffix
 
 from mlflow_bucketfs_plugin.mlflow_errors import NotTriedError, aggregated
@@ -106,7 +106,7 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
             refused.
     """
     keys = {name: join_key(folder.path, name) for name in files}
-    _warn_of_archives_in_models(files, folder)
+    _warn_of_lost_parts(files, folder)
     there = bucket.prepare_uploads(keys.values())
     overwritten = [name for name in files if is_mlmodel(name) and keys[name] in there]
     workers = bucket.settings.max_workers
@@ -250,17 +250,36 @@ def delete_folder(bucket: Bucket, location: BucketFSUri) -> None:
     _raise_for(failures, "deleting", location)
 
 
-def _warn_of_archives_in_models(names: Iterable[str], folder: BucketFSUri) -> None:
-    names = list(names)
-    models = [name for name in names if is_mlmodel(name)]
-    archives = [n for n in names if strip_archive_suffix(n) != n and in_any_model(n, models)]
+def _warn_of_lost_parts(files: Mapping[str, Path], folder: BucketFSUri) -> None:
+    """Warn of parts of models that BucketFS stores differently, or not at all."""
+    models = [name for name in files if is_mlmodel(name)]
+    archives = [n for n in files if strip_archive_suffix(n) != n and in_any_model(n, models)]
     if archives:
         _logger.warning(
             "The model for %s contains archives, which BucketFS unpacks: UDFs will see folders "
-            "without the suffix in their location, and find these files over HTTP only: %s",
+            "without the suffix in their place, and find these files over HTTP only: %s",
             folder,
             ", ".join(archives),
         )
+    empty = {
+        f"{mlmodel.removesuffix(MLMODEL)}{name}"
+        for mlmodel in models
+        for name in _empty_folders_below(files[mlmodel].parent)
+    }
+    if empty:
+        _logger.warning(
+            "The model for %s contains empty folders, which BucketFS cannot store. If loading it "
+            "needs them, put a file into each: %s",
+            folder,
+            ", ".join(sorted(empty)),
+        )
+
+
+def _empty_folders_below(directory: Path) -> Iterator[str]:
+    # links that lead in circles are an error before
+    for path, folders, files in os.walk(directory, followlinks=True):
+        if not folders and not files:
+            yield Path(path).relative_to(directory).as_posix()
 
 
 def _raise_for(
