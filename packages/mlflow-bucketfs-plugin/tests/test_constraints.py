@@ -8,18 +8,22 @@ import pickle
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_plugin.cli import main
 from mlflow_bucketfs_plugin.constraints import (
+    check_numpy,
     compare,
     compare_model,
     pickled_with_numpy_2,
-    warn_of_numpy_2,
 )
 
 CONSTRAINTS = "mlflow-skinny==3.17.2\nnumpy==1.26.4\nscikit-learn==1.9.1\n"
 # What numpy 2 writes into a pickle where the first array is
 BY_NUMPY_2 = b"\x80\x05\x95\x8cnumpy._core.multiarray\x94\x8c\x0c_reconstruct\x94"
 BY_NUMPY_1 = BY_NUMPY_2.replace(b"._core", b".core")
+_CTOR = b"\x8c\x14__bit_generator_ctor\x94\x93\x94"
+GENERATOR = _CTOR + b"\x8c\x15numpy.random._mt19937\x94\x8c\x07MT19937\x94" + BY_NUMPY_2
+GENERATOR_OF_NUMPY_1 = b"\x8c\x07MT19937\x94h\x00" + _CTOR + b"\x86\x94R\x94}\x94(" + BY_NUMPY_1
 
 
 @pytest.fixture
@@ -76,13 +80,41 @@ def test_the_numpy_of_here_is_recognized(model):
     assert (pickled_with_numpy_2(model) is not None) == is_new
 
 
-def test_the_warning_is_for_old_numpy_only(model, caplog):
-    """Where numpy is as new as the model's, nothing is said."""
-    (model / "model.pkl").write_bytes(BY_NUMPY_2)
-    is_old = np.__version__.startswith("1.")
+@pytest.fixture(params=["1.26.4", "2.4.6"])
+def installed(request, tmp_path, monkeypatch):
+    """A version of numpy, as the metadata of an installed distribution names it."""
+    info = tmp_path / "site" / f"numpy-{request.param}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: numpy\nVersion: {request.param}\n"
+    )
+    monkeypatch.syspath_prepend(str(info.parent))
+    return request.param
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("content", [BY_NUMPY_2, BY_NUMPY_1, GENERATOR, GENERATOR_OF_NUMPY_1])
+def test_what_numpy_1_cannot_load_is_refused(model, installed, caplog, content, named):
+    """A random generator of numpy 2 in the pickle that MLflow loads is an error before loading."""
+    (model / "model.pkl").write_bytes(content)
+    (model / "MLmodel").write_text("pickled_model: model.pkl\n" if named else "")
+    is_refused = installed.startswith("1.") and content is GENERATOR and named
+    is_suspect = installed.startswith("1.") and b"numpy._core" in content
     with caplog.at_level(logging.WARNING):
-        warn_of_numpy_2(model)
-    assert ("constraints.txt" in caplog.text) == is_old
+        if is_refused:
+            with pytest.raises(MlflowException, match=r"model.pkl was written with .* constraints"):
+                check_numpy(model)
+        else:
+            check_numpy(model)
+    assert ("constraints.txt" in caplog.text) == (is_suspect and not is_refused)
+
+
+def test_the_generator_of_here_is_recognized():
+    """The pickles of these tests begin as those of this numpy really do."""
+    is_new = int(np.__version__.partition(".")[0]) > 1
+    expected = GENERATOR if is_new else GENERATOR_OF_NUMPY_1
+    start = expected.partition(b"__bit_generator_ctor")[2][:12]
+    assert start in pickle.dumps(np.random.RandomState(1))
 
 
 def test_the_command_names_what_differs(model, constraints):

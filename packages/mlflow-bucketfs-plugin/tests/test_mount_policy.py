@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
 from mlflow_bucketfs_plugin.mount import find_mounted_bucket
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+from mlflow_bucketfs_testing.server import Fault
 
 MODEL = f"1/models/m-{'0a' * 16}/artifacts"
 FILES = {"MLmodel": b"flavors: {}\n", "model.pkl": b"pickle", "code/x.py": b"", ".hidden": b"h"}
@@ -153,7 +154,7 @@ def test_servers_need_an_explicit_root(mounted, monkeypatch, explicit, in_server
     settings = replace(ConnectionSettings.from_env(), mount_root_is_explicit=explicit)
     if in_server:
         monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", mounted.artifact_uri)
-    found = find_mounted_bucket(BucketFSUri.parse(mounted.artifact_uri), settings)
+    found = find_mounted_bucket(BucketFSUri.parse(mounted.artifact_uri), settings, [])
     assert (found is not None) is (explicit or not in_server)
 
 
@@ -195,3 +196,51 @@ def test_unmounted_bucket_is_not_asked(server, mounted, monkeypatch):
     """Only the bucket's own directory counts as its mount."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root / "nowhere"))
     assert BucketFSArtifactRepository(mounted.artifact_uri).get_local_path("notes.txt") is None
+
+
+def _not_mounted(server, monkeypatch):
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root / server.service))
+    return f"{server.service}/{server.buckets[0].name} does not exist"
+
+
+def _other_hosts(_, monkeypatch):
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_HOSTS", "elsewhere")
+    return "EXA_BUCKETFS_MOUNT_HOSTS lacks 127.0.0.1"
+
+
+def _fallback_for_a_missing_part(server, monkeypatch):
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
+    server.put(f"root/{MODEL}/MLmodel", b"flavors: {a: {data: weights}}\n")
+    return f"{MODEL}/weights does not exist, but"
+
+
+def _fallback_for_a_missing_file(server, monkeypatch):
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
+    server.mount_paused = True
+    server.delete(f"root/{MODEL}/MLmodel")
+    server.mount_paused = False
+    return f"{MODEL} does not exist"
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [_not_mounted, _other_hosts, _fallback_for_a_missing_part, _fallback_for_a_missing_file],
+)
+def test_error_over_http_names_the_reason_on_the_mount(server, mounted, monkeypatch, prepare):
+    """Only the exception reaches the user of a UDF: it says why the mount was not read."""
+    reason = prepare(server, monkeypatch)
+    server.inject(Fault.status(403, times=None))
+    with pytest.raises(MlflowException, match="403") as caught:
+        mounted.download_artifacts(MODEL)
+    assert caught.value.error_code == "PERMISSION_DENIED"
+    assert reason in str(caught.value)
+    assert "In a UDF, set variables by os.environ before the model is loaded" in str(caught.value)
+
+
+def test_error_without_any_mount_has_no_such_reason(server, mounted, monkeypatch):
+    """Where no bucket is mounted, as outside of UDFs, errors do not speak of a mount."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "/nowhere")
+    server.inject(Fault.status(403, times=None))
+    with pytest.raises(MlflowException, match="403") as caught:
+        mounted.download_artifacts(MODEL)
+    assert "mount" not in str(caught.value)

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_STATE
+from mlflow_bucketfs_core.mounted import MLMODEL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -25,6 +28,8 @@ _logger = logging.getLogger(__name__)
 _PICKLES = ("*.pkl", "*.pickle", "*.cloudpickle")
 # numpy 1.26 and older write numpy.core; it is named where the first array is
 _OF_NUMPY_2 = b"numpy._core"
+# numpy 1 pickles the name of a generator's class after this function, numpy 2 the class itself
+_GENERATOR_OF_NUMPY_2 = re.compile(rb"__bit_generator_ctor.{1,12}numpy\.random\._", re.DOTALL)
 _HEAD_BYTES = 1024 * 1024
 # A model names mlflow also where only the smaller package is installed, as in a container
 _SAME = {"mlflow": "mlflow-skinny"}
@@ -110,24 +115,46 @@ def pickled_with_numpy_2(model: Path) -> Path | None:
     return None
 
 
-def warn_of_numpy_2(model: Path) -> None:
-    """Log why loading a model may fail here: numpy 2 wrote it, and this is an older one.
+def check_numpy(model: Path) -> None:
+    """Raise or warn if numpy 2 wrote a model, and this is an older one.
 
-    What a user sees otherwise is ``MT19937 is not a known BitGenerator module``.
+    numpy 1 reads arrays of numpy 2, but no random generators: loading the model would fail with
+    ``MT19937 is not a known BitGenerator module``.
+
+    Args:
+        model: a model's directory.
+
+    Raises:
+        MlflowException: a pickle that the ``MLmodel`` names cannot be loaded here.
     """
     try:
         installed = version("numpy")
         pickle = pickled_with_numpy_2(model) if _is_old(installed) else None
+        if pickle is None:
+            return
+        is_refused = _is_named(pickle, model) and _has_generator_of_numpy_2(pickle)
     except (PackageNotFoundError, OSError):
         return  # whoever loads the model gets the error
-    if pickle:
-        _logger.warning(
-            "%s was written with numpy 2 or later, and here is numpy %s. If loading it fails, this "
-            "is the cause: train the model with the versions of the script-language container "
-            "(pip install -c constraints.txt …, the file that comes with the container).",
-            pickle,
-            installed,
+    text = f"{pickle} was written with numpy 2 or later, and here is numpy {installed}."
+    remedy = (
+        "train the model with the versions of the script-language container "
+        "(pip install -c constraints.txt …, the file that comes with the container)."
+    )
+    if is_refused:
+        raise MlflowException(
+            f"{text} It contains a random generator, which numpy {installed} cannot load: {remedy}",
+            error_code=INVALID_STATE,
         )
+    _logger.warning("%s If loading it fails, this is the cause: %s", text, remedy)
+
+
+def _is_named(pickle: Path, model: Path) -> bool:
+    return pickle.relative_to(model).as_posix().encode() in (model / MLMODEL).read_bytes()
+
+
+def _has_generator_of_numpy_2(pickle: Path) -> bool:
+    with pickle.open("rb") as content:
+        return _GENERATOR_OF_NUMPY_2.search(content.read(_HEAD_BYTES)) is not None
 
 
 def _versions(constraints: str) -> dict[str, str]:

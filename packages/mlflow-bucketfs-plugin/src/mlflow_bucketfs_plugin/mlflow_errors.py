@@ -57,15 +57,24 @@ def _code_of(error: BaseException) -> int:
 
 
 @contextmanager
-def mlflow_errors() -> Iterator[None]:
-    """Raise an ``MlflowException`` with the fitting code for every ``BucketFSError`` inside."""
+def mlflow_errors() -> Iterator[list[str]]:
+    """Raise an ``MlflowException`` with the fitting code for every ``BucketFSError`` inside.
+
+    Yields:
+        Sentences to add to the message, none at first. What is only logged does not reach the
+        user of a UDF.
+    """
+    notes: list[str] = []
     try:
-        yield
+        yield notes
     except errors.BucketFSError as error:
-        raised = MlflowException(str(error), error_code=_code_of(error))
+        raised = MlflowException(" ".join([str(error), *notes]), error_code=_code_of(error))
         _log_for_operator(raised)
         raise raised from error
     except MlflowException as error:
+        if notes:
+            text = "\n".join([error.message, *notes])
+            raise MlflowException(text, error_code=_code_of(error)) from error
         _log_for_operator(error)
         raise
 

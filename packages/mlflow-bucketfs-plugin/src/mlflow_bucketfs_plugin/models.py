@@ -51,9 +51,12 @@ _PICKLE_START, _PICKLE_END = b"\x80", b"."
 # In the MLmodel of a model that is being overwritten, the key of the line with the reason
 _VOID = "incomplete_upload"
 
+VARIABLES_IN_UDF = (
+    "In a UDF, set variables by os.environ before the model is loaded, or by %env in the script."
+)
 MISSING_REMEDY = (
     "A fresh upload may not have reached this node yet. To ask BucketFS over HTTP for what is "
-    "missing here, set EXA_BUCKETFS_MOUNT_FALLBACK=http."
+    f"missing here, set EXA_BUCKETFS_MOUNT_FALLBACK=http. {VARIABLES_IN_UDF}"
 )
 
 
@@ -162,7 +165,7 @@ def _refuse_unpacked_archives(
                 f"{model / name} does not exist, but {model / MLMODEL} names it: BucketFS unpacks "
                 "archives, and shows their content in place of the file. To read such a model "
                 "over HTTP, set EXA_BUCKETFS_MOUNT_FALLBACK=http; or log it with the archive "
-                "under another suffix, such as .zipx."
+                f"under another suffix, such as .zipx. {VARIABLES_IN_UDF}"
             )
 
 

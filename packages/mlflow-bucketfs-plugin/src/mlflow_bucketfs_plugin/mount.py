@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import create_tmp_dir
 from mlflow_bucketfs_core.errors import BucketFSError, ObjectNotFoundError, UnsafeEntryError
 from mlflow_bucketfs_core.files import atomic_file
@@ -29,9 +30,14 @@ from mlflow_bucketfs_core.mounted import (
 )
 from mlflow_bucketfs_core.uri import strip_archive_suffix
 
-from mlflow_bucketfs_plugin.constraints import warn_of_numpy_2
+from mlflow_bucketfs_plugin.constraints import check_numpy
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
-from mlflow_bucketfs_plugin.models import MISSING_REMEDY, check_model, is_mlmodel
+from mlflow_bucketfs_plugin.models import (
+    MISSING_REMEDY,
+    VARIABLES_IN_UDF,
+    check_model,
+    is_mlmodel,
+)
 from mlflow_bucketfs_plugin.transfers import files_below, has_written
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ _COPY_BLOCK_BYTES = 1 << 16  # see BLOCK_BYTES in core
 
 
 def find_mounted_bucket(
-    location: BucketFSUri, settings: ConnectionSettings
+    location: BucketFSUri, settings: ConnectionSettings, notes: list[str]
 ) -> MountedBucket | None:
     """Return the mounted bucket that a location is read from, if there is one.
 
@@ -56,24 +62,37 @@ def find_mounted_bucket(
     Args:
         location: names a bucket.
         settings: where BucketFS is mounted, and for which hosts.
+        notes: gets the reason why the location comes over HTTP, if buckets are mounted here, for
+            the error that this may lead to.
     """
     if reads_over_http():
         return None
-    if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, location):
-        return None
     in_server = is_tracking_server_process()
-    if in_server and not settings.mount_root_is_explicit:
-        return None
-    if has_written(location):
-        return None
+    if in_server:
+        if not settings.mount_root_is_explicit:
+            return None
+        notes = []  # clients need not know the server's directories
     directory = Path(bucket_udf_path(location, settings.mount_root))
     if not directory.is_dir():
+        if Path(settings.mount_root).is_dir():
+            reason = f"{directory} does not exist. Check service and bucket in the URI."
+            notes.append(_http_note(reason))
+        return None
+    if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, location):
+        notes.append(_http_note(f"EXA_BUCKETFS_MOUNT_HOSTS lacks {location.authority}."))
+        return None
+    if has_written(location):
+        notes.append(_http_note("this process has written into the bucket."))
         return None
     if settings.mount_hosts is None:
         _log_once(location, directory)
     return MountedBucket(
-        directory, may_use_http=settings.mount_fallback_http, only_listed=in_server
+        directory, may_use_http=settings.mount_fallback_http, only_listed=in_server, notes=notes
     )
+
+
+def _http_note(reason: str) -> str:
+    return f"(This was read over HTTP, not from the mount: {reason} {VARIABLES_IN_UDF})"
 
 
 # A forked child rightly inherits it. Without a lock, which a fork could leave locked forever.
@@ -102,11 +121,13 @@ class MountedBucket:
         directory: the bucket's root.
         may_use_http: whether what is missing here, or may differ, may be asked for over HTTP.
         only_listed: whether nothing but what BucketFS lists may be read here.
+        notes: see :func:`find_mounted_bucket`.
     """
 
     directory: Path
-    may_use_http: bool = False
-    only_listed: bool = False
+    may_use_http: bool
+    only_listed: bool
+    notes: list[str]
 
     @cached_property
     def _root(self) -> str:
@@ -144,15 +165,20 @@ class MountedBucket:
             if not self.may_use_http:
                 raise
             _logger.warning("Reading %s over HTTP: %s", location, error)
+            self.notes.append(_http_note(str(error)))
             return None
         if needs_listing:
-            return artifact if list_keys is not None and artifact.equals(list_keys()) else None
+            if list_keys is not None and artifact.equals(list_keys()):
+                return artifact
+            self.notes.append(_http_note(f"{path} may have other files than BucketFS."))
+            return None
         if is_here:
             return artifact
-        if strip_archive_suffix(location.path) != location.path:
-            _logger.info("%s is an archive, which is not mounted: reading over HTTP", location)
-            return None
-        if self.may_use_http:
+        is_archive = strip_archive_suffix(location.path) != location.path
+        if is_archive or self.may_use_http:
+            reason = "archives are not mounted." if is_archive else f"{path} does not exist."
+            _logger.info("Reading %s over HTTP: %s", location, reason)
+            self.notes.append(_http_note(reason))
             return None
         missing = path / MLMODEL if path.exists() else path
         raise ObjectNotFoundError(
@@ -185,7 +211,7 @@ class MountedBucket:
         try:
             artifact = self.resolve(location, list_keys)
             return None if artifact is None else artifact.provide(relative, dst_path)
-        except OSError as error:
+        except (OSError, MlflowException) as error:
             # For runs:/ MLflow asks with a dst_path and drops the error. It asks the run's own
             # folder first, where nothing is what it expects.
             nothing = artifact is None and isinstance(error, ObjectNotFoundError)
@@ -355,6 +381,7 @@ class MountedArtifact:
         Raises:
             ObjectNotFoundError: see :func:`check_model`.
             IncompleteTransferError: see :func:`check_model`.
+            MlflowException: see :func:`check_numpy`.
             UnsafeEntryError: a link leads out of the bucket, or a file is a named pipe or the like.
             OSError: it cannot be read.
         """
@@ -363,7 +390,7 @@ class MountedArtifact:
         if MLMODEL in self.files:
             _logger.info("The model %s is read from %s", self.location, self.path)
             _ = self._has_saved_size  # raises if the model is incomplete
-            warn_of_numpy_2(self.path)
+            check_numpy(self.path)
         target = Path(create_tmp_dir() if dst_path is None else dst_path) / relative
         if self.path.is_dir():
             target.mkdir(parents=True, exist_ok=True)

@@ -165,7 +165,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         Returns:
             Files and folders sorted by path; nothing for a file and for what does not exist.
         """
-        with mlflow_errors():
+        with mlflow_errors() as notes:
             settings = self._settings()
             folder = self._location(path)
             prefix = normalize_key(path or "")
@@ -173,7 +173,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             def list_keys() -> list[str]:
                 return Bucket(folder, settings).keys(folder.path)
 
-            if mounted := find_mounted_bucket(folder, settings):
+            if mounted := find_mounted_bucket(folder, settings, notes):
                 return [
                     FileInfo(join_key(prefix, name), is_folder, size)
                     for name, is_folder, size in mounted.children(folder, list_keys)
@@ -197,11 +197,12 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             Path of the downloaded file or directory.
         """
         directory = _existing_directory(dst_path) if dst_path else None
-        with mlflow_errors():
+        with mlflow_errors() as notes:
             settings = self._settings()
             location = self._location(artifact_path)
             relative = normalize_key(artifact_path or "")
-            bucket, mounted = Bucket(location, settings), find_mounted_bucket(location, settings)
+            bucket = Bucket(location, settings)
+            mounted = find_mounted_bucket(location, settings, notes)
             # one listing at most, and none where the mount needs no comparison
             listing = cache(lambda: bucket.keys(location.path))
             if mounted is not None:
@@ -242,10 +243,10 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             delete_folder(self._bucket_to_write(location), location)
 
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
-        with mlflow_errors():
+        with mlflow_errors() as notes:
             settings = self._settings()
             location = self._location(remote_file_path)
-            mounted = find_mounted_bucket(location, settings)
+            mounted = find_mounted_bucket(location, settings, notes)
             artifact = mounted.resolve(location) if mounted else None
             if artifact is not None:
                 artifact.copy_file(Path(local_path))
@@ -260,9 +261,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         Raises:
             MlflowException: the bucket is mounted and does not hold it.
         """
-        with mlflow_errors():
+        with mlflow_errors() as notes:
             location = self._location(artifact_path)
-            mounted = find_mounted_bucket(location, self._settings())
+            mounted = find_mounted_bucket(location, self._settings(), notes)
             artifact = mounted.resolve(location) if mounted else None
             return None if artifact is None else str(artifact.path)
 
