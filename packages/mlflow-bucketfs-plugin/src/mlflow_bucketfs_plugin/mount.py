@@ -92,7 +92,8 @@ def find_mounted_bucket(
 
 
 def _http_note(reason: str) -> str:
-    return f"(This was read over HTTP, not from the mount: {reason} {VARIABLES_IN_UDF})"
+    remedy = "" if VARIABLES_IN_UDF in reason else f" {VARIABLES_IN_UDF}"
+    return f"(This was read over HTTP, not from the mount: {reason}{remedy})"
 
 
 # A forked child rightly inherits it. Without a lock, which a fork could leave locked forever.
