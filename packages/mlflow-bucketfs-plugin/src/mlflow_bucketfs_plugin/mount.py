@@ -177,7 +177,9 @@ class MountedBucket:
             return artifact
         is_archive = strip_archive_suffix(location.path) != location.path
         if is_archive or self.may_use_http:
-            reason = "archives are not mounted." if is_archive else f"{path} does not exist."
+            reason = (
+                "it is an archive, and not mounted." if is_archive else f"{path} does not exist."
+            )
             _logger.info("Reading %s over HTTP: %s", location, reason)
             self.notes.append(_http_note(reason))
             return None

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from mlflow_bucketfs_plugin.check import run_check
@@ -108,4 +114,26 @@ def test_object_is_deleted_at_a_deadline(  # noqa: PLR0917
     assert [name for name in steps if steps[name].result == "failed"] == [step]
     assert steps["delete"].result == deleted
     assert server.requests.count(method="DELETE", status=200) == 1
+    assert server.keys() == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+def test_object_is_deleted_after_an_interrupt(server, secret, method):
+    """Ctrl-C while the probe object is written, or read back, deletes it."""
+    server.inject(Fault.stall(60, method=method, key="*check*", times=None))
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("mlflow-bucketfs"), "check", server.uri()],
+        env={**os.environ, "EXA_BUCKETFS_PASSWORD": secret},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            while not server.keys():
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            assert "Aborted" in process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
     assert server.keys() == []
