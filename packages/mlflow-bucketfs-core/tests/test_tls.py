@@ -145,11 +145,19 @@ def test_a_missing_bundle_names_its_variable(server, monkeypatch, variable, kind
     assert f"/no/such/{kind}.pem" in str(caught.value)
 
 
-def test_a_bundle_that_is_none_is_reported(connect, tmp_path):
-    """A file without a certificate is an error of TLS, not of Python."""
+@pytest.mark.parametrize("variable", ["EXA_BUCKETFS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_a_bundle_without_certificates_is_not_the_servers_fault(
+    server, monkeypatch, tmp_path, variable
+):
+    """A file that holds no certificate is a setting to change, without a second try."""
     (tmp_path / "empty.pem").write_text("not a certificate")
-    with pytest.raises(TlsError, match="EXA_BUCKETFS_CA_BUNDLE"):
-        connect(EXA_BUCKETFS_CA_BUNDLE=str(tmp_path / "empty.pem")).keys()
+    monkeypatch.setenv(variable, str(tmp_path / "empty.pem"))
+    with pytest.raises(
+        ConfigurationError, match=f"{variable}=.*empty.pem.* cannot be used"
+    ) as caught:
+        Bucket(server.tls_uri()).keys()
+    assert f"127.0.0.1:{server.tls_port}" not in str(caught.value)
+    assert server.requests.connections <= 1
 
 
 def test_settings_for_tls_do_not_disturb_plain_http(server, settings):

@@ -251,7 +251,7 @@ def split_key(path: str) -> tuple[str, ...]:
         InvalidKeyError: a segment is ``.`` or ``..``, or holds a control character (the listing
             of a bucket is separated by newlines), or cannot be written as UTF-8.
     """
-    segments = tuple(segment for segment in path.split("/") if segment)
+    segments = tuple(filter(None, path.split("/")))
     for segment in segments:
         if segment in {".", ".."}:
             raise InvalidKeyError(
@@ -292,12 +292,12 @@ def parent_folders(key: str) -> list[str]:
 
 
 def quote_key(key: str) -> str:
-    """Encode a key for a URL, each segment with ``safe=""``.
+    """Encode a key for a URL, all but the ``/`` between its segments.
 
     So ``#``, ``?``, ``%`` and ``+`` in names reach the server as they are; exasol-bucketfs 2.3.1
     quotes nothing and stores ``a#b`` as ``a``.
     """
-    return "/".join(quote(segment, safe="", errors="surrogateescape") for segment in key.split("/"))
+    return quote(key, safe="/", errors="surrogateescape")
 
 
 def strip_archive_suffix(key: str) -> str:

@@ -45,7 +45,7 @@ _USUAL_SERVICE = "bfsdefault"
 # Modules whose local variables may hold credentials, and all below them.
 _SECRET_FRAMES = (
     *("http.", "requests.", "socket.", "socks.", "ssl.", "urllib3."),
-    f"{__package__}.pool.",
+    *(f"{__package__}.pool.", f"{__package__}.route."),
 )
 # The first bytes of a TLS alert: its type and the version's major number.
 _TLS_ALERT = "\x15\x03"
@@ -291,7 +291,7 @@ def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseE
 
 
 def remove_secret_frames(chain: list[BaseException]) -> None:
-    """Remove the frames of HTTP libraries, and of our pool, from these exceptions' tracebacks.
+    """Remove the frames of HTTP libraries, and of ours that call them, from tracebacks.
 
     Their local variables hold the header with the password, and pytest prints those with ``-l``,
     as do error trackers. Types, messages and the frames of all other code stay.

@@ -24,8 +24,9 @@ from mlflow_bucketfs_core.http.failures import (
     plain_http_to_tls_error,
     remove_secret_frames,
 )
-from mlflow_bucketfs_core.http.pool import BLOCK_BYTES, shared_pool, was_sent_completely
+from mlflow_bucketfs_core.http.pool import shared_pool
 from mlflow_bucketfs_core.http.retry import check_abandoned
+from mlflow_bucketfs_core.http.route import BLOCK_BYTES, drain, was_sent_completely
 from mlflow_bucketfs_core.uri import join_key, quote_key
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _Error = TypeVar("_Error", bound="BucketFSError")
-# Reading the rest of a short answer is cheaper than a new connection.
+# Reading the rest of a short answer is cheaper than a new connection, unless it has to be waited
+# for: the head and the body of an answer may arrive one shortly after the other.
 _WORTH_DRAINING_BYTES = 64 * 1024
+_WORTH_WAITING_S = 0.2
 _warned_about_unverifiable_length: set[str] = set()
 
 
@@ -94,58 +97,58 @@ def send(
     path = quote_key(join_key(request.uri.bucket, request.uri.path))
     started = time.monotonic()
     handled = sys.exc_info()[1]
-    with pool.answer_timeout(request.method, size) as timeout_s:
-        try:
-            with pool.connection() as route:
-                response: BaseHTTPResponse = route.pool.urlopen(
-                    request.method,
-                    f"{route.prefix}/{path}",
-                    body=body,
-                    headers=pool.headers(size),
-                    timeout=Timeout(connect=pool.timeouts.connect_s, read=timeout_s),
-                    retries=False,
-                    redirect=False,
-                    assert_same_host=False,
-                    preload_content=False,
-                    decode_content=False,
-                )
-                pool.has_answered = True
-                sent_completely = was_sent_completely(response)
-                try:
-                    check_status(response, request)
-                    if not sent_completely:
-                        raise incomplete_upload_failure(request)
-                    yield response
-                finally:
-                    _release(response)
-        except HTTPError as error:
-            chain = causes_of(error, handled)
-            remove_secret_frames(chain)
-            if ours := own_error(chain):
-                raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
-            failure = failure_from(chain, request)
-            if isinstance(failure, TransientFailure):
-                failed = time.monotonic()
-                if isinstance(failure.error, TimeoutError):
-                    elapsed_s = failed - started
-                    failure.stalled_s = min(elapsed_s, timeout_s or elapsed_s)
-                elif failure.closed:
-                    if pool.speaks_https_instead():
-                        raise plain_http_to_tls_error(request) from error
-                    failure.stalled_s = time.monotonic() - failed
-            # urllib3's message about a proxy's URL would show the proxy's password
-            raise failure from (None if isinstance(failure, ConfigurationError) else error)
-        except BaseException as error:
-            # raised by the source of an upload, or Ctrl-C
-            remove_secret_frames(causes_of(error, handled))
-            raise
+    timeout_s = None
+    try:
+        with pool.connection(request.method, size) as (route, timeout_s):
+            response: BaseHTTPResponse = route.pool.urlopen(
+                request.method,
+                f"{route.prefix}/{path}",
+                body=body,
+                headers=pool.headers(size),
+                timeout=Timeout(connect=pool.timeouts.connect_s, read=timeout_s),
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            pool.has_answered = True
+            sent_completely = was_sent_completely(response)
+            try:
+                check_status(response, request)
+                if not sent_completely:
+                    raise incomplete_upload_failure(request)
+                yield response
+            finally:
+                _release(response)
+    except HTTPError as error:
+        chain = causes_of(error, handled)
+        remove_secret_frames(chain)
+        if ours := own_error(chain):
+            raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
+        failure = failure_from(chain, request)
+        if isinstance(failure, TransientFailure):
+            failed = time.monotonic()
+            if isinstance(failure.error, TimeoutError):
+                elapsed_s = failed - started
+                failure.stalled_s = min(elapsed_s, timeout_s or elapsed_s)
+            elif failure.closed:
+                if pool.speaks_https_instead():
+                    raise plain_http_to_tls_error(request) from error
+                failure.stalled_s = time.monotonic() - failed
+        # urllib3's message about a proxy's URL would show the proxy's password
+        raise failure from (None if isinstance(failure, ConfigurationError) else error)
+    except BaseException as error:
+        # raised by the source of an upload, or Ctrl-C
+        remove_secret_frames(causes_of(error, handled))
+        raise
 
 
 def _release(response: BaseHTTPResponse) -> None:
     left = response.length_remaining
     try:
-        if left is not None and left <= _WORTH_DRAINING_BYTES:
-            response.drain_conn()
+        if left is not None and left <= _WORTH_DRAINING_BYTES and not response.closed:
+            drain(response, _WORTH_WAITING_S)
     finally:
         response.close()  # of no effect on a connection that was read to its end
         response.release_conn()
