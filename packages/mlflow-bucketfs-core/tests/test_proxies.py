@@ -6,6 +6,7 @@ import socket
 import threading
 import traceback
 from contextlib import nullcontext, suppress
+from functools import partial
 
 import pytest
 from mlflow_bucketfs_core import Bucket, ConnectionSettings
@@ -15,7 +16,10 @@ from mlflow_bucketfs_core.errors import (
     ServerUnavailableError,
     TlsError,
 )
+from mlflow_bucketfs_core.http import pool
 
+# more than the buffers of all sockets hold
+LARGE_BYTES = 48 << 20
 UNKNOWN = "exa+bfss://bucketfs.invalid/bfsdefault/default"
 
 
@@ -56,14 +60,22 @@ def connect_by_socks(client):
 
 @pytest.fixture
 def tunnel(server):
-    """A proxy that connects everything to the server's HTTPS; make it for a kind of request."""
+    """A proxy that connects everything to the server's HTTPS; make it for a kind of request.
+
+    It stops reading for a second, once, amid the first large upload, if there is an event for that.
+    """
     asked = []
+    held = []
     threads = []
 
     def pump(source, target):
+        passed = 0
         with suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
+                passed += len(data)
+                if held and passed > (1 << 20):
+                    held.pop().wait(1)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
@@ -82,7 +94,8 @@ def tunnel(server):
                 threads.append(threading.Thread(target=serve, args=(client, connect), daemon=True))
                 threads[-1].start()
 
-    def make(connect):
+    def make(connect, hold=None):
+        held.extend([hold] if hold else [])
         threads.append(threading.Thread(target=accept, args=(connect,)))
         threads[-1].start()
         return f"127.0.0.1:{listener.getsockname()[1]}", asked
@@ -140,6 +153,20 @@ def test_certificates_are_verified_through_a_socks_proxy(
         bucket.upload_bytes("tunnelled", b"1")
     assert server.keys() == ["tunnelled"] * trusted
     assert b"bucketfs.invalid" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "connect"), [("socks5h", connect_by_socks), ("http", connect_by_http)]
+)
+def test_a_proxy_may_pause_amid_an_upload(server, monkeypatch, tunnel, scheme, connect):
+    """What sends has the timeout for silence, not the short one for a connection."""
+    monkeypatch.setattr(pool, "Timeouts", partial(pool.Timeouts, connect_s=0.2))
+    proxy, _ = tunnel(connect, hold=threading.Event())
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://{proxy}")
+    pinned = {"cert_fingerprint": server.certificate_fingerprint}
+    bucket = Bucket(UNKNOWN, ConnectionSettings(password="write", max_retries=0, **pinned))
+    bucket.upload_bytes("large", bytes(LARGE_BYTES))
+    assert server.keys() == ["large"]
 
 
 @pytest.mark.parametrize(

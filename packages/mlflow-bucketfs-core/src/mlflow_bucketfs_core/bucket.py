@@ -25,6 +25,7 @@ from mlflow_bucketfs_core.http.request import (
     file_body,
     first_bytes,
     read_body,
+    read_listing,
     send,
 )
 from mlflow_bucketfs_core.http.retry import RetryLoop
@@ -107,12 +108,11 @@ class Bucket:
 
         Raises:
             BucketNotFoundError: no such bucket.
+            UnexpectedResponseError: the listing is longer than 1 GiB, or 10,000,000 keys.
             BucketFSError: see the class.
         """
         key = normalize_key(prefix)
-        return _receive(
-            self._list_request(), self._settings, lambda chunks: list(keys_under(chunks, key))
-        )
+        return _list(self._list_request(), self._settings, list, key)
 
     def exists(self, key: str) -> bool:
         """Return whether an object has exactly this key; folders do not exist as such.
@@ -335,11 +335,7 @@ class Bucket:
         return Request("GET", self._uri, "list", BucketNotFoundError)
 
     def _files_among(self, names: set[str]) -> set[str]:
-        return _receive(
-            self._list_request(),
-            self._settings,
-            lambda chunks: names.intersection(keys_under(chunks)),
-        )
+        return _list(self._list_request(), self._settings, names.intersection)
 
     def _is_found(self, request: Request) -> bool:
         """Return whether a GET is answered with 200, whatever follows."""
@@ -403,7 +399,29 @@ def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
     check_host_allowed(settings.allowed_hosts, uri)
     service = BucketFSUri(uri.scheme, uri.host, uri.port)
     request = Request("GET", service, "list the buckets of", UnexpectedResponseError)
-    return _receive(request, settings, lambda chunks: list(keys_under(chunks)))
+    return _list(request, settings, list)
+
+
+def _list(
+    request: Request,
+    settings: ConnectionSettings,
+    collect: Callable[[Iterator[str]], _Result],
+    prefix: str = "",
+) -> _Result:
+    """Send a request for a listing, as often as necessary, and return what is made of its keys.
+
+    Args:
+        request: what to send.
+        settings: credentials, timeouts, retries.
+        collect: makes the result of the keys; called anew in every try.
+        prefix: see :func:`~mlflow_bucketfs_core.listing.keys_under`.
+    """
+
+    def attempt() -> _Result:
+        with send(request, settings) as response:
+            return collect(keys_under(read_listing(response, request, settings), prefix))
+
+    return RetryLoop(settings, request.uri.authority).run(attempt)
 
 
 def _receive(

@@ -242,8 +242,8 @@ def _broken_transfer_error(chain: list[BaseException], request: Request) -> Tran
     if _first(chain, u3.ReadTimeoutError, TimeoutError):
         return request.error(
             TransferTimeoutError,
-            f"{authority} stopped answering. MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT sets how "
-            "many seconds to wait.",
+            f"{authority} stopped answering, or is far too slow. "
+            "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT sets how many seconds to wait.",
         )
     if _first(chain, http.client.IncompleteRead):  # urllib3's is derived from it
         return request.error(

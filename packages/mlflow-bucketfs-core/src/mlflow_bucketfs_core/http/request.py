@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
-from mlflow_bucketfs_core.errors import ConfigurationError, IncompleteTransferError
+from mlflow_bucketfs_core.errors import (
+    ConfigurationError,
+    IncompleteTransferError,
+    UnexpectedResponseError,
+)
 from mlflow_bucketfs_core.http.failures import (
     TransientFailure,
     causes_of,
@@ -24,9 +28,9 @@ from mlflow_bucketfs_core.http.failures import (
     plain_http_to_tls_error,
     remove_secret_frames,
 )
-from mlflow_bucketfs_core.http.pool import shared_pool
+from mlflow_bucketfs_core.http.pool import Timeouts, shared_pool
 from mlflow_bucketfs_core.http.retry import check_abandoned
-from mlflow_bucketfs_core.http.route import BLOCK_BYTES, drain, was_sent_completely
+from mlflow_bucketfs_core.http.route import BLOCK_BYTES, drain, limit_reading, was_sent_completely
 from mlflow_bucketfs_core.uri import join_key, quote_key
 
 if TYPE_CHECKING:
@@ -45,6 +49,12 @@ _Error = TypeVar("_Error", bound="BucketFSError")
 # for: the head and the body of an answer may arrive one shortly after the other.
 _WORTH_DRAINING_BYTES = 64 * 1024
 _WORTH_WAITING_S = 0.2
+# More than any bucket has: what sends more is not BucketFS.
+_MAX_LISTING_BYTES = 1 << 30
+_MAX_LISTING_KEYS = 10_000_000
+_MAX_KEY_BYTES = 1 << 16
+# A listing has to arrive within so many times the timeout for silence.
+_LISTING_TIMEOUTS = 10
 _warned_about_unverifiable_length: set[str] = set()
 
 
@@ -176,6 +186,41 @@ def read_body(response: BaseHTTPResponse, request: Request) -> Iterator[bytes]:
     while block := response.read(BLOCK_BYTES, decode_content=False):
         check_abandoned()
         yield block
+
+
+def read_listing(
+    response: BaseHTTPResponse, request: Request, settings: ConnectionSettings
+) -> Iterator[bytes]:
+    """Yield the body of a listing, which ends: its length, its lines and its time are limited.
+
+    Raises:
+        UnexpectedResponseError: it is longer than the listing of a bucket.
+        urllib3.exceptions.HTTPError: see :func:`read_body`; also if it takes too long.
+        TransferError: the operation was abandoned.
+    """
+    if (idle_s := Timeouts(settings.transfer_timeout_s).idle_s) is not None:
+        limit_reading(response, _LISTING_TIMEOUTS * idle_s)
+    size = keys = line = 0
+    for block in read_body(response, request):
+        size += len(block)
+        keys += block.count(b"\n")
+        newline = block.rfind(b"\n")
+        line = line + len(block) if newline < 0 else len(block) - newline - 1
+        if line > _MAX_KEY_BYTES:
+            raise _endless_listing_error(request, f"a line of more than {_MAX_KEY_BYTES:,} bytes")
+        if size > _MAX_LISTING_BYTES:
+            raise _endless_listing_error(request, f"more than {_MAX_LISTING_BYTES:,} bytes")
+        if keys > _MAX_LISTING_KEYS:
+            raise _endless_listing_error(request, f"more than {_MAX_LISTING_KEYS:,} lines")
+        yield block
+
+
+def _endless_listing_error(request: Request, found: str) -> UnexpectedResponseError:
+    reason = (
+        f"{request.uri.authority} answers with {found}, which no listing of BucketFS has. "
+        "Check host and port."
+    )
+    return request.error(UnexpectedResponseError, reason)
 
 
 class FixedLengthBody:

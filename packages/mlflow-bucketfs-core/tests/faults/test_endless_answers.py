@@ -1,0 +1,147 @@
+"""Servers that never come to an end: each is given up, and costs little memory."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from mlflow_bucketfs_core import Bucket
+from mlflow_bucketfs_core.bucket import list_buckets
+from mlflow_bucketfs_core.errors import (
+    AuthenticationError,
+    TransferError,
+    TransferTimeoutError,
+    UnexpectedResponseError,
+)
+from mlflow_bucketfs_core.http import request
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data):
+    """The data as HTTP's chunk."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.fixture
+def endless(settings):
+    """Make a bucket of a server that sends pieces without end; ``pause_s`` lies between them."""
+    clients = []
+    threads = []
+
+    def serve(listener, pieces, pause_s):
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                clients.append(client)
+                client.recv(65536)
+                with suppress(OSError):
+                    for piece in pieces():
+                        client.sendall(piece)
+                        if stop.wait(pause_s):
+                            break
+
+    def make(pieces, *, pause_s=0.0):
+        arguments = listener, pieces, pause_s
+        threads.append(threading.Thread(target=serve, args=arguments))
+        threads[-1].start()
+        short = replace(settings, max_retries=0, transfer_timeout_s=0.5)
+        return Bucket(f"exa+bfs://127.0.0.1:{listener.getsockname()[1]}/s/b", short)
+
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield make
+        stop.set()
+        for client in clients:
+            client.close()
+        listener.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+
+
+HEADS = {
+    "continue": lambda: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "status line": lambda: itertools.chain([b"HTTP/1.1 200 "], itertools.repeat(b"x")),
+    "headers": lambda: itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x")),
+}
+
+
+@pytest.mark.parametrize("pieces", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda bucket: bucket.keys(), id="list"),
+        pytest.param(lambda bucket: bucket.exists("x"), id="exists"),
+        pytest.param(lambda bucket: bucket.delete("x"), id="delete"),
+    ],
+)
+def test_the_head_of_an_answer_has_an_end(endless, pieces, operation):
+    """A byte, or a preliminary answer, now and then does not keep anybody waiting."""
+    bucket = endless(pieces, pause_s=0.01)
+    with pytest.raises(TransferTimeoutError, match="MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"):
+        operation(bucket)
+
+
+LISTINGS = {
+    "keys": (lambda: itertools.chain([HEAD], itertools.repeat(chunk(b"k\n" * 5000))), "bytes"),
+    "line": (lambda: itertools.chain([HEAD], itertools.repeat(chunk(b"k" * 9999))), "a line of"),
+}
+
+
+@pytest.mark.parametrize(("pieces", "reason"), LISTINGS.values(), ids=LISTINGS)
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda bucket: bucket.keys(), id="all"),
+        pytest.param(lambda bucket: bucket.keys("folder"), id="folder"),
+        pytest.param(lambda bucket: list_buckets(bucket.uri, bucket.settings), id="buckets"),
+        pytest.param(lambda bucket: bucket.upload_bytes("d/x", b""), id="upload"),
+    ],
+)
+def test_a_listing_has_an_end(endless, monkeypatch, pieces, reason, operation):
+    """No bucket has so many keys, or such long ones, whoever asks for them."""
+    monkeypatch.setattr(request, "_MAX_LISTING_BYTES", 1 << 20)
+    with pytest.raises(UnexpectedResponseError, match=reason) as caught:
+        operation(endless(pieces))
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_listing_has_to_arrive_in_time(endless, monkeypatch):
+    """A key now and then is no listing."""
+    monkeypatch.setattr(request, "_LISTING_TIMEOUTS", 1)
+    bucket = endless(lambda: itertools.chain([HEAD], itertools.repeat(chunk(b"k\n"))), pause_s=0.01)
+    with pytest.raises(TransferTimeoutError):
+        bucket.keys()
+
+
+def test_trailers_have_an_end(endless, monkeypatch):
+    """What follows a chunked listing is limited as the listing is."""
+    monkeypatch.setattr(request, "_LISTING_TIMEOUTS", 1)
+    bucket = endless(
+        lambda: itertools.chain([HEAD, b"0\r\n"], itertools.repeat(b"X: y\r\n")), pause_s=0.01
+    )
+    with pytest.raises(TransferError):
+        bucket.keys()
+
+
+@pytest.mark.parametrize("length", [b"10", b"65536"])
+def test_the_rest_of_an_error_is_not_waited_for(endless, settings, length):
+    """An error is known from its status; what would follow costs nobody a timeout."""
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: " + length + b"\r\n\r\n"
+    bucket = endless(lambda: itertools.chain([head], itertools.repeat(b"")), pause_s=0.01)
+    patient = Bucket(bucket.uri, replace(settings, transfer_timeout_s=3600))
+    with pytest.raises(AuthenticationError):
+        patient.keys()
+
+
+def test_an_error_that_drips_is_not_read(endless, settings):
+    """A byte now and then of an error's page does not count as progress."""
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 60000\r\n\r\n"
+    bucket = endless(lambda: itertools.chain([head], itertools.repeat(b"x")), pause_s=0.05)
+    patient = Bucket(bucket.uri, replace(settings, transfer_timeout_s=3600))
+    with pytest.raises(AuthenticationError):
+        patient.keys()
