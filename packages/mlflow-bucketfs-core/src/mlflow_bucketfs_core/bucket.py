@@ -54,7 +54,7 @@ class Bucket:
 
     Every operation is retried after lost connections, 408, 423, 429 and 5xx, with
     exponential back-off, for at most 60 s of waiting beside the transfer's own time; where
-    nothing listens, or the host is unknown, three times.
+    nothing listens, or the host is unknown, three times, unless it answered in the last 60 s.
 
     Args:
         uri: names service and bucket; a path in it is ignored.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -16,6 +18,8 @@ from mlflow_bucketfs_core.errors import (
     ServerUnavailableError,
     TransferError,
 )
+from mlflow_bucketfs_core.http import pool
+from mlflow_bucketfs_core.http.retry import abandoned_by
 from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 
 CONTENT = bytes(range(256)) * 60_000
@@ -212,3 +216,45 @@ def test_connections_closed_meanwhile_are_replaced(own_server, settings):
     with BucketFSServer(port=port):
         bucket.upload_bytes("x", b"2")
         assert bucket.keys() == ["x"]
+
+
+class RestartsServer(threading.Event):
+    """Never abandons an operation; the fourth time that one waits for a try, a server starts."""
+
+    def __init__(self, port, cleanup):
+        super().__init__()
+        self.waits = 0
+        self._port = port
+        self._cleanup = cleanup
+
+    def wait(self, timeout=None):
+        """Return at once, as if the time had passed."""
+        del timeout
+        self.waits += 1
+        if self.waits == 4:
+            self._cleanup.enter_context(BucketFSServer(port=self._port))
+        return False
+
+
+def test_a_restart_is_waited_for(own_server, settings):
+    """Where this process had a connection a moment before, a refused one may be a restart."""
+    bucket = Bucket(own_server.uri(), settings)
+    bucket.upload_bytes("x", b"1")
+    port = own_server.port
+    own_server.stop()
+    with ExitStack() as cleanup:
+        restart = RestartsServer(port, cleanup)
+        with abandoned_by(restart):
+            bucket.upload_bytes("x", b"2")
+        assert bucket.keys() == ["x"]
+    assert restart.waits == 4
+
+
+def test_a_server_that_has_been_gone_for_long_is_not_waited_for(own_server, settings, monkeypatch):
+    """Three tries are the end again, or each file of a folder would wait for a minute."""
+    bucket = Bucket(own_server.uri(), settings)
+    bucket.upload_bytes("x", b"1")
+    own_server.stop()
+    monkeypatch.setattr(pool, "_MAX_RESTART_S", 0.0)
+    with pytest.raises(ServerUnavailableError, match=r"is the port right.* after 3 tries\.$"):
+        bucket.upload_bytes("x", b"2")

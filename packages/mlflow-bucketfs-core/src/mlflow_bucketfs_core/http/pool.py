@@ -35,6 +35,9 @@ _MAX_POOLS = 32
 # After this a request opens one connection more than there are workers. The others may belong to
 # threads that wait for this very request, or that ended with the interpreter.
 _MAX_WAIT_FOR_CONNECTION_S = 60.0
+# A server that has answered within this time and accepts no connection may be restarting. Later,
+# each file of a folder would wait for one that is gone.
+_MAX_RESTART_S = 60.0
 
 _GIB = 1 << 30
 _DEFAULT_IDLE_S = 60.0
@@ -109,7 +112,7 @@ class ServicePool:
 
     Attributes:
         timeouts: waiting times of the requests.
-        has_answered: whether the service has answered any request.
+        answered_at: when the service answered last, by ``time.monotonic()``; ``None`` for never.
 
     Raises:
         ConfigurationError: user and password cannot be sent.
@@ -131,7 +134,7 @@ class ServicePool:
             for _ in range(settings.max_workers):
                 self._free.put(None)
         self._routes: dict[tuple[str | None, ...], Route] = {}
-        self.has_answered = False
+        self.answered_at: float | None = None
         self._uploads_in_flight = 0
         self._lock = threading.Lock()
 
@@ -194,9 +197,17 @@ class ServicePool:
         Asked when a connection was lost. A server that has answered, and one that only a proxy
         reaches, is not asked: then it is ``False``.
         """
-        if self.has_answered or not self._endpoint.startswith("http:") or self._route().is_proxied:
+        if (
+            self.answered_at is not None
+            or not self._endpoint.startswith("http:")
+            or self._route().is_proxied
+        ):
             return False
         return speaks_tls(self._endpoint, self.timeouts.connect_s)
+
+    def may_be_restarting(self) -> bool:
+        """Return whether the service has answered lately: then it may do so again soon."""
+        return self.answered_at is not None and time.monotonic() - self.answered_at < _MAX_RESTART_S
 
     def _route(self) -> Route:
         """Return the way to the endpoint that the environment prescribes now."""

@@ -122,7 +122,7 @@ def send(
                 preload_content=False,
                 decode_content=False,
             )
-            pool.has_answered = True
+            pool.answered_at = time.monotonic()
             sent_completely = was_sent_completely(response)
             try:
                 check_status(response, request)
@@ -139,6 +139,7 @@ def send(
         failure = failure_from(chain, request)
         if isinstance(failure, TransientFailure):
             failed = time.monotonic()
+            failure.connected = failure.connected or pool.may_be_restarting()
             if isinstance(failure.error, TimeoutError):
                 elapsed_s = failed - started
                 failure.stalled_s = min(elapsed_s, timeout_s or elapsed_s)

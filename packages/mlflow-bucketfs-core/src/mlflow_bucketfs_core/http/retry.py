@@ -29,7 +29,8 @@ _Result = TypeVar("_Result")
 _BUDGET_S = 60.0
 # Longer waits are worth a warning, but not one per file.
 _WARN_AFTER_S = 5.0
-# Nobody listens, or nobody knows the host: more tries would only delay the message.
+# Nobody listens, or nobody knows the host, and nobody did a short time before: more tries would
+# only delay the message.
 _CONNECT_RETRIES = 2
 _CONNECT_BACKOFF_S = 1.0
 
