@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import re
 import socket
 import stat
 import threading
@@ -13,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from mlflow_bucketfs_core import Bucket
+from mlflow_bucketfs_core import Bucket, files
 from mlflow_bucketfs_core.errors import IncompleteTransferError
 from mlflow_bucketfs_core.files import _named_file, atomic_file
 from mlflow_bucketfs_testing.server import Fault
@@ -260,6 +262,53 @@ def test_both_kinds_of_temporary_files(tmp_path, method, old):
     assert target.read_bytes() == b"whole"
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def either_method(request, monkeypatch):
+    """Make temporary files as on Linux, and as elsewhere."""
+    if request.param == "named":
+        monkeypatch.setattr(files, "_has_proc", lambda: False)
+
+
+@pytest.mark.usefixtures("either_method")
+@pytest.mark.parametrize("name", ["folder", "missing/x", "x" * 300, "file/x"])
+def test_a_target_that_cannot_be_is_named(server, bucket, tmp_path, name):
+    """The error names the file that was asked for, not a temporary one, and keeps its class."""
+    server.put("there", b"1")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    target = str(tmp_path / name)
+    with pytest.raises(OSError, match=re.escape(repr(target)) + "$") as caught:
+        bucket.download_file("there", target)
+    assert caught.value.filename == target
+    assert ".part" not in str(caught.value)
+    assert isinstance(caught.value, FileNotFoundError) == (name == "missing/x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_disk_without_space_is_named(server, run_python, tmp_path):
+    """A failed write names the file, which the system's own error does not."""
+    server.put("there", bytes(1 << 20))
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    bucket.download_file("there", f"{folder}/x")
+except OSError as error:
+    print(error)
+"""
+    out, _ = run_python(CONNECT + code, server.uri(), tmp_path)
+    assert out == f"[Errno {errno.EFBIG}] File too large: '{tmp_path}/x'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs Linux's /proc")
+def test_a_file_without_a_size_is_named(server, bucket):
+    """What the system makes up while it is read cannot be sent with its length."""
+    with pytest.raises(OSError, match=r"Cannot upload /proc/meminfo: .*size.* regular file"):
+        bucket.upload_file("meminfo", "/proc/meminfo")
+    assert server.keys() == []
 
 
 @pytest.mark.parametrize("old", [None, b"old"], ids=["new", "existing"])

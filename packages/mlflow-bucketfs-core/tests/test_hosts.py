@@ -81,13 +81,14 @@ def test_rules_are_formatted_as_written(text):
     ],
 )
 def test_bad_entries_name_the_variable(entry):
-    """A misspelt entry is an error that shows entry, variable and what belongs there."""
-    with pytest.raises(ConfigurationError, match=r"EXA_X contains .*host\[:port\]"):
+    """A misspelt entry is an error with its number, the variable and what belongs there."""
+    with pytest.raises(ConfigurationError, match=r"Entry 2 of EXA_X .*host\[:port\]"):
         parse_host_list(f"good,{entry}", variable="EXA_X")
 
 
 @pytest.mark.parametrize(
-    "entry", ["w:Geheim@db", "exa+bfs://w:Geheim@db:2580", "db/s?p=Geheim", "w:1/Geheim@db"]
+    "entry",
+    ["w:Geheim@db", "exa+bfs://w:Geheim@db:2580", "db/s?p=Geheim", "w:1/Geheim@db", "Geheim!"],
 )
 def test_a_password_in_an_entry_is_not_repeated(entry):
     """Neither the error nor its causes show a password that somebody put into the list."""

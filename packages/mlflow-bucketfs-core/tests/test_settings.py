@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from mlflow_bucketfs_core import ConnectionSettings
+from mlflow_bucketfs_core import ConnectionSettings, settings
 from mlflow_bucketfs_core.errors import ConfigurationError
 from mlflow_bucketfs_core.hosts import HostRule
 
@@ -59,6 +59,8 @@ DIGITS = "0123456789abcdef" * 4
         ("EXA_BUCKETFS_CLIENT_TIMEOUT", "-1", "client_timeout_s", math.inf),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0", "max_retries", 0),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0.5", "backoff_factor", 0.5),
+        ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", " .5 ", "backoff_factor", 0.5),
+        ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "2.", "backoff_factor", 2.0),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0", "backoff_jitter", 0.0),
         ("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "90", "transfer_timeout_s", 90.0),
         ("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "-1", "transfer_timeout_s", math.inf),
@@ -84,16 +86,26 @@ def test_valid_values(variable, text, attribute, expected):
         ("EXA_BUCKETFS_CERT_FINGERPRINT", "g" * 64, "64 hex digits"),
         ("EXA_BUCKETFS_CERT_FINGERPRINT", "٣" * 64, "64 hex digits"),
         ("EXA_BUCKETFS_ALLOWED_HOSTS", "http://a", "host[:port]"),
+        ("EXA_BUCKETFS_ALLOWED_HOSTS", "a:1,b:0255800", "Entry 2 of EXA_BUCKETFS_ALLOWED_HOSTS"),
         ("EXA_BUCKETFS_MAX_WORKERS", "0", "from 1 to 1024"),
+        ("EXA_BUCKETFS_MAX_WORKERS", "1_0", "from 1 to 1024"),
+        ("EXA_BUCKETFS_MAX_WORKERS", "+1", "from 1 to 1024"),
+        ("EXA_BUCKETFS_MAX_WORKERS", "٣", "from 1 to 1024"),
+        ("EXA_BUCKETFS_MAX_WORKERS", "9" * 5000, "from 1 to 1024"),
         ("EXA_BUCKETFS_MAX_WORKERS", "1.5", "from 1 to 1024"),
         ("EXA_BUCKETFS_MAX_WORKERS", "1025", "from 1 to 1024"),
         ("EXA_BUCKETFS_MOUNT_ROOT", "buckets", "absolute path"),
+        ("EXA_BUCKETFS_MOUNT_ROOT", " /buckets", "without blanks"),
+        ("EXA_BUCKETFS_MOUNT_ROOT", "/buckets\n", "without blanks"),
         ("EXA_BUCKETFS_MOUNT_FALLBACK", "yes", "off or http"),
         ("EXA_BUCKETFS_MOUNT_HOSTS", "a/b", "host[:port]"),
         ("EXA_BUCKETFS_CLIENT_TIMEOUT", "0", "-1 for no limit"),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "-1", "from 0 to 100"),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "nan", "seconds"),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "inf", "seconds"),
+        ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1_0", "seconds"),
+        ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1e3", "seconds"),
+        ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", ".", "seconds"),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "-0.1", "seconds"),
         ("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "0", "above 0"),
         ("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "-2", "seconds"),
@@ -108,6 +120,19 @@ def test_bad_values(variable, text, accepted):
     assert caught.value.variable == variable
     assert accepted in str(caught.value)
     assert "Geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    sorted({name for name, _ in settings._VARIABLES.values()} - {"EXA_BUCKETFS_CA_BUNDLE"}),
+)
+def test_no_value_is_repeated(variable):
+    """A password in the wrong variable appears in no message."""
+    secret = "Geheim:/?#% 1"
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        ConnectionSettings.from_env({variable: secret})
+    assert secret[:6] not in str(caught.value)
+    assert caught.value.__context__ is None  # nor is what led to it
 
 
 def test_nothing_set_gives_the_defaults(monkeypatch):

@@ -115,8 +115,10 @@ def test_bad_setting(monkeypatch, name):
     ConnectionSettings.from_env()
 
 
-def test_user_with_password(monkeypatch):
-    monkeypatch.setenv("EXA_BUCKETFS_USER", f"w:{os.environ['EXA_BUCKETFS_PASSWORD']}")
+@pytest.mark.parametrize("name", ["EXA_BUCKETFS_USER", "EXA_BUCKETFS_ALLOWED_HOSTS",
+                                  "EXA_BUCKETFS_MOUNT_ROOT", "EXA_BUCKETFS_CERT_FINGERPRINT"])
+def test_misplaced_password(monkeypatch, name):
+    monkeypatch.setenv(name, f"w:{os.environ['EXA_BUCKETFS_PASSWORD']}")
     Bucket(URI)
 
 
@@ -150,7 +152,7 @@ def test_pytest_prints_no_password(server, tmp_path):
         timeout=60,
     )
     printed = result.stdout + result.stderr + (tmp_path / "result.xml").read_text()
-    assert "20 failed" in result.stdout
+    assert "23 failed" in result.stdout
     assert "passed" not in result.stdout
     assert "NewConnectionError" in printed  # libraries' exceptions are still chained
     assert "the source failed" in printed

@@ -165,6 +165,8 @@ def test_what_parses(text, expected):
         pytest.param("exa+bfs://h:/s/b", "is not a number", id="port-empty"),
         pytest.param("exa+bfs://h:0/s/b", "is not a number", id="port-0"),
         pytest.param("exa+bfs://h:65536/s/b", "is not a number", id="port-above"),
+        pytest.param("exa+bfs://h:0255800/s/b", "is not a number", id="port-above-with-zero"),
+        pytest.param("exa+bfs://h:%s/s/b" % ("1" * 5000), "is not a number", id="port-endless"),
         pytest.param("exa+bfs://h:+1/s/b", "is not a number", id="port-sign"),
         pytest.param("exa+bfs://h:1_0/s/b", "is not a number", id="port-underscore"),
         pytest.param("exa+bfs://h:٣/s/b", "is not a number", id="port-arabic"),

@@ -122,7 +122,8 @@ class Bucket:
         Raises:
             BucketFSError: see the class.
         """
-        return self._is_found(self._download_request(key))
+        uri = self._uri_of("look up", key)
+        return self._is_found(Request("GET", uri, "look up", ObjectNotFoundError))
 
     def download_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
         """Download an object into a file, which appears complete or not at all.
@@ -138,7 +139,7 @@ class Bucket:
             ObjectNotFoundError: no object has this key.
             IncompleteTransferError: the connection kept ending early.
             BucketFSError: see the class.
-            OSError: the file cannot be written.
+            OSError: the file cannot be written; names it.
         """
         target = Path(local_path)
 
@@ -183,7 +184,7 @@ class Bucket:
             PathBlockedError: a file has the name of one of the key's folders.
             InvalidKeyError: the key cannot be one.
             BucketFSError: see the class.
-            OSError: the file cannot be read.
+            OSError: the file cannot be read; names it.
         """
         path = Path(local_path)
         if path.exists() and not path.is_file():

@@ -24,9 +24,24 @@
         └── UnexpectedResponseError                    any other answer, redirects among them
 
 A message says what failed, where, the likely cause and the remedy, and never contains a password.
+Names in it are shown so that a terminal can do nothing with them, whoever chose them.
 """
 
 from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    r"""Return a text that is safe to show, whoever chose it.
+
+    Characters that a terminal acts on, that have no sign, or that are bytes of no UTF-8, appear as
+    Python writes them: ``\x1b``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 class BucketFSError(Exception):
@@ -38,6 +53,10 @@ class BucketFSError(Exception):
     """
 
     reason: str | None = None
+
+    def __str__(self) -> str:
+        """Return the message, with names in it that are safe to show."""
+        return printable(super().__str__())
 
 
 class InvalidUriError(BucketFSError, ValueError):

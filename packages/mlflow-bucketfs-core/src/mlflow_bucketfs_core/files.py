@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
+_DESCRIPTORS = "/proc/self/fd"
+_SUFFIX = ".part"
+
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[BinaryIO]:
@@ -24,16 +27,25 @@ def atomic_file(target: Path) -> Iterator[BinaryIO]:
 
     Args:
         target: in a directory that exists.
+
+    Raises:
+        OSError: the file cannot be written; names ``target``.
     """
-    unnamed = _open_unnamed(target.parent)
-    if unnamed is None:
-        with _named_file(target) as file:
+    try:
+        unnamed = _open_unnamed(target.parent)
+        if unnamed is None:
+            with _named_file(target) as file:
+                yield file
+            return
+        with os.fdopen(unnamed, "w+b") as file:
             yield file
-        return
-    with os.fdopen(unnamed, "w+b") as file:
-        yield file
-        file.flush()
-        _give_name(file.fileno(), target)
+            file.flush()
+            _give_name(file.fileno(), target)
+    except OSError as error:
+        # a failed write names no file, and whoever knows of no temporary one looks for it in vain
+        if error.errno is None or not _is_temporary(error.filename):
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
 
 
 def _open_unnamed(directory: Path) -> int | None:
@@ -49,7 +61,7 @@ def _open_unnamed(directory: Path) -> int | None:
 
 @cache
 def _has_proc() -> bool:
-    return Path("/proc/self/fd").exists()
+    return Path(_DESCRIPTORS).exists()
 
 
 def _give_name(descriptor: int, target: Path) -> None:
@@ -69,11 +81,15 @@ def _give_name(descriptor: int, target: Path) -> None:
 def _link(descriptor: int, name: Path) -> None:
     # The descriptor as src_dir_fd has no meaning beside an absolute path, but makes Python call
     # linkat(2), the only one that follows the link in /proc; see open(2) about O_TMPFILE.
-    os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
+    os.link(f"{_DESCRIPTORS}/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def _hidden_name(target: Path) -> Path:
-    return target.with_name(f".{secrets.token_hex(8)}.part")
+    return target.with_name(f".{secrets.token_hex(8)}{_SUFFIX}")
+
+
+def _is_temporary(name: str | None) -> bool:
+    return name is None or name.startswith(_DESCRIPTORS) or name.endswith(_SUFFIX)
 
 
 @contextmanager

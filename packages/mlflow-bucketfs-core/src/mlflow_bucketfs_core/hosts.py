@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow_bucketfs_core.errors import ConfigurationError, HostNotAllowedError, InvalidUriError
-from mlflow_bucketfs_core.uri import BucketFSUri, default_port, redacted
+from mlflow_bucketfs_core.uri import BucketFSUri, default_port
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,27 @@ def parse_host_list(text: str, *, variable: str) -> tuple[HostRule, ...]:
     Raises:
         ConfigurationError: an entry is something else.
     """
-    return tuple(_parse_rule(entry.strip(), variable) for entry in text.split(",") if entry.strip())
+    return tuple(
+        _parse_rule(entry.strip(), f"Entry {number} of {variable}")
+        for number, entry in enumerate(text.split(","), 1)
+        if entry.strip()
+    )
 
 
-def _parse_rule(entry: str, variable: str) -> HostRule:
+def _parse_rule(entry: str, name: str) -> HostRule:
     _, scheme_end, authority = entry.rpartition("://")
     try:
         # The URI's own parser, so that both sides agree on what a host is.
         uri = BucketFSUri.parse(entry if scheme_end else f"exa+bfss://{entry}")
-    except InvalidUriError as error:
+    except InvalidUriError:
+        # the entry is not repeated, as no value is: it may be a misplaced password
         raise ConfigurationError(
-            f"{variable} contains {redacted(entry)!r}, which is neither host[:port] nor "
-            "exa+bfs://host[:port]. Separate entries by commas, for example: "
-            "db.example.com:2581,exa+bfs://10.0.0.11:2580"
-        ) from error
+            f"{name} is neither host[:port] nor exa+bfs://host[:port]. Separate entries by "
+            "commas, for example: db.example.com:2581,exa+bfs://10.0.0.11:2580"
+        ) from None
     if uri.service:
         raise ConfigurationError(
-            f"{variable} contains {redacted(entry)!r}; it takes host[:port] only, without a path."
+            f"{name} has a path. It takes host[:port] or exa+bfs://host[:port], without a path."
         )
     has_port = authority.rpartition("]")[2].rpartition(":")[1] == ":"
     return HostRule(uri.host, uri.port if has_port else None, plain_http=not uri.tls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _BOOLEANS = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
 _SHA256_HEX_DIGITS = 64
+_DIGITS = re.compile("[0-9]{1,9}")
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
 DEFAULT_MOUNT_ROOT = "/buckets"
 
 
@@ -81,17 +84,23 @@ class ConnectionSettings:
         env = _Variables(os.environ if environ is None else environ)
         del environ
 
-        values = {
-            attribute: env.converted(name, convert)
-            for attribute, (name, convert) in _VARIABLES.items()
-            if env.get(name).strip()
-        }
-        return cls(
-            # neither stripped nor converted: blanks can be part of a password
-            password=env.get("EXA_BUCKETFS_PASSWORD") or None,
-            mount_root_is_explicit="mount_root" in values,
-            **values,
-        )
+        try:
+            values = {
+                attribute: convert(env.get(name), name)
+                for attribute, (name, convert) in _VARIABLES.items()
+                if env.get(name).strip()
+            }
+        except ConfigurationError as error:
+            message = str(error)
+        else:
+            return cls(
+                # neither stripped nor converted: blanks can be part of a password
+                password=env.get("EXA_BUCKETFS_PASSWORD") or None,
+                mount_root_is_explicit="mount_root" in values,
+                **values,
+            )
+        # another error, because the frames of the first show the value, a misplaced password maybe
+        raise ConfigurationError(message)
 
 
 class _Variables:
@@ -108,21 +117,10 @@ class _Variables:
         """Return the value of a variable, empty if it is not set."""
         return self._environ.get(name, "")
 
-    def converted(self, name: str, convert: Callable[[str, str], Any]) -> Any:
-        """Return the value of a variable as ``convert`` makes it of text and name.
 
-        Raises:
-            ConfigurationError: the value cannot be used; has the variable's name.
-        """
-        try:
-            return convert(self.get(name), name)
-        except ConfigurationError as error:
-            error.variable = name
-            raise
-
-
-def _value_error(name: str, text: str, accepted: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}={text!r} cannot be used: it takes {accepted}.")
+def _value_error(name: str, accepted: str) -> ConfigurationError:
+    # without the value: the password may have been set in the wrong variable
+    return ConfigurationError(f"The value of {name} cannot be used: it takes {accepted}.")
 
 
 def _text(text: str, name: str) -> str:
@@ -137,18 +135,17 @@ def _hosts(text: str, name: str) -> tuple[HostRule, ...]:
 def _host_name(text: str, name: str) -> str:
     host = text.strip()
     if not is_host_name(host):
-        raise _value_error(name, text, "the name in the certificate, for example exacluster.local")
+        raise _value_error(name, "the name in the certificate, for example exacluster.local")
     return host
 
 
 def _user(text: str, name: str) -> str:
     user = text.strip()
     if ":" in user or not user.isprintable():
-        # not repeated: "w:secret" is a common mistake
-        del text, user
-        raise ConfigurationError(
-            f"{name} cannot be used: it takes a user name without ':', usually w or r. "
-            "The password belongs into EXA_BUCKETFS_PASSWORD."
+        raise _value_error(
+            name,
+            "a user name without ':', usually w or r; the password belongs into "
+            "EXA_BUCKETFS_PASSWORD",
         )
     return user
 
@@ -157,37 +154,37 @@ def _boolean(text: str, name: str) -> bool:
     try:
         return _BOOLEANS[text.strip().lower()]
     except KeyError:
-        raise _value_error(name, text, "yes, y, true, no, n or false") from None
+        raise _value_error(name, "yes, y, true, no, n or false") from None
 
 
 def _fallback(text: str, name: str) -> bool:
     try:
         return {"off": False, "http": True}[text.strip().lower()]
     except KeyError:
-        raise _value_error(name, text, "off or http") from None
+        raise _value_error(name, "off or http") from None
 
 
 def _fingerprint(text: str, name: str) -> str:
     digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
     if len(digits) != _SHA256_HEX_DIGITS or not set(digits) <= set(string.hexdigits):
-        raise _value_error(name, text, "the SHA-256 fingerprint of the certificate, 64 hex digits")
+        raise _value_error(name, "the SHA-256 fingerprint of the certificate, 64 hex digits")
     return digits
 
 
 def _absolute_path(text: str, name: str) -> str:
-    if not text.startswith("/"):
-        raise _value_error(name, text, f"an absolute path, by default {DEFAULT_MOUNT_ROOT}")
+    if not text.startswith("/") or text != text.strip():
+        raise _value_error(
+            name, f"an absolute path without blanks around it, by default {DEFAULT_MOUNT_ROOT}"
+        )
     return text.rstrip("/") or "/"
 
 
 def _count(text: str, name: str, *, least: int, most: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise _value_error(name, text, f"a whole number from {least} to {most}")
-    return value
+    digits = text.strip()
+    # int() alone takes "1_0", "+1" and the digits of other scripts
+    if not _DIGITS.fullmatch(digits) or not least <= int(digits) <= most:
+        raise _value_error(name, f"a whole number from {least} to {most}")
+    return int(digits)
 
 
 def _retries(text: str, name: str) -> int:
@@ -199,13 +196,10 @@ def _workers(text: str, name: str) -> int:
 
 
 def _seconds(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise _value_error(name, text, "a number of seconds from 0 on")
-    return value
+    number = text.strip()
+    if not _DECIMAL.fullmatch(number):
+        raise _value_error(name, "a number of seconds from 0 on")
+    return float(number)
 
 
 def _timeout(text: str, name: str) -> float:
@@ -214,7 +208,7 @@ def _timeout(text: str, name: str) -> float:
         return math.inf
     value = _seconds(text, name)
     if value == 0:
-        raise _value_error(name, text, "a number of seconds above 0, or -1 for no limit")
+        raise _value_error(name, "a number of seconds above 0, or -1 for no limit")
     return value
 
 

@@ -25,6 +25,7 @@ SCHEMES = frozenset(_TLS_BY_SCHEME)
 _EXPECTED = "Expected exa+bfs://host[:port]/service/bucket[/path], or exa+bfss:// for HTTPS."
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
+_PORT = re.compile("0{0,4}[1-9][0-9]{0,4}")
 _MAX_PORT = 65535
 _SUFFIX = re.compile("[?#]")
 
@@ -229,8 +230,8 @@ def _ipv6_message(text: str) -> str:
 def _parse_port(text: str, port_text: str | None) -> int | None:
     if port_text is None:
         return None
-    # isdecimal alone would let other scripts' digits and int()'s "+1", " 1", "1_0" pass
-    if port_text.isascii() and port_text.isdecimal() and 0 < int(port_text[:6]) <= _MAX_PORT:
+    # int() alone takes "+1", " 1", "1_0" and the digits of other scripts
+    if _PORT.fullmatch(port_text) and int(port_text) <= _MAX_PORT:
         return int(port_text)
     raise InvalidUriError(f"The port in {redacted(text)!r} is not a number from 1 to {_MAX_PORT}.")
 

@@ -116,7 +116,7 @@ def test_long_waits_are_logged_once_for_many_files(own_server, settings, caplog,
         thread.join()
     assert len(warnings_in(caplog)) == 1
     warning = (
-        f"Waiting for 127.0.0.1:{own_server.port}, for up to 60 s more per file: Cannot download"
+        f"Waiting for 127.0.0.1:{own_server.port}, for up to 60 s more per file: Cannot look up"
     )
     assert warning in warnings_in(caplog)[0]
     assert "answered 503" in warnings_in(caplog)[0]

@@ -17,6 +17,7 @@ from mlflow_bucketfs_core.errors import (
     ConfigurationError,
     IncompleteTransferError,
     UnexpectedResponseError,
+    printable,
 )
 from mlflow_bucketfs_core.http.failures import (
     TransientFailure,
@@ -77,7 +78,7 @@ class Request:
     def error(self, kind: type[_Error], reason: str) -> _Error:
         """Return an error that says what failed, where and why."""
         error = kind(f"Cannot {self.verb} {self.uri}: {reason}")
-        error.reason = reason
+        error.reason = printable(reason)
         return error
 
 
@@ -271,9 +272,18 @@ def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody, i
         file: may be read before; is rewound to ``start``.
         start: position of the first byte to send.
         name: the file's name in errors.
+
+    Raises:
+        OSError: the file's size cannot be found out.
     """
-    size = max(0, file.seek(0, os.SEEK_END) - start)
-    file.seek(start)
+    try:
+        size = max(0, file.seek(0, os.SEEK_END) - start)
+        file.seek(start)
+    except OSError as error:
+        raise OSError(
+            f"Cannot upload {name}: the system does not tell its size ({error.strerror or error}). "
+            "Copy its content into a regular file, and upload that one."
+        ) from error
     return FixedLengthBody(file, size, name), size
 
 
