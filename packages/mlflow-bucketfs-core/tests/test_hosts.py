@@ -82,7 +82,7 @@ def test_rules_are_formatted_as_written(text):
 )
 def test_bad_entries_name_the_variable(entry):
     """A misspelt entry is an error with its number, the variable and what belongs there."""
-    with pytest.raises(ConfigurationError, match=r"Entry 2 of EXA_X .*host\[:port\]"):
+    with pytest.raises(ConfigurationError, match=r"EXA_X: entry 2 .*host\[:port\]"):
         parse_host_list(f"good,{entry}", variable="EXA_X")
 
 

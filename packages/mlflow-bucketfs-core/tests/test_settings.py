@@ -86,7 +86,7 @@ def test_valid_values(variable, text, attribute, expected):
         ("EXA_BUCKETFS_CERT_FINGERPRINT", "g" * 64, "64 hex digits"),
         ("EXA_BUCKETFS_CERT_FINGERPRINT", "٣" * 64, "64 hex digits"),
         ("EXA_BUCKETFS_ALLOWED_HOSTS", "http://a", "host[:port]"),
-        ("EXA_BUCKETFS_ALLOWED_HOSTS", "a:1,b:0255800", "Entry 2 of EXA_BUCKETFS_ALLOWED_HOSTS"),
+        ("EXA_BUCKETFS_ALLOWED_HOSTS", "a:1,b:0255800", "EXA_BUCKETFS_ALLOWED_HOSTS: entry 2"),
         ("EXA_BUCKETFS_MAX_WORKERS", "0", "from 1 to 1024"),
         ("EXA_BUCKETFS_MAX_WORKERS", "1_0", "from 1 to 1024"),
         ("EXA_BUCKETFS_MAX_WORKERS", "+1", "from 1 to 1024"),

@@ -157,6 +157,7 @@ def test_a_bundle_without_certificates_is_not_the_servers_fault(
     ) as caught:
         Bucket(server.tls_uri()).keys()
     assert f"127.0.0.1:{server.tls_port}" not in str(caught.value)
+    assert caught.value.variable == variable
     assert server.requests.connections <= 1
 
 

@@ -56,7 +56,7 @@ def parse_host_list(text: str, *, variable: str) -> tuple[HostRule, ...]:
         ConfigurationError: an entry is something else.
     """
     return tuple(
-        _parse_rule(entry.strip(), f"Entry {number} of {variable}")
+        _parse_rule(entry.strip(), f"{variable}: entry {number}")
         for number, entry in enumerate(text.split(","), 1)
         if entry.strip()
     )

@@ -84,23 +84,17 @@ class ConnectionSettings:
         env = _Variables(os.environ if environ is None else environ)
         del environ
 
-        try:
-            values = {
-                attribute: convert(env.get(name), name)
-                for attribute, (name, convert) in _VARIABLES.items()
-                if env.get(name).strip()
-            }
-        except ConfigurationError as error:
-            message = str(error)
-        else:
-            return cls(
-                # neither stripped nor converted: blanks can be part of a password
-                password=env.get("EXA_BUCKETFS_PASSWORD") or None,
-                mount_root_is_explicit="mount_root" in values,
-                **values,
-            )
-        # another error, because the frames of the first show the value, a misplaced password maybe
-        raise ConfigurationError(message)
+        values = {
+            attribute: env.converted(name, convert)
+            for attribute, (name, convert) in _VARIABLES.items()
+            if env.get(name).strip()
+        }
+        return cls(
+            # neither stripped nor converted: blanks can be part of a password
+            password=env.get("EXA_BUCKETFS_PASSWORD") or None,
+            mount_root_is_explicit="mount_root" in values,
+            **values,
+        )
 
 
 class _Variables:
@@ -117,10 +111,25 @@ class _Variables:
         """Return the value of a variable, empty if it is not set."""
         return self._environ.get(name, "")
 
+    def converted(self, name: str, convert: Callable[[str, str], Any]) -> Any:
+        """Return the value of a variable as ``convert`` makes it of text and name.
+
+        Raises:
+            ConfigurationError: the value cannot be used; has the variable's name.
+        """
+        try:
+            return convert(self.get(name), name)
+        except ConfigurationError as error:
+            message = str(error)
+        # another error: the frames of the first show the value, which may be a misplaced password
+        failure = ConfigurationError(message)
+        failure.variable = name
+        raise failure
+
 
 def _value_error(name: str, accepted: str) -> ConfigurationError:
     # without the value: the password may have been set in the wrong variable
-    return ConfigurationError(f"The value of {name} cannot be used: it takes {accepted}.")
+    return ConfigurationError(f"{name} cannot be used: it takes {accepted}.")
 
 
 def _text(text: str, name: str) -> str:

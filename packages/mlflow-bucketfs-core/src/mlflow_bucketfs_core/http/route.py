@@ -244,10 +244,12 @@ def _trust(context: ssl.SSLContext, name: str, certificates: str) -> None:
     try:
         context.load_verify_locations(**{kind: certificates})
     except OSError as error:
-        raise ConfigurationError(
+        failure = ConfigurationError(
             f"{name}={certificates!r} cannot be used: {error.strerror or error}. It takes the path "
             "of a PEM file with the certificates to trust."
-        ) from None
+        )
+        failure.variable = name if name in os.environ else None
+        raise failure from None
 
 
 def _own_authorities(settings: ConnectionSettings) -> dict[str, str]:
