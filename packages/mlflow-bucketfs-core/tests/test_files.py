@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from mlflow_bucketfs_core import Bucket, files
-from mlflow_bucketfs_core.errors import IncompleteTransferError
+from mlflow_bucketfs_core.errors import AccessDeniedError, IncompleteTransferError
 from mlflow_bucketfs_core.files import _named_file, atomic_file
 from mlflow_bucketfs_testing.server import Fault
 
@@ -301,6 +301,22 @@ except OSError as error:
     out, _ = run_python(CONNECT + code, server.uri(), tmp_path)
     assert out == f"[Errno {errno.EFBIG}] File too large: '{tmp_path}/x'\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "named"),
+    [
+        (lambda bucket: bucket.upload_bytes("d/x", b""), "upload 'd/x' to"),
+        (lambda bucket: bucket.upload_stream("d/x", iter([b""])), "upload 'd/x' to"),
+        (lambda bucket: bucket.prepare_uploads(["d/x", "d/y"]), "upload artifacts to"),
+    ],
+    ids=["upload", "stream", "many"],
+)
+def test_what_cannot_be_uploaded_is_named(server, bucket, operation, named):
+    """A listing that an upload needs first is not what the user asked for."""
+    server.inject(Fault.status(403, method="GET"))
+    with pytest.raises(AccessDeniedError, match=f"^Cannot {named} exa"):
+        operation(bucket)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs Linux's /proc")

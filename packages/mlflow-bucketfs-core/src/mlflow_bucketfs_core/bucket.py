@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from exasol.bucketfs._path import BucketPath
+
+    from mlflow_bucketfs_core.folder_guard import FolderGuard
 
 _Result = TypeVar("_Result")
 
@@ -222,7 +225,7 @@ class Bucket:
         """
         # before the stream is touched: a caller may still use it if this fails
         uri = self._uri_to_write("upload", key)
-        folder_guard(self._uri).check(self._uri, [uri.path], self._files_among, anew=False)
+        self._check_folders(uri.path)
         source = iter(chunks)
         data, complete = first_bytes(source, STREAM_BUFFER_BYTES)
         if complete:
@@ -284,7 +287,8 @@ class Bucket:
         if paths:
             self._require_password("upload")
         guard = folder_guard(self._uri)
-        existing = guard.check(self._uri, paths.values(), self._files_among, anew=True)
+        files_among = partial(self._files_among, "upload artifacts to")
+        existing = guard.check(self._uri, paths.values(), files_among, anew=True)
         return {key for key, path in paths.items() if path in existing}
 
     def as_path(self, key: str = "") -> BucketPath:
@@ -332,11 +336,19 @@ class Bucket:
     def _download_request(self, key: str) -> Request:
         return Request("GET", self._uri_of("download", key), "download", ObjectNotFoundError)
 
-    def _list_request(self) -> Request:
-        return Request("GET", self._uri, "list", BucketNotFoundError)
+    def _list_request(self, verb: str = "list") -> Request:
+        return Request("GET", self._uri, verb, BucketNotFoundError)
 
-    def _files_among(self, names: set[str]) -> set[str]:
-        return _list(self._list_request(), self._settings, names.intersection)
+    def _check_folders(self, path: str) -> FolderGuard:
+        """Raise if a file is in the way of an upload; return what knows that."""
+        guard = folder_guard(self._uri)
+        files_among = partial(self._files_among, f"upload {path!r} to")
+        guard.check(self._uri, [path], files_among, anew=False)
+        return guard
+
+    def _files_among(self, verb: str, names: set[str]) -> set[str]:
+        """Return the names that are files; ``verb`` is what for, in messages."""
+        return _list(self._list_request(verb), self._settings, names.intersection)
 
     def _is_found(self, request: Request) -> bool:
         """Return whether a GET is answered with 200, whatever follows."""
@@ -362,8 +374,7 @@ class Bucket:
             body: returns the body of one try and its size, ``None`` if that is not known.
             repeatable: whether there can be a second try.
         """
-        guard = folder_guard(self._uri)
-        guard.check(self._uri, [uri.path], self._files_among, anew=False)
+        guard = self._check_folders(uri.path)
         request = Request("PUT", uri, "upload", BucketNotFoundError)
 
         def attempt() -> None:

@@ -127,7 +127,8 @@ class ServicePool:
         self._headers = _headers(settings)
         self._max_idle = _MAX_IDLE_STREAMS if streams else settings.max_workers
         # Not urllib3's blocking pools: it drains them in an exit handler of its own, and a
-        # request after that waits forever for a connection. Nor a semaphore, which is in Python.
+        # request after that waits forever for a connection. Nor a semaphore, which
+        # costs a dozen calls of Python code per request.
         self._free: SimpleQueue[None] | None = None
         if not streams:
             self._free = SimpleQueue()
