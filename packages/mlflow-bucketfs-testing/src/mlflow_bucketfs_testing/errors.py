@@ -1,4 +1,4 @@
-"""The errors of MLflow servers and script-language containers; secrets that are not shown."""
+"""The errors of MLflow servers, containers and UDFs; secrets that are not shown."""
 
 from __future__ import annotations
 
@@ -65,6 +65,67 @@ class SlcCommandError(SlcError):
         self.exit_code = exit_code
         self.stdout = stdout
         self.stderr = stderr
+
+
+class UdfError(RuntimeError):
+    """A UDF failed; its text is the one that a SQL user sees.
+
+    Attributes:
+        code: Exasol's code at the beginning of the text, such as ``F-UDF-CL-LIB-1127``; None if
+            the text has none.
+        output: what script and client wrote to standard output and standard error.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, output: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.output = output
+
+
+class UdfScriptError(ValueError):
+    """A ``CREATE SCRIPT`` statement was not understood.
+
+    Attributes:
+        line: where, from 1.
+        column: where in the line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int, column: int) -> None:
+        super().__init__(f"line {line}, column {column}: {message}")
+        self.line = line
+        self.column = column
+
+
+class UdfValueError(ValueError):
+    """A value does not fit the type of its column; nothing was started."""
+
+
+class UdfClientError(RuntimeError):
+    """The UDF client could not be started or did not do its work; base of the errors below."""
+
+
+class UdfClientDiedError(UdfClientError):
+    """The client ended before it reported the end of its work.
+
+    Attributes:
+        exit_code: its exit status; negative for a signal's number.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class UdfTimeoutError(UdfClientError, TimeoutError):
+    """The UDF took too long, or its client was silent for too long; it was killed."""
+
+
+class UdfProtocolError(UdfClientError):
+    """A message came that the protocol does not allow here."""
+
+
+class UdfExtraMissingError(UdfClientError, ImportError):
+    """The extra ``[udf]`` of this package is not installed."""
 
 
 class Secret(str):
