@@ -6,13 +6,14 @@ Which value is accepted, changed or refused, and with which text, is what Exasol
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlflow_bucketfs_testing.udf.messages import ColumnType, IterationType, Meta, WireValue
 from mlflow_bucketfs_testing.udf.reference_channel import HostError
 from mlflow_bucketfs_testing.udf.reference_rows import (
-    INTEGERS,
     sent_integer,
     sent_size,
     sent_text,
@@ -20,11 +21,13 @@ from mlflow_bucketfs_testing.udf.reference_rows import (
 )
 
 if TYPE_CHECKING:
-    import decimal
     from collections.abc import Callable
     from types import ModuleType
+    from typing import TypeAlias
 
     from mlflow_bucketfs_testing.udf.reference_rows import InputRows, OutputRows
+
+    Senders: TypeAlias = dict[ColumnType, Callable[[Any], WireValue]]
 
 _NAMES_IN_ERRORS = {
     ColumnType.DOUBLE: "float",
@@ -206,64 +209,25 @@ class Context:
     def __datetime(self, text: str, layout: str) -> Any:
         return self.__globals["datetime"].datetime.strptime(text, layout)
 
-    def __sent(self, value: Any, column: int) -> WireValue:  # noqa: C901, PLR0911 -- one per type
+    def __sent(self, value: Any, column: int) -> WireValue:
         """Return a value as it is sent in an output column; raise if the client refuses it."""
         if value is None:
             return None
-        kind = self.__kinds[column]
         given = type(value)
-        if given is int:
-            return self.__sent_int(value, column)
-        if given is float:
-            return self.__sent_float(value, column)
-        if given is bool:
-            if kind is not ColumnType.BOOLEAN:
-                self.__refuse(1093, value, column)
-            return bool(value)
-        if given is str:
-            if kind is not ColumnType.STRING:
-                self.__refuse(1094, value, column)
-            return sent_text(value, kind)
-        if value == None:  # noqa: E711 -- asked as Exasol's client asks: pandas.NA raises here
-            return None
-        # looked up in the script's globals, as Exasol's client does
-        if given is self.__globals["decimal"].Decimal:
-            return self.__sent_decimal(value, column)
-        if given is self.__globals["datetime"].date:
-            if kind is not ColumnType.DATE:
-                self.__refuse(1096, value, column)
-            return str(value.isoformat())
-        if given is self.__globals["datetime"].datetime:
-            if kind is not ColumnType.TIMESTAMP:
-                self.__refuse(1097, value, column)
-            return str(value.isoformat(" "))
-        raise RuntimeError(f"E-UDF-CL-SL-PYTHON-1098: data type {given} is not supported")
+        if given not in _PLAIN:
+            if value == None:  # noqa: E711 -- asked as Exasol's client asks: pandas.NA raises here
+                return None
+            self.__require_known(given)
+        code, senders = _SENDERS[given]
+        send = senders.get(self.__kinds[column])
+        return self.__refuse(code, value, column) if send is None else send(value)
 
-    def __sent_int(self, value: int, column: int) -> WireValue:
-        kind = self.__kinds[column]
-        if kind in INTEGERS:
-            return sent_integer(value, kind)
-        if kind is ColumnType.NUMERIC:
-            return str(value)
-        return float(value) if kind is ColumnType.DOUBLE else self.__refuse(1091, value, column)
-
-    def __sent_float(self, value: float, column: int) -> WireValue:
-        kind = self.__kinds[column]
-        if kind is ColumnType.DOUBLE:
-            return value
-        if kind in INTEGERS:
-            return sent_integer(int(value), kind)
-        if kind is ColumnType.NUMERIC:  # Exasol's client passes the text to the wrong function
-            raise TypeError(setter_error(ColumnType.INT64))
-        return self.__refuse(1092, value, column)
-
-    def __sent_decimal(self, value: decimal.Decimal, column: int) -> WireValue:
-        kind = self.__kinds[column]
-        if kind is ColumnType.NUMERIC:
-            return str(value)
-        if kind in INTEGERS:
-            return sent_integer(int(value), kind)
-        return float(value) if kind is ColumnType.DOUBLE else self.__refuse(1095, value, column)
+    def __require_known(self, given: type) -> None:
+        """Refuse a type that the client does not know, by the names in the script's globals."""
+        if given is not self.__globals["decimal"].Decimal:
+            names = self.__globals["datetime"]
+            if given is not names.date and given is not names.datetime:
+                raise RuntimeError(f"E-UDF-CL-SL-PYTHON-1098: data type {given} is not supported")
 
     def __refuse(self, code: int, value: Any, column: int) -> NoReturn:
         is_returned = self.__meta.output_iteration is IterationType.EXACTLY_ONCE
@@ -296,6 +260,30 @@ class Context:
             ) from None
         if failure:
             raise RuntimeError(failure)
+
+
+def _send_float_to_numeric(_: float) -> WireValue:
+    # Exasol's client passes the text to the function for integers
+    raise TypeError(setter_error(ColumnType.INT64))
+
+
+_TO_INTEGER: Senders = {
+    ColumnType.INT32: lambda value: sent_integer(int(value), ColumnType.INT32),
+    ColumnType.INT64: lambda value: sent_integer(int(value), ColumnType.INT64),
+}
+_TO_NUMBER: Senders = {**_TO_INTEGER, ColumnType.NUMERIC: str, ColumnType.DOUBLE: float}
+_PLAIN = (int, float, bool, str)
+# Type of an emitted value → the code of the error for an output column of another type, and how
+# the value is sent in each type of column
+_SENDERS: dict[type, tuple[int, Senders]] = {
+    int: (1091, _TO_NUMBER),
+    float: (1092, {**_TO_NUMBER, ColumnType.NUMERIC: _send_float_to_numeric}),
+    bool: (1093, {ColumnType.BOOLEAN: bool}),
+    str: (1094, {ColumnType.STRING: lambda text: sent_text(text, ColumnType.STRING)}),
+    decimal.Decimal: (1095, _TO_NUMBER),
+    dt.date: (1096, {ColumnType.DATE: dt.date.isoformat}),
+    dt.datetime: (1097, {ColumnType.TIMESTAMP: lambda time: time.isoformat(" ")}),
+}
 
 
 def _frames() -> ModuleType:
