@@ -19,10 +19,19 @@ if TYPE_CHECKING:
         SlcCommandError,
         SlcError,
         SlcUnavailableError,
+        UdfClientDiedError,
+        UdfClientError,
+        UdfError,
+        UdfExtraMissingError,
+        UdfProtocolError,
+        UdfScriptError,
+        UdfTimeoutError,
+        UdfValueError,
     )
     from mlflow_bucketfs_testing.mlflow_server import ExternalMlflowServer, MlflowServerProcess
     from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
     from mlflow_bucketfs_testing.slc import SlcBuilder, SlcContainer
+    from mlflow_bucketfs_testing.udf.runner import Udf, UdfResult, UdfRunner
 
     __version__: str
 
@@ -43,6 +52,17 @@ __all__ = [
     "SlcContainer",
     "SlcError",
     "SlcUnavailableError",
+    "Udf",
+    "UdfClientDiedError",
+    "UdfClientError",
+    "UdfError",
+    "UdfExtraMissingError",
+    "UdfProtocolError",
+    "UdfResult",
+    "UdfRunner",
+    "UdfScriptError",
+    "UdfTimeoutError",
+    "UdfValueError",
 ]
 
 _MODULES = {
@@ -53,6 +73,9 @@ _MODULES = {
     "MlflowServerProcess": "mlflow_server",
     "SlcBuilder": "slc",
     "SlcContainer": "slc",
+    "Udf": "udf.runner",
+    "UdfResult": "udf.runner",
+    "UdfRunner": "udf.runner",
 }
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_UDF_CODE = re.compile(r"\b[EFW](?:-[A-Z]+)+-\d+(?=:)")
+
 
 class MlflowServerError(RuntimeError):
     """An MLflow server could not be started or reached; base of the errors below."""
@@ -68,18 +70,29 @@ class SlcCommandError(SlcError):
 
 
 class UdfError(RuntimeError):
-    """A UDF failed; its text is the one that a SQL user sees.
+    """A UDF failed, or emitted what its output columns cannot hold.
+
+    Args:
+        text: the text that a SQL user sees.
+        hint: what the error says beside it.
+        output: see the attribute.
 
     Attributes:
-        code: Exasol's code at the beginning of the text, such as ``F-UDF-CL-LIB-1127``; None if
-            the text has none.
+        text: the text that a SQL user sees: the client's codes, the traceback, the exception.
+        codes: Exasol's codes in the text, in their order, such as ``F-UDF-CL-LIB-1127``.
         output: what script and client wrote to standard output and standard error.
     """
 
-    def __init__(self, message: str, *, code: str | None = None, output: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, text: str, *, hint: str = "", output: str = "") -> None:
+        super().__init__(text + hint)
+        self.text = text
+        self.codes = tuple(dict.fromkeys(_UDF_CODE.findall(text)))
         self.output = output
+
+    @property
+    def code(self) -> str | None:
+        """The first of the codes, which begins the text; None if it has none."""
+        return self.codes[0] if self.codes else None
 
 
 class UdfScriptError(ValueError):

@@ -97,6 +97,16 @@ class ProcessSession:
                         return True
         return False
 
+    def resident_memory(self) -> int:
+        """Return the resident memory of the command and its descendants, in bytes."""
+        total = 0
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.pid)
+            for process in (root, *root.children(recursive=True)):
+                with suppress(psutil.Error):
+                    total += process.memory_info().rss
+        return total
+
     def end(self, *, timeout_s: float) -> bool:
         """Ask the command to end, then make sure that nothing of the session is left.
 

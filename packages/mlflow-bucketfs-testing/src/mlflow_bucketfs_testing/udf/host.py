@@ -1,0 +1,208 @@
+"""Run one UDF client: its socket, its process, and the limits of both.
+
+Nothing of a run outlives it: the client is a `ProcessSession`, whose guard ends it and removes the
+socket even if this process is killed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from mlflow_bucketfs_testing.errors import (
+    UdfClientDiedError,
+    UdfClientError,
+    UdfTimeoutError,
+)
+from mlflow_bucketfs_testing.process_session import ProcessSession
+
+if TYPE_CHECKING:
+    from mlflow_bucketfs_testing.udf.clients import Client
+    from mlflow_bucketfs_testing.udf.messages import Codec
+    from mlflow_bucketfs_testing.udf.session import Session
+
+_LONGEST_DIRECTORY = 60  # a socket's path has about 100 bytes in all
+_POLL_MS = 50  # how soon a client that died or took too much memory is noticed
+_MEMORY_CHECK_S = 0.25
+_LEAVE_S = 5.0  # a client that has finished may take so long to end
+_TAIL_LINES = 20
+_MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take.
+
+    Attributes:
+        timeout_s: the whole run, in seconds.
+        silence_s: the time between two messages of the client, in seconds.
+        memory: resident memory of all its processes, in bytes.
+    """
+
+    timeout_s: float
+    silence_s: float
+    memory: int
+
+
+def serve(
+    session: Session,
+    codec: Codec,
+    client: Client,
+    *,
+    limits: Limits,
+    buckets: Path | None,
+) -> tuple[str, float]:
+    """Start a client and answer it until it has finished.
+
+    Args:
+        session: what to answer.
+        codec: how messages are encoded.
+        client: the client to start.
+        limits: what it may take.
+        buckets: the buckets that it shall see; None: none.
+
+    Returns:
+        What script and client wrote, and the seconds between the first and the last message.
+
+    Raises:
+        UdfClientError: The client cannot be started, ended too early, took too much time or
+            memory, or violated the protocol. None of its processes is left.
+        UdfError: An emitted value does not fit its column.
+    """
+    directory = _private_directory()
+    try:
+        return _Run(session, codec, client, limits, directory).serve(buckets)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Run:
+    """One process of a client, and the socket that it talks to."""
+
+    def __init__(
+        self, session: Session, codec: Codec, client: Client, limits: Limits, directory: Path
+    ) -> None:
+        self._session = session
+        self._codec = codec
+        self._client = client
+        self._limits = limits
+        self._directory = directory
+        self._socket_path = directory / "s"
+        self._log = directory / "output"
+
+    def serve(self, buckets: Path | None) -> tuple[str, float]:
+        self._log.touch(mode=0o600)
+        with zmq.Context() as context, context.socket(zmq.REP) as socket:
+            socket.linger = 0
+            socket.bind(f"ipc://{self._socket_path}")
+            if self._client.other_user:
+                self._directory.chmod(0o711)
+                self._socket_path.chmod(0o666)
+            process = self._start(buckets)
+            ended = False
+            try:
+                seconds = self._converse(socket, process)
+                ended = self._has_left(process)
+            finally:
+                process.end(timeout_s=1.0 if ended else 0.0)
+                self._client.end(self._socket_path)
+        return self._output(), seconds
+
+    def _start(self, buckets: Path | None) -> ProcessSession:
+        command, variables = self._client.command(self._socket_path, buckets)
+        try:
+            return ProcessSession(
+                command,
+                env=variables,
+                directory=self._directory,
+                log_path=self._log,
+                abandoned_directory=self._directory,
+            )
+        except FileNotFoundError as error:
+            raise UdfClientError(
+                f"the UDF client {command[0]} cannot be executed: it exists, but the dynamic "
+                f"loader or interpreter that it names does not. It was built for another system "
+                f"(musl instead of glibc, another processor): run it in its container"
+                if Path(command[0]).exists()
+                else f"the UDF client {command[0]} does not exist"
+            ) from error
+        except OSError as error:
+            raise UdfClientError(
+                f"the UDF client {command[0]} cannot be executed: {error.strerror}"
+            ) from error
+
+    def _converse(self, socket: Any, process: ProcessSession) -> float:
+        """Answer until the client has finished; return the seconds since its first message."""
+        started = last = time.monotonic()
+        first: float | None = None
+        memory_checked = started
+        while not self._session.finished:
+            if socket.poll(_POLL_MS):
+                request = self._codec.decode_request(socket.recv())
+                first = first or time.monotonic()
+                socket.send(self._codec.encode_response(self._session.answer(request)))
+                last = time.monotonic()
+            else:
+                self._check_alive(socket, process)
+            now = time.monotonic()
+            if now - memory_checked > _MEMORY_CHECK_S:
+                memory_checked = now
+                self._check_memory(process)
+            if now - started > self._limits.timeout_s:
+                raise UdfTimeoutError(
+                    f"the UDF took more than {self._limits.timeout_s:g} s and was killed; expected "
+                    f"{self._session.expected}{self._tail()}"
+                )
+            if now - last > self._limits.silence_s:
+                raise UdfTimeoutError(
+                    f"the UDF client was silent for {self._limits.silence_s:g} s and was killed; "
+                    f"expected {self._session.expected}{self._tail()}"
+                )
+        return time.monotonic() - (first or started)
+
+    def _check_alive(self, socket: Any, process: ProcessSession) -> None:
+        status = process.poll()
+        # its last message may have arrived since
+        if status is None or socket.poll(0):
+            return
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        raise UdfClientDiedError(
+            f"the UDF client {self._client.name} ended with {how} before it had finished; expected "
+            f"{self._session.expected}{self._tail()}",
+            exit_code=status,
+        )
+
+    def _check_memory(self, process: ProcessSession) -> None:
+        used = process.resident_memory()
+        if used > self._limits.memory:
+            raise UdfClientError(
+                f"the UDF used {used / _MIB:.0f} MiB, more than its memory limit of "
+                f"{self._limits.memory / _MIB:.0f} MiB, and was killed{self._tail()}"
+            )
+
+    def _has_left(self, process: ProcessSession) -> bool:
+        """Wait until the client, which has finished, ends; return whether it did."""
+        deadline = time.monotonic() + _LEAVE_S
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return process.poll() is not None
+
+    def _output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def _tail(self) -> str:
+        lines = self._output().splitlines()[-_TAIL_LINES:]
+        return "".join(f"\n    {line}" for line in ["; its last output:", *lines]) if lines else ""
+
+
+def _private_directory() -> Path:
+    base = tempfile.gettempdir()
+    if len(base) > _LONGEST_DIRECTORY:
+        base = "/tmp"  # noqa: S108 -- mkdtemp makes a directory in it that is ours alone
+    return Path(tempfile.mkdtemp(prefix="udf-", dir=base))

@@ -1,0 +1,280 @@
+"""The database's side of a conversation with one UDF client, without any I/O.
+
+`Session.answer` maps each request to its response, and collects what the script returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlflow_bucketfs_testing.errors import UdfProtocolError
+from mlflow_bucketfs_testing.udf.messages import (
+    Call,
+    Connection,
+    ImportAnswer,
+    ImportKind,
+    ImportRequest,
+    IterationType,
+    MessageType,
+    Request,
+    Response,
+    WireValue,
+    pack_rows,
+    unpack_rows,
+)
+from mlflow_bucketfs_testing.udf.values import python_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mlflow_bucketfs_testing.udf.messages import Info, Meta
+    from mlflow_bucketfs_testing.udf.script import ScriptColumn
+
+_T = TypeVar("_T")
+
+_CONNECTION_ID = 4711
+_CONNECTION_KIND = "password"  # the only kind that Exasol has
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the client has to do: rows in groups, or a single call.
+
+    Attributes:
+        groups: the rows of each group, as they are sent; empty for a single call.
+        call: the single call; None for rows.
+        packet_rows: most rows in a packet.
+        connections: name → address, user, password.
+        scripts: name → source code.
+    """
+
+    groups: Sequence[Sequence[tuple[WireValue, ...]]] = ()
+    call: Call | None = None
+    packet_rows: int = 1000
+    connections: Mapping[str, tuple[str, str, str]] = field(default_factory=dict, repr=False)
+    scripts: Mapping[str, str] = field(default_factory=dict)
+
+
+class _State(enum.Enum):
+    """Where the conversation is: the messages that may come next."""
+
+    NEW = (MessageType.CLIENT,)
+    # a client repeats its first message until it is answered
+    INTRODUCED = (MessageType.META, MessageType.CLIENT)
+    BETWEEN = (MessageType.RUN,)
+    IN_GROUP = (MessageType.NEXT, MessageType.RESET, MessageType.EMIT, MessageType.DONE)
+    IN_CALL = (MessageType.RETURN, MessageType.UNDEFINED_CALL)
+    AFTER_CALL = (MessageType.DONE,)
+    ENDING = (MessageType.FINISHED,)
+    FINISHED = ()
+
+
+_ANYWHERE = (MessageType.IMPORT, MessageType.PING_PONG, MessageType.CLOSE)
+
+
+class Session:
+    """The conversation with one client, from its first message to its last.
+
+    Args:
+        info: what the client learns about script and database.
+        meta: what it learns about input and output.
+        outputs: the output columns of the script.
+        work: what it has to do.
+
+    Attributes:
+        groups: what was emitted in each group, as Python values.
+        call_result: what a single call returned.
+        undefined_call: name of the function that the single call did not find.
+        failure: the exception's text, if the client reported one.
+    """
+
+    def __init__(self, info: Info, meta: Meta, outputs: Sequence[ScriptColumn], work: Work) -> None:
+        self.groups: list[list[tuple[Any, ...]]] = []
+        self.call_result: str | None = None
+        self.undefined_call: str | None = None
+        self.failure: str | None = None
+        self._info = info
+        self._meta = meta
+        self._outputs = outputs
+        self._work = work
+        self._state = _State.NEW
+        self._input_kinds = [column.type for column in meta.input_columns]
+        self._output_kinds = [column.type for column in meta.output_columns]
+        self._next_row = 0  # of the current group
+        self._called = False
+        self._answers: dict[MessageType, Callable[[Request], Response]] = {
+            MessageType.CLIENT: self._introduce,
+            MessageType.META: self._describe,
+            MessageType.RUN: self._run,
+            MessageType.NEXT: self._next,
+            MessageType.RESET: self._reset,
+            MessageType.EMIT: self._emit,
+            MessageType.DONE: self._done,
+            MessageType.RETURN: self._return,
+            MessageType.UNDEFINED_CALL: self._undefined,
+            MessageType.IMPORT: self._import,
+            MessageType.PING_PONG: self._ping,
+            MessageType.CLOSE: self._close,
+            MessageType.FINISHED: self._finish,
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether the client has said its last word."""
+        return self._state is _State.FINISHED
+
+    @property
+    def expected(self) -> str:
+        """The messages that may come now, for error messages."""
+        *most, last = [kind.name for kind in (*self._state.value, *_ANYWHERE)]
+        return f"{', '.join(most)} or {last}"
+
+    def answer(self, request: Request) -> Response:
+        """Return the response to a request.
+
+        Args:
+            request: the client's message.
+
+        Raises:
+            UdfProtocolError: The protocol does not allow this message now, or not in this form.
+            UdfError: An emitted value does not fit its column.
+        """
+        kind = request.type
+        if not isinstance(kind, MessageType):
+            raise UdfProtocolError(f"message type {kind} came; expected {self.expected}")
+        if kind not in (*self._state.value, *_ANYWHERE):
+            raise UdfProtocolError(f"{kind.name} came; expected {self.expected}")
+        wanted = 0 if kind is MessageType.CLIENT else _CONNECTION_ID
+        if request.connection_id != wanted and self._state is not _State.NEW:
+            raise UdfProtocolError(
+                f"{kind.name} came with connection id {request.connection_id}; expected {wanted}"
+            )
+        return self._answers[kind](request)
+
+    # --- beginning and end ---
+
+    def _introduce(self, request: Request) -> Response:
+        client = _body(request.client, "CLIENT", "the client's name")
+        self._state = _State.INTRODUCED
+        return _response(
+            MessageType.INFO, info=dataclasses.replace(self._info, meta_info=client.meta_info)
+        )
+
+    def _describe(self, _: Request) -> Response:
+        self._state = _State.BETWEEN
+        return _response(MessageType.META, meta=self._meta)
+
+    def _run(self, _: Request) -> Response:
+        if self._work.call is not None and not self._called:
+            self._called = True
+            self._state = _State.IN_CALL
+            return _response(MessageType.CALL, call=self._work.call)
+        if len(self.groups) < len(self._work.groups):
+            self.groups.append([])
+            self._next_row = 0
+            self._state = _State.IN_GROUP
+            return _response(MessageType.RUN)
+        self._state = _State.ENDING
+        return _response(MessageType.CLEANUP)
+
+    def _finish(self, _: Request) -> Response:
+        self._state = _State.FINISHED
+        return _response(MessageType.FINISHED)
+
+    def _close(self, request: Request) -> Response:
+        message = _body(request.close, "CLOSE", "the exception").exception_message
+        self.failure = message or "the client reported an error without a text"
+        return self._finish(request)
+
+    # --- rows ---
+
+    def _next(self, _: Request) -> Response:
+        return self._packet(MessageType.NEXT)
+
+    def _reset(self, _: Request) -> Response:
+        self._next_row = 0
+        return self._packet(MessageType.RESET)
+
+    def _packet(self, kind: MessageType) -> Response:
+        group = self._work.groups[len(self.groups) - 1]
+        first, self._next_row = self._next_row, self._next_row + self._work.packet_rows
+        rows = group[first : self._next_row]
+        if not rows:
+            return _response(MessageType.DONE)
+        numbers = range(first, first + len(rows))
+        table = pack_rows(self._input_kinds, rows, rows_in_group=len(group), row_numbers=numbers)
+        return _response(kind, next=table)
+
+    def _emit(self, request: Request) -> Response:
+        table = _body(request.emit, "EMIT", "rows")
+        emitted = self.groups[-1]
+        rows = unpack_rows(self._output_kinds, table)
+        emitted += python_values(rows, self._outputs, first=len(emitted) + 1)
+        return _response(MessageType.EMIT)
+
+    def _done(self, _: Request) -> Response:
+        if self._work.call is None and self._meta.output_iteration is IterationType.EXACTLY_ONCE:
+            wanted = 1
+            if self._meta.input_iteration is IterationType.EXACTLY_ONCE:
+                wanted = len(self._work.groups[len(self.groups) - 1])
+            if len(self.groups[-1]) != wanted:
+                raise UdfProtocolError(
+                    f"DONE came after {len(self.groups[-1])} rows of a script that RETURNS; "
+                    f"expected {wanted}"
+                )
+        self._state = _State.BETWEEN
+        return _response(MessageType.DONE)
+
+    # --- single calls ---
+
+    def _return(self, request: Request) -> Response:
+        if request.call_result is None:
+            raise UdfProtocolError("RETURN came without a result; expected one")
+        self.call_result = request.call_result
+        self._state = _State.AFTER_CALL
+        return _response(MessageType.RETURN)
+
+    def _undefined(self, request: Request) -> Response:
+        if request.undefined_call is None:
+            raise UdfProtocolError("UNDEFINED_CALL came without a name; expected one")
+        self.undefined_call = request.undefined_call
+        self._state = _State.AFTER_CALL
+        return _response(MessageType.UNDEFINED_CALL)
+
+    # --- at any time ---
+
+    def _ping(self, request: Request) -> Response:
+        return _response(MessageType.PING_PONG, ping=request.ping or "")
+
+    def _import(self, request: Request) -> Response:
+        asked = _body(request.import_request, "IMPORT", "a name")
+        return _response(MessageType.IMPORT, import_answer=self._imported(asked))
+
+    def _imported(self, asked: ImportRequest) -> ImportAnswer:
+        if asked.kind is ImportKind.CONNECTION:
+            known = _named(self._work.connections, asked.name)
+            if known is None:
+                return ImportAnswer(exception_message=f"connection {asked.name} does not exist")
+            return ImportAnswer(connection=Connection(_CONNECTION_KIND, *known))
+        code = _named(self._work.scripts, asked.name)
+        if code is None:
+            return ImportAnswer(exception_message=f"script {asked.name} does not exist")
+        return ImportAnswer(source_code=code)
+
+
+def _response(kind: MessageType, **body: Any) -> Response:
+    return Response(kind, _CONNECTION_ID, **body)
+
+
+def _body(body: _T | None, kind: str, what: str) -> _T:
+    if body is None:
+        raise UdfProtocolError(f"{kind} came without {what}; expected it")
+    return body
+
+
+def _named(known: Mapping[str, _T], name: str) -> _T | None:
+    """Find a name as it is, or in upper case, as SQL takes one that is not quoted."""
+    return known.get(name, known.get(name.upper()))
