@@ -428,12 +428,12 @@ def _exa_meta(info: Info, meta: Meta) -> types.SimpleNamespace:
         node_id=info.node_id,
         memory_limit=info.memory_limit,
         vm_id=str(info.vm_id),
-        input_type="SCALAR" if is_scalar else "SET",
         input_column_count=len(inputs),
         input_column_name=[column.name for column in inputs],
+        input_type="SCALAR" if is_scalar else "SET",
         input_columns=inputs,
-        output_type="RETURN" if is_returned else "EMIT",
         output_column_count=len(outputs),
+        output_type="RETURN" if is_returned else "EMIT",
         output_columns=outputs,
     )
 
