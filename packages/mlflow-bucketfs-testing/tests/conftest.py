@@ -41,6 +41,7 @@ def fixture_names():
         "mlflow_udf_tracking_uri",
         "slc_archive",
         "slc_container",
+        "udf_runner",
     ]
 
 

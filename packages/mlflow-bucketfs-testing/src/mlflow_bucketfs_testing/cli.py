@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import IO
+
 import click
 
 
@@ -85,3 +87,51 @@ def demo(context: click.Context, *, keep: bool) -> None:
     from mlflow_bucketfs_testing.demo import run_demo  # noqa: PLC0415 -- not for --help
 
     context.exit(0 if run_demo(keep=keep) else 1)
+
+
+@main.command()
+@click.argument("script", type=click.File(encoding="utf-8"))
+@click.option(
+    "--input",
+    "rows",
+    type=click.File(encoding="utf-8-sig", lazy=False),
+    required=True,
+    help="CSV file with a column for each parameter, by name, or - for standard input. An empty "
+    "field is NULL.",
+)
+@click.option(
+    "--group-by",
+    metavar="COLUMN",
+    multiple=True,
+    help="Column of the CSV file to group by; may be repeated.",
+)
+@click.option(
+    "--buckets",
+    type=click.Path(exists=True, file_okay=False),
+    help="Directory that the script finds as the buckets: it holds SERVICE/BUCKET/...",
+)
+@click.option(
+    "--client",
+    default="reference",
+    show_default=True,
+    help="The client that runs the script: reference, or the path of an exaudfclient.",
+)
+@click.option(
+    "--timeout", default=120.0, show_default=True, help="Seconds that the script may take."
+)
+def udf(
+    *,
+    script: IO[str],
+    rows: IO[str],
+    group_by: tuple[str, ...],
+    buckets: str | None,
+    client: str,
+    timeout: float,
+) -> None:
+    """Run the UDF of the file SCRIPT, a CREATE SCRIPT statement, without a database.
+
+    Prints the rows that it returns or emits as CSV, and what it writes itself on standard error.
+    """
+    from mlflow_bucketfs_testing.udf.command import run_script  # noqa: PLC0415 -- not for --help
+
+    run_script(script, rows, group_by=group_by, buckets=buckets, client=client, timeout_s=timeout)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_TIMEOUT_S = 180.0
 
+_REFERENCE_CLIENT = "reference"
+
 _PREFIX = "mlflow_bucketfs_"
 _MLFLOW_SERVER = "mlflow_server"
 # The name that Exasol's projects for MLflow have, so it has no prefix
@@ -38,6 +40,10 @@ _OPTIONS = {
     "slc_archive": (
         "FILE",
         "Run the fixture slc_container in this exported script-language container (.tar.gz)",
+    ),
+    "udf_client": (
+        "CLIENT",
+        "Client that runs the scripts of udf_runner: reference (default), or an exaudfclient",
     ),
 }
 
@@ -139,6 +145,15 @@ def slc_archive_option(config: pytest.Config) -> Path | None:
     """Return the file that the command line or the ini value names; None if none does."""
     given = _value(config, "slc_archive")
     return Path(config.invocation_params.dir, given) if given else None
+
+
+def udf_client_option(config: pytest.Config) -> str:
+    """Return the UDF client that the command line or the ini value names; a path is absolute."""
+    given = _value(config, "udf_client") or _REFERENCE_CLIENT
+    kind, colon, path = given.rpartition(":")
+    if given == _REFERENCE_CLIENT:
+        return given
+    return f"{kind}{colon}{Path(config.invocation_params.dir, path)}"
 
 
 def _add_option(parser: pytest.Parser, option: str, name: str) -> None:

@@ -22,6 +22,7 @@ from mlflow_bucketfs_testing.config import (
     BucketFSTarget,
     mlflow_server_option,
     mlflow_server_timeout_option,
+    udf_client_option,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Scope = Literal["session", "package", "module", "class", "function"]
 """The scopes of pytest."""
 
 _BUCKETFS_URI = "{bucketfs_uri}"
+_BUCKETFS_SERVER = "{bucketfs_server}"
 
 
 def bucketfs_server(*, scope: Scope = "session", **options: Any) -> Any:
@@ -162,6 +164,51 @@ def mlflow_client_env(*, scope: Scope = "session") -> Any:
         return {"MLFLOW_TRACKING_URI": mlflow_tracking_uri, **credentials}
 
     return mlflow_client_env
+
+
+def udf_runner(
+    *,
+    scope: Scope = "session",
+    client: str | None = None,
+    buckets: str | os.PathLike[str] | None = _BUCKETFS_SERVER,
+    **options: Any,
+) -> Any:
+    """Make a fixture that runs UDF scripts without a database.
+
+    Args:
+        scope: how long the runner is used.
+        client: see `mlflow_bucketfs_testing.UdfRunner`; default: the option
+            ``--mlflow-bucketfs-udf-client``.
+        buckets: directory that holds the buckets; ``{bucketfs_server}`` for the mount of the
+            fixture of this name; None: there are none.
+        options: further arguments of `mlflow_bucketfs_testing.UdfRunner`, such as ``timeout_s``.
+
+    Returns:
+        A pytest fixture whose value is a `mlflow_bucketfs_testing.UdfRunner`.
+    """
+
+    @pytest.fixture(scope=scope)
+    def udf_runner(request: pytest.FixtureRequest) -> Iterator[testing.UdfRunner]:
+        """Runs UDF scripts without a database; they find the buckets of `bucketfs_server`.
+        --mlflow-bucketfs-udf-client names the client that runs them.
+        Scope: session. Type: mlflow_bucketfs_testing.UdfRunner.
+        Example: ``udf_runner.create("CREATE PYTHON3 SET SCRIPT ...").run([(1, 2.5)]).rows``.
+        """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+        try:
+            runner = testing.UdfRunner(
+                client or udf_client_option(request.config),
+                buckets=request.getfixturevalue("bucketfs_server").mount_root
+                if buckets == _BUCKETFS_SERVER
+                else buckets,
+                **options,
+            )
+        except testing.UdfClientError as error:
+            # The message says it all: a traceback through our own code would bury it
+            pytest.fail(str(error), pytrace=False)
+        with runner:
+            yield runner
+
+    return udf_runner
 
 
 def _resolved(request: pytest.FixtureRequest, location: str | None) -> str | None:

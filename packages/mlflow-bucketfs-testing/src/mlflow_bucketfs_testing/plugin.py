@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import uuid
 import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from mlflow_bucketfs_testing.config import (
     mlflow_server_host_option,
     mlflow_server_timeout_option,
     slc_archive_option,
+    udf_client_option,
 )
 
 if TYPE_CHECKING:
@@ -63,9 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(exasol_backend, "mlflow_bucketfs_exasol_backend")
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Name the client that runs UDFs, where the extra for them is installed."""
+    return f"UDF client: {udf_client_option(config)}" if find_spec("zmq") else None
+
+
 bucketfs_server = factories.bucketfs_server()
 mlflow_server = factories.mlflow_server()
 mlflow_client_env = factories.mlflow_client_env()
+udf_runner = factories.udf_runner()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.udf.script import ScriptColumn, SqlType
 
 _INT_DIGITS = 18  # of DECIMAL(p,0) that come back as int; longer ones as Decimal
+_NEVER_NULL = frozenset({bool, int, date, datetime})  # the quick way out for most cells
 _TRUE = frozenset({"true", "t", "1", "yes", "y", "on"})
 _FALSE = frozenset({"false", "f", "0", "no", "n", "off"})
 _EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
@@ -166,7 +167,10 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 
 def is_null(value: Any) -> bool:
     """Return whether a value is NULL in Exasol: None, pandas' NA and NaT, NaN, an empty text."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas
+    kind = type(value)
+    if kind in _NEVER_NULL:
+        return False
+    if value is None or kind.__name__ in ("NAType", "NaTType"):  # pandas
         return True
     if isinstance(value, str):
         return not value  # in Exasol, the empty string is NULL

@@ -1,0 +1,104 @@
+"""``mlflow-bucketfs-testing udf``: a script on the rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from mlflow_bucketfs_testing.errors import (
+    UdfClientError,
+    UdfError,
+    UdfScriptError,
+    UdfValueError,
+)
+from mlflow_bucketfs_testing.udf.runner import UdfRunner
+from mlflow_bucketfs_testing.udf.values import value_of_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_bucketfs_testing.udf.script import Script
+
+
+def run_script(
+    script: IO[str],
+    rows: IO[str],
+    *,
+    group_by: Sequence[str],
+    buckets: str | None,
+    client: str,
+    timeout_s: float,
+) -> None:
+    """Run a script and print its rows as CSV; what it writes itself goes to standard error.
+
+    Args:
+        script: file with the ``CREATE SCRIPT`` statement.
+        rows: CSV file with a line of names.
+        group_by: columns to group by; empty: all rows are one group.
+        buckets: directory with the buckets; None: there are none.
+        client: the client to run.
+        timeout_s: how long it may take, in seconds.
+
+    Raises:
+        click.ClickException: The script, its rows or its run failed.
+    """
+    try:
+        with UdfRunner(client, buckets=buckets, timeout_s=timeout_s) as runner:
+            udf = runner.create(script.read())
+            result = udf.run(_values(rows, udf.script), groups=group_by or None)
+    except UdfError as error:
+        click.echo(error.output, err=True, nl=False)
+        raise click.ClickException(str(error)) from error
+    except UdfScriptError as error:
+        raise click.ClickException(f"{script.name}, {error}") from error
+    except UdfValueError as error:
+        raise click.ClickException(f"{rows.name}: {error}") from error
+    except (UdfClientError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(result.output, err=True, nl=False)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(result.columns)
+    writer.writerows([_text(value) for value in row] for row in result.rows)
+
+
+def _values(file: IO[str], script: Script) -> list[dict[str, Any]]:
+    """Read the file; the fields of the parameters become values of their types."""
+    reader = csv.reader(file, strict=True)
+    try:
+        names = next(reader, [])
+        rows = list(reader)
+    except csv.Error as error:
+        raise UdfValueError(f"line {reader.line_num} is no CSV: {error}") from error
+    types = {column.name.upper(): column.type for column in script.inputs}
+    values = []
+    for number, fields in enumerate(rows, 1):
+        if len(fields) != len(names):
+            raise UdfValueError(
+                f"row {number} has {len(fields)} fields; the first line names {len(names)} columns"
+            )
+        row: dict[str, Any] = dict(zip(names, fields, strict=True))
+        for name, field in row.items():
+            if name.upper() in types:
+                try:
+                    row[name] = value_of_text(field, types[name.upper()])
+                except ValueError as error:
+                    raise UdfValueError(
+                        f"row {number}, column {name}: {field!r} does not fit "
+                        f"{types[name.upper()]}: {error}"
+                    ) from error
+        values.append(row)
+    return values
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return repr(value) if isinstance(value, float) else str(value)
