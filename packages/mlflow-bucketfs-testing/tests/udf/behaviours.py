@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 
 EVIDENCE = {
     "M": "measured with Exasol's client, compiled from its source",
-    "D": "Exasol's documentation",
-    "I": "inferred",
+    "I": "inferred from its source and from Exasol's own tests",
 }
 OUTPUTS = (
     "DECIMAL(9,0)",
