@@ -58,6 +58,7 @@ class Work:
     scripts: Mapping[str, str] = field(default_factory=dict)
 
 
+@enum.unique
 class _State(enum.Enum):
     """Where the conversation is: the messages that may come next."""
 
@@ -129,8 +130,10 @@ class Session:
     @property
     def expected(self) -> str:
         """The messages that may come now, for error messages."""
-        *most, last = [kind.name for kind in (*self._state.value, *_ANYWHERE)]
-        return f"{', '.join(most)} or {last}"
+        return ", ".join(kind.name for kind in self._allowed()) or "no further message"
+
+    def _allowed(self) -> tuple[MessageType, ...]:
+        return () if self.finished else (*self._state.value, *_ANYWHERE)
 
     def answer(self, request: Request) -> Response:
         """Return the response to a request.
@@ -145,7 +148,7 @@ class Session:
         kind = request.type
         if not isinstance(kind, MessageType):
             raise UdfProtocolError(f"message type {kind} came; expected {self.expected}")
-        if kind not in (*self._state.value, *_ANYWHERE):
+        if kind not in self._allowed():
             raise UdfProtocolError(f"{kind.name} came; expected {self.expected}")
         wanted = 0 if kind is MessageType.CLIENT else _CONNECTION_ID
         if request.connection_id != wanted and self._state is not _State.NEW:

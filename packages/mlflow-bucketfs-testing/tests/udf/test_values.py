@@ -1,0 +1,228 @@
+"""Values on their way to the client and back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow_bucketfs_testing import UdfError, UdfValueError
+from mlflow_bucketfs_testing.udf.messages import ColumnType
+from mlflow_bucketfs_testing.udf.script import ScriptColumn, SqlType
+from mlflow_bucketfs_testing.udf.values import (
+    python_values,
+    value_of_text,
+    wire_column,
+    wire_rows,
+)
+
+_INT = SqlType("DECIMAL", 18, 0)
+_LONG = SqlType("DECIMAL", 36, 0)
+_MONEY = SqlType("DECIMAL", 5, 2)
+_DOUBLE = SqlType("DOUBLE")
+_TEXT = SqlType("VARCHAR", size=3)
+_CHAR = SqlType("CHAR", size=3)
+_BOOLEAN = SqlType("BOOLEAN")
+_DATE = SqlType("DATE")
+_TIMESTAMP = SqlType("TIMESTAMP")
+
+
+def _sent(value, sql, digits=(9, 18)):
+    column = ScriptColumn("c", sql)
+    wire = wire_column(column, int32_digits=digits[0], int64_digits=digits[1])
+    return wire_rows([(value,)], [column], [wire.type])[0][0]
+
+
+def _received(value, sql):
+    return python_values([(value,)], [ScriptColumn("c", sql)])[0][0]
+
+
+def _decimals(precision, scale):
+    most = 10**precision - 1
+    return st.integers(-most, most).map(lambda digits: Decimal(f"{digits}E-{scale}"))
+
+
+_TYPES_AND_VALUES = st.one_of(
+    st.tuples(st.just(_INT), st.integers(-(10**18) + 1, 10**18 - 1)),
+    st.tuples(st.just(_LONG), _decimals(36, 0)),
+    st.tuples(st.just(_MONEY), _decimals(5, 2)),
+    st.tuples(st.just(SqlType("DECIMAL", 36, 36)), _decimals(36, 36)),
+    st.tuples(st.just(_DOUBLE), st.floats(allow_nan=False, allow_infinity=False)),
+    st.tuples(st.just(_BOOLEAN), st.booleans()),
+    st.tuples(st.just(_TEXT), st.text(st.characters(exclude_categories=["Cs"]), max_size=3)),
+    st.tuples(st.just(_DATE), st.dates()),
+    st.tuples(st.just(_TIMESTAMP), st.datetimes()),
+)
+
+
+@given(_TYPES_AND_VALUES)
+def test_values_survive_the_wire(sql_and_value):
+    """What fits its column comes back equal and of the same Python type; '' is NULL."""
+    sql, value = sql_and_value
+    expected = None if value == "" else value
+
+    back = _received(_sent(value, sql), sql) if expected is not None else _sent(value, sql)
+
+    assert back == expected
+    assert type(back) is type(expected)
+
+
+@given(_TYPES_AND_VALUES)
+def test_values_survive_csv(sql_and_value):
+    """The text of a value in a CSV file is that value, with all of its digits."""
+    sql, value = sql_and_value
+    text = f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+    assert value_of_text(text, sql) == (None if value == "" else value)
+
+
+@pytest.mark.parametrize(
+    ("digits", "kind"),
+    [
+        (9, ColumnType.INT32),
+        (10, ColumnType.INT64),
+        (18, ColumnType.INT64),
+        (19, ColumnType.NUMERIC),
+    ],
+)
+def test_decimals_are_sent_by_their_digits(digits, kind):
+    """DECIMAL(p,0) is INT32, INT64 or NUMERIC; the limits are arguments."""
+    column = ScriptColumn("c", SqlType("DECIMAL", digits, 0))
+
+    assert wire_column(column, int32_digits=9, int64_digits=18).type is kind
+    assert wire_column(column, int32_digits=0, int64_digits=0).type is ColumnType.NUMERIC
+
+
+@pytest.mark.parametrize("value", [None, "", float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+@pytest.mark.parametrize("sql", [_INT, _LONG, _DOUBLE, _TEXT, _BOOLEAN, _DATE, _TIMESTAMP], ids=str)
+def test_everything_that_is_null(value, sql):
+    """None, an empty text, NaN and what pandas has for a missing value."""
+    assert _sent(value, sql) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "sql", "wire"),
+    [
+        (np.int64(5), _INT, 5),
+        (np.uint8(200), _LONG, "200"),
+        (Decimal("5.00"), _INT, 5),
+        (2.0, _INT, 2),
+        (0.1, _MONEY, "0.10"),
+        (np.float32(0.5), _MONEY, "0.50"),
+        (1, _MONEY, "1.00"),
+        (Decimal("1E+2"), _LONG, "100"),
+        (1, _DOUBLE, 1.0),
+        (np.float32(0.5), _DOUBLE, 0.5),
+        (Decimal("0.5"), _DOUBLE, 0.5),
+        (np.bool_(True), _BOOLEAN, True),
+        (np.str_("ab"), _TEXT, "ab"),
+        ("a", _CHAR, "a  "),
+        (dt.datetime.fromisoformat("0001-02-03"), _DATE, "0001-02-03"),
+        (pd.Timestamp("2020-01-02"), _DATE, "2020-01-02"),
+        (dt.date(2020, 1, 2), _TIMESTAMP, "2020-01-02 00:00:00.000000"),
+        (pd.Timestamp("2020-01-02 03:04:05.6"), _TIMESTAMP, "2020-01-02 03:04:05.600000"),
+    ],
+)
+def test_other_types_that_fit(value, sql, wire):
+    """Numpy's and pandas' values, and values of a type that the column holds exactly."""
+    sent = _sent(value, sql)
+
+    assert sent == wire
+    assert type(sent) is type(wire)
+
+
+@pytest.mark.parametrize(
+    ("value", "sql", "reason"),
+    [
+        (10**18, _INT, "more than 18 digits before the point"),
+        (1.5, _INT, "more than 0 digits after the point"),
+        (True, _INT, "it is a boolean"),
+        ("1", _INT, "it is no number but str"),
+        (float("inf"), _LONG, "there is no infinity"),
+        (Decimal("Infinity"), _LONG, "there is no infinity"),
+        (Decimal("0.001"), _MONEY, "more than 2 digits after the point"),
+        (1000, _MONEY, "more than 3 digits before the point"),
+        (float("inf"), _DOUBLE, "there is no infinity"),
+        (Decimal("1E+400"), _DOUBLE, "there is no infinity"),
+        (True, _DOUBLE, "it is a boolean"),
+        ("1", _DOUBLE, "it is no number but str"),
+        (1, _BOOLEAN, "it is no boolean but int"),
+        (1, _TEXT, "it is no text but int"),
+        ("abcd", _TEXT, "it has 4 characters"),
+        ("\ud800", _TEXT, "the character '\\ud800' is not in it"),
+        ("é", SqlType("VARCHAR", size=3, ascii=True), "the character '\\xe9' is not in it"),
+        ("2020-01-01", _DATE, "it is no date but str"),
+        (dt.datetime.fromisoformat("2020-01-01 01:00"), _DATE, "it has a time"),
+        ("2020-01-01", _TIMESTAMP, "it is no timestamp but str"),
+        (dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc), _TIMESTAMP, "it has a time zone"),
+        (pd.Timestamp("2020-01-01 00:00:00.000000001"), _TIMESTAMP, "more than 6 digits"),
+    ],
+)
+def test_what_does_not_fit_is_named(value, sql, reason):
+    """The error names row, column, value, type and reason."""
+    column = ScriptColumn("c", sql)
+    kind = wire_column(column, int32_digits=9, int64_digits=18).type
+
+    with pytest.raises(UdfValueError, match=re.escape(reason)) as caught:
+        wire_rows([(None,), (value,)], [column], [kind])
+
+    assert str(caught.value).startswith(f"row 2, column c: {value!r} does not fit {sql}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "sql"),
+    [("x", _INT), ("x", _DOUBLE), ("maybe", _BOOLEAN), ("1.1.2020", _DATE), ("now", _TIMESTAMP)],
+    ids=str,
+)
+def test_texts_that_are_no_values(text, sql):
+    """A field of a CSV file that is no value of its column's type is an error."""
+    with pytest.raises(ValueError, match=r"number|float|boolean|neither|isoformat"):
+        value_of_text(text, sql)
+
+
+@pytest.mark.parametrize(
+    ("wire", "sql", "value"),
+    [
+        ("5", _LONG, Decimal(5)),
+        ("1.500000", _LONG, Decimal("1.500000")),
+        (5, _INT, 5),
+        ("1.50", _MONEY, Decimal("1.50")),
+        (float("nan"), _DOUBLE, None),
+        ("", _TEXT, None),
+        (
+            "2020-01-02 03:04:05.123456789",
+            _TIMESTAMP,
+            dt.datetime.fromisoformat("2020-01-02 03:04:05.123456"),
+        ),
+        ("2020-01-02 00:00:00", _DATE, dt.date(2020, 1, 2)),
+    ],
+)
+def test_what_is_emitted_becomes_python(wire, sql, value):
+    """By the output column's type; NaN and the empty text are NULL."""
+    received = _received(wire, sql)
+
+    assert received == value
+    assert type(received) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("wire", "sql", "reason"),
+    [
+        ("abcd", _TEXT, "it has 4 characters"),
+        ("x", _LONG, "ConversionSyntax"),
+        ("1000", _MONEY, "more than 3 digits before the point"),
+        (10**18, _INT, "more than 18 digits before the point"),
+        ("soon", _DATE, "Invalid isoformat string"),
+    ],
+)
+def test_what_is_emitted_but_does_not_fit_is_named(wire, sql, reason):
+    """A database refuses such a value; the error names row, column, value and type."""
+    with pytest.raises(UdfError, match=reason) as caught:
+        python_values([(wire,)], [ScriptColumn("y", sql)], first=7)
+
+    assert str(caught.value).startswith(f"row 7, output column y: the script emitted {wire!r}, ")
