@@ -59,9 +59,9 @@ def wait_until():
 
 
 @pytest.fixture
-def mlflow_processes(monkeypatch):
-    """Return the ids of all processes of the MLflow servers that this test has started."""
-    # inherited by all that the test starts: other tests on this machine have servers too
+def session_processes(monkeypatch):
+    """Return the ids of all processes of the ``ProcessSession`` objects of this test."""
+    # inherited by all that the test starts: other tests on this machine have sessions too
     monkeypatch.setenv("STARTED_BY_TEST", uuid.uuid4().hex)
 
     def running():
@@ -78,7 +78,7 @@ def mlflow_processes(monkeypatch):
 
 
 @pytest.fixture
-def nothing_left(mlflow_processes, wait_until):
+def nothing_left(session_processes, wait_until):
     """Check after the test that no process of its MLflow servers was left behind."""
     yield
-    wait_until(lambda: not mlflow_processes())
+    wait_until(lambda: not session_processes())

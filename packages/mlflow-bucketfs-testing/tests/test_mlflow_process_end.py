@@ -101,7 +101,7 @@ def test_hanging_shutdown_is_ended_by_force(caplog, wait_until):
     ],
 )
 def test_guard_ends_the_server_of_a_killed_process(
-    signal_number, options, mlflow_processes, wait_until
+    signal_number, options, session_processes, wait_until
 ):
     """If the owning process is killed, the guard ends the server and removes its directory."""
     with subprocess.Popen(
@@ -109,7 +109,7 @@ def test_guard_ends_the_server_of_a_killed_process(
     ) as owner:
         directory = Path(owner.stdout.readline().strip())
         assert directory.is_dir()
-        started = mlflow_processes()
+        started = session_processes()
         owner.send_signal(signal_number)
 
     assert started

@@ -281,7 +281,7 @@ def test_factories_example(pytester, example):
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_training_example_interrupted_afterwards(pytester, example, mlflow_processes):
+def test_training_example_interrupted_afterwards(pytester, example, session_processes):
     """The example passes, on the address of the option; Ctrl-C in a later test leaves nothing."""
     example("test_training.py", to="test_1_training.py")
     pytester.makepyfile(
@@ -317,11 +317,11 @@ def test_training_example_interrupted_afterwards(pytester, example, mlflow_proce
         text=True,
     ) as run:
         line = next(line for line in run.stdout if "directory" in line)
-        assert mlflow_processes()
+        assert session_processes()
         run.send_signal(signal.SIGINT)
         output = run.stdout.read()
 
     assert "2 passed" in output
     assert run.returncode == pytest.ExitCode.INTERRUPTED
-    assert not mlflow_processes()
+    assert not session_processes()
     assert not Path(line.split()[-1]).exists()

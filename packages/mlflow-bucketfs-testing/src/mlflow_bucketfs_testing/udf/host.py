@@ -75,7 +75,7 @@ def serve(
             memory, or violated the protocol. None of its processes is left.
         UdfError: An emitted value does not fit its column.
     """
-    directory = _private_directory()
+    directory = _private_directory(client)
     try:
         return _Run(session, codec, client, limits, directory).serve(buckets)
     finally:
@@ -198,11 +198,12 @@ class _Run:
 
     def _tail(self) -> str:
         lines = self._output().splitlines()[-_TAIL_LINES:]
-        return "".join(f"\n    {line}" for line in ["; its last output:", *lines]) if lines else ""
+        return "\n    ".join(["; its last output:", *lines]) if lines else ""
 
 
-def _private_directory() -> Path:
+def _private_directory(client: Client) -> Path:
     base = tempfile.gettempdir()
-    if len(base) > _LONGEST_DIRECTORY:
+    # TMPDIR may be closed to other users, while /tmp is open to all
+    if client.other_user or len(base) > _LONGEST_DIRECTORY:
         base = "/tmp"  # noqa: S108 -- mkdtemp makes a directory in it that is ours alone
     return Path(tempfile.mkdtemp(prefix="udf-", dir=base))
