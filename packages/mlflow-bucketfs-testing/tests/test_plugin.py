@@ -235,31 +235,110 @@ def test_absent_server_fails_with_its_url(pytester):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_missing_extra_names_the_pip_command(pytester):
-    """In an environment without MLflow, the fixture fails at once and says what to install."""
-    site = pytester.mkdir("site")
-    ours = Path(import_module("mlflow_bucketfs_testing").__file__).parent
-    (site / ours.name).symlink_to(ours)
-    for installed in Path(sysconfig.get_path("purelib")).iterdir():
-        if not installed.name.startswith("mlflow"):
-            (site / installed.name).symlink_to(installed)
-    pytester.makeconftest("""
-        from mlflow_bucketfs_testing import factories
-        mlflow_server = factories.mlflow_server(default_artifact_root="artifacts")
-    """)
-    test = pytester.makepyfile("def test(mlflow_server): pass")
-    # -S: no site-packages, so there is only what the directory holds
-    bare = f"""
+@pytest.fixture
+def pytest_without(pytester):
+    """Return a function that runs pytest in an environment without some distributions."""
+
+    def run(prefixes, test):
+        site = pytester.mkdir("site")
+        ours = Path(import_module("mlflow_bucketfs_testing").__file__).parent
+        (site / ours.name).symlink_to(ours)
+        for installed in Path(sysconfig.get_path("purelib")).iterdir():
+            if not installed.name.startswith(prefixes):
+                (site / installed.name).symlink_to(installed)
+        # -S: no site-packages, so there is only what the directory holds
+        bare = f"""
 import sys
 sys.path.append({str(site)!r})
 import pytest
 sys.exit(pytest.main(["-p", "mlflow_bucketfs_testing.plugin", {str(test)!r}]))
 """
+        return pytester.run(sys.executable, "-S", "-c", bare)
 
-    result = pytester.run(sys.executable, "-S", "-c", bare)
+    return run
+
+
+def test_missing_extra_names_the_pip_command(pytester, pytest_without):
+    """In an environment without MLflow, the fixture fails at once and says what to install."""
+    pytester.makeconftest("""
+        from mlflow_bucketfs_testing import factories
+        mlflow_server = factories.mlflow_server(default_artifact_root="artifacts")
+    """)
+    test = pytester.makepyfile("def test(mlflow_server): pass")
+
+    result = pytest_without(("mlflow",), test)
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(['*pip install "mlflow-bucketfs-testing[[]mlflow]"'])
+
+
+def test_missing_extra_for_udfs_names_the_pip_command(pytester, pytest_without):
+    """Without pyzmq, the fixture fails at once, and the header names no client."""
+    test = pytester.makepyfile("def test(udf_runner): pass")
+
+    result = pytest_without(("mlflow", "zmq", "pyzmq"), test)
+
+    result.assert_outcomes(errors=1)
+    line = 'running UDFs needs zmq: pip install "mlflow-bucketfs-testing[[]udf]"'
+    result.stdout.fnmatch_lines([line])
+    result.stdout.no_fnmatch_line("UDF client:*")
+
+
+def test_udfs_of_a_project(pytester, bare_environment):
+    """The fixture runs scripts, which find the buckets of the fixture `bucketfs_server`."""
+    del bare_environment
+    pytester.makepyfile("""
+        def test(udf_runner, bucketfs_server):
+            bucketfs_server.put("a.txt", b"hello")
+            udf = udf_runner.create('''
+                CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS VARCHAR(100) AS
+                import os
+                def run(ctx):
+                    root = os.environ["EXA_BUCKETFS_MOUNT_ROOT"]
+                    return open(f"{root}/bfsdefault/default/a.txt").read() * ctx.x
+                /''')
+            assert udf.run([(2,)]).rows == [("hellohello",)]
+            assert udf_runner.client == "reference"
+    """)
+
+    result = pytester.runpytest_subprocess()
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["UDF client: reference"])
+
+
+@pytest.mark.parametrize("given", ["option", "ini"])
+def test_another_udf_client(pytester, given):
+    """The path of a client is relative to the working directory; the header names it."""
+    client = "a/client" if given == "ini" else "none"
+    pytester.makeini(f"[pytest]\nmlflow_bucketfs_udf_client = {client}")
+    arguments = ["--mlflow-bucketfs-udf-client=a/client"] if given == "option" else []
+    program = pytester.mkdir("a") / "client"
+    program.touch(mode=0o700)
+    pytester.makepyfile(f"""
+        from mlflow_bucketfs_testing import factories
+        other_runner = factories.udf_runner(client="reference", buckets=None)
+
+        def test(udf_runner, other_runner):
+            assert udf_runner.client == {str(program)!r}
+            assert other_runner.client == "reference"
+    """)
+
+    result = pytester.runpytest_inprocess(*arguments)
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"UDF client: {program}"])
+
+
+def test_a_missing_udf_client_fails_with_its_path(pytester):
+    """Without a traceback."""
+    pytester.makepyfile("def test(udf_runner): pass")
+
+    result = pytester.runpytest_inprocess("--mlflow-bucketfs-udf-client=/none")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["there is no UDF client at /none: *"])
+    result.stdout.no_fnmatch_line("*Traceback*")
 
 
 def test_uploader_example(pytester, example):

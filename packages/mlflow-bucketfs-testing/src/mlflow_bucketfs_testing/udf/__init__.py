@@ -18,5 +18,5 @@ try:
     import zmq  # noqa: F401
 except ImportError as error:
     raise UdfExtraMissingError(
-        f"running UDFs needs {error.name}: pip install 'mlflow-bucketfs-testing[udf]'"
+        f'running UDFs needs {error.name}: pip install "mlflow-bucketfs-testing[udf]"'
     ) from error

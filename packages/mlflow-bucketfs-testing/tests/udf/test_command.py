@@ -1,0 +1,123 @@
+"""``mlflow-bucketfs-testing udf``: scripts on CSV files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from mlflow_bucketfs_testing.cli import main
+
+_SCRIPT = """\
+CREATE OR REPLACE PYTHON3 SET SCRIPT total(id DECIMAL(36,0), x DECIMAL(10,2), ok BOOLEAN)
+EMITS (id DECIMAL(36,0), "total" DECIMAL(20,2), share DOUBLE, ok BOOLEAN) AS
+def run(ctx):
+    print("group of", ctx.size(), flush=True)
+    total = 0
+    while True:
+        total += ctx.x or 0
+        if not ctx.next(): break
+    ctx.reset()
+    ctx.emit(ctx.id, total, 0.1, ctx.ok)
+/
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a script."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "total.sql").write_text(_SCRIPT)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(folder):
+    """Return a function that runs the command and returns what it says of its failure."""
+    del folder
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, ["udf", *arguments])
+        assert result.exit_code == 1, result.output
+        return result.output
+
+    return run
+
+
+def test_rows_of_a_file(folder):
+    """Ids keep their digits, an empty field is NULL both ways, the script's output is apart."""
+    (folder / "rows.csv").write_text(
+        f"ID,region,x,OK\n9007199254740993,south,1.10,true\n2,north,,\n{'9' * 36},south,2.20,\n"
+    )
+    command = [sys.executable, "-m", "mlflow_bucketfs_testing", "udf", "total.sql"]
+    done = subprocess.run(
+        [*command, "--input", "rows.csv", "--group-by", "region"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+    assert done.stdout == ("id,total,share,ok\n9007199254740993,3.30,0.1,TRUE\n2,0,0.1,\n")
+    assert done.stderr == "group of 2\ngroup of 1\n"
+
+
+def test_rows_of_standard_input_and_buckets(folder):
+    """``-`` is standard input, and ``--buckets`` is what the script finds."""
+    (folder / "f.sql").write_text(
+        "CREATE PYTHON3 SCALAR SCRIPT f(x VARCHAR(10)) RETURNS VARCHAR(1000) AS\nimport os\n"
+        "def run(ctx): return ctx.x + os.path.basename(os.environ['EXA_BUCKETFS_MOUNT_ROOT'])\n"
+    )
+    (folder / "mount").mkdir()
+    arguments = ["udf", "f.sql", "--input", "-", "--buckets", "mount"]
+    result = CliRunner().invoke(main, arguments, input='\N{BYTE ORDER MARK}x\n"a,b"\n')
+
+    assert result.output == 'RETURN\n"a,bmount"\n'
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("id,x\n1,2\n", "the rows have no column ok; they have id, x"),
+        ("id,x,ok\n1,soon,\n", "row 1, column x: 'soon' does not fit DECIMAL(10,2)"),
+        ("id,x,ok\n1,2.345,\n", "row 1, column x: Decimal('2.345') does not fit"),
+        ("id,x,ok\n1,2\n", "row 1 has 2 fields; the first line names 3 columns"),
+        ('id,x,ok\n"1"2,3,\n', "line 2 is no CSV"),
+    ],
+)
+def test_files_that_do_not_fit(folder, refused, rows, message):
+    """The error names the file, the row and the column."""
+    (folder / "rows.csv").write_text(rows)
+
+    output = refused("total.sql", "--input", "rows.csv")
+    assert f"Error: rows.csv: {message}" in output
+
+
+def test_a_script_that_is_not_understood(folder, refused):
+    """The error names the file, the line and the column."""
+    (folder / "bad.sql").write_text("CREATE PYTHON3 SET SCRIPT f(\n  ...) EMITS (x INT) AS x")
+    (folder / "rows.csv").write_text("x\n")
+
+    assert "Error: bad.sql, line 2, column 3: ... is not" in refused(
+        "bad.sql", "--input", "rows.csv"
+    )
+
+
+def test_a_script_that_fails(folder, refused):
+    """The text is the one that a SQL user sees."""
+    (folder / "f.sql").write_text(
+        "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\ndef run(ctx): return 1 / ctx.x\n"
+    )
+    (folder / "rows.csv").write_text("x\n0\n")
+
+    output = refused("f.sql", "--input", "rows.csv")
+    assert "Error: F-UDF-CL-LIB-1127: " in output
+    assert "ZeroDivisionError: division by zero" in output
+
+
+def test_a_client_that_is_missing(folder, refused):
+    """The error names it."""
+    (folder / "rows.csv").write_text("x\n")
+
+    output = refused("total.sql", "--input", "rows.csv", "--client", "/none/exaudfclient")
+    assert "Error: there is no UDF client at /none/exaudfclient" in output
