@@ -39,6 +39,12 @@ from mlflow_bucketfs_testing.server import BucketFSServer
 with BucketFSServer() as server:
     print(server.uri())
 """,
+    "mlflow-bucketfs-testing[udf]": """
+from mlflow_bucketfs_testing import UdfRunner
+script = "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\\ndef run(ctx): return ctx.x * 2\\n"
+with UdfRunner() as runner:
+    assert runner.create(script).run([(2,)]).rows == [(4,)]
+""",
 }
 # Into an environment with the full mlflow, the plugin alone is added: it must change nothing there
 # but what it brings itself, and the full mlflow must find it.
@@ -54,7 +60,7 @@ assert len(versions) == 1, f"mlflow and mlflow-skinny differ: {versions}"
 _ALL = (
     "mlflow-bucketfs-core",
     "mlflow-bucketfs-plugin[server,progress,udf]",
-    "mlflow-bucketfs-testing[mlflow]",
+    "mlflow-bucketfs-testing[mlflow,udf]",
 )
 _EXTRAS = ("server", "progress", "udf", "mlflow")
 # What somebody reads who has nothing but the published packages.
@@ -88,7 +94,7 @@ def check(pythons: list[str]) -> None:
             except CheckError as error:
                 sys.stderr.write(f"{error}: its tests are left out\n")
                 continue
-            tested = ("mlflow-bucketfs-testing[mlflow]", "--group", "dev")
+            tested = ("mlflow-bucketfs-testing[mlflow,udf]", "--group", "dev")
             with environment(interpreter, *tested, *constraint) as python:
                 run_tests(python, folder(PACKAGES[0]), folder(PACKAGES[1]))
         with environment(sys.executable, *_EXAMPLE, *constraint) as python:
@@ -126,7 +132,7 @@ def check_lowest(*, if_present: bool) -> None:
             run_tests(python, folder(PACKAGES[0]), folder(PACKAGES[1]))
         # and the oldest pytest does not read that configuration
         with (
-            lowest(LOWEST_PYTHON, PACKAGES[2], extras=("mlflow",)) as versions,
+            lowest(LOWEST_PYTHON, PACKAGES[2], extras=("mlflow", "udf")) as versions,
             environment(interpreter, *_EXAMPLE, "-r", tools, "--overrides", versions) as python,
         ):
             run("uv", "pip", "list", "--quiet", "--python", python)
