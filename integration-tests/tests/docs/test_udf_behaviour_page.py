@@ -1,0 +1,20 @@
+"""The page about Exasol's UDF client shows the table that clients are tested with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "testing" / "udf-behaviour.md"
+WRITER = ROOT / "packages" / "mlflow-bucketfs-testing" / "tests" / "udf" / "behaviour_page.py"
+
+
+def test_page_has_the_table(tmp_path):
+    """Writing the tables into the page changes nothing; this command does it if it fails here."""
+    page = tmp_path / PAGE.name
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run([sys.executable, WRITER, page], check=True)
+    command = f"python {WRITER.relative_to(ROOT)} {PAGE.relative_to(ROOT)}"
+    assert page.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8"), command
