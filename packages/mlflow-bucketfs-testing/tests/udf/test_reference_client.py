@@ -72,9 +72,7 @@ def watch(monkeypatch):
 def test_order_of_messages(watch):
     """A group is begun, read to its end, emitted and ended; then there is none."""
     _, watcher = watch("def run(ctx):\n    while ctx.next(): pass\n    ctx.emit('x')")
-    assert watcher.types == (
-        ["CLIENT", "META", "RUN", "NEXT", "NEXT", "EMIT", "DONE", "RUN", "FINISHED"]
-    )
+    assert watcher.types == "CLIENT META RUN NEXT NEXT EMIT DONE RUN FINISHED"
 
 
 def test_an_error_ends_with_close(watch):
@@ -99,6 +97,16 @@ def test_packets_of_a_frame(watch):
     result, watcher = watch(code, head=head)
     assert [request.emit.rows for request in watcher.requests if request.emit] == [500_000, 1]
     assert result.rows[-1] == (500_000.0,)
+
+
+def test_a_run_that_returns_too_much_for_a_packet(watch):
+    """A run of SCALAR RETURNS ends early then, and another one has the other rows."""
+    head = "SCALAR SCRIPT f(x DOUBLE) RETURNS VARCHAR(2000000)"
+    rows = [(float(number),) for number in range(5)]
+    code = "def run(ctx): return repr(ctx.x).ljust(2_000_000)"
+    result, watcher = watch(code, rows, head=head, packet_rows=2)
+    assert [row[0].strip() for row in result.rows] == ["0.0", "1.0", "2.0", "3.0", "4.0"]
+    assert watcher.types.count("RUN NEXT") == 3
 
 
 def test_row_numbers(watch):

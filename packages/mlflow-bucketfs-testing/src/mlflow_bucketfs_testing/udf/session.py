@@ -105,6 +105,7 @@ class Session:
         self._input_kinds = [column.type for column in meta.input_columns]
         self._output_kinds = [column.type for column in meta.output_columns]
         self._next_row = 0  # of the current group
+        self._first_row = 0  # of the current run; 0, unless the client ended one early
         self._called = False
         self._answers: dict[MessageType, Callable[[Request], Response]] = {
             MessageType.CLIENT: self._introduce,
@@ -175,9 +176,10 @@ class Session:
             self._called = True
             self._state = _State.IN_CALL
             return _response(MessageType.CALL, call=self._work.call)
-        if len(self.groups) < len(self._work.groups):
-            self.groups.append([])
-            self._next_row = 0
+        if self._first_row or len(self.groups) < len(self._work.groups):
+            if not self._first_row:
+                self.groups.append([])
+            self._next_row = self._first_row
             self._state = _State.IN_GROUP
             return _response(MessageType.RUN)
         self._state = _State.ENDING
@@ -219,16 +221,24 @@ class Session:
         return _response(MessageType.EMIT)
 
     def _done(self, _: Request) -> Response:
-        if self._work.call is None and self._meta.output_iteration is IterationType.EXACTLY_ONCE:
-            wanted = 1
-            if self._meta.input_iteration is IterationType.EXACTLY_ONCE:
-                wanted = len(self._work.groups[len(self.groups) - 1])
-            if len(self.groups[-1]) != wanted:
-                raise UdfProtocolError(
-                    f"DONE came after {len(self.groups[-1])} rows of a script that RETURNS; "
-                    f"expected {wanted}"
-                )
         self._state = _State.BETWEEN
+        if self._work.call is not None or (
+            self._meta.output_iteration is not IterationType.EXACTLY_ONCE
+        ):
+            return _response(MessageType.DONE)
+        wanted, returned = 1, len(self.groups[-1])
+        if self._meta.input_iteration is IterationType.EXACTLY_ONCE:
+            wanted = len(self._work.groups[len(self.groups) - 1])
+            if self._first_row < returned < wanted:
+                # when what is returned fills a packet, the client ends the run: the other rows
+                # are for the next
+                self._first_row = returned
+                return _response(MessageType.DONE)
+        if returned != wanted:
+            raise UdfProtocolError(
+                f"DONE came after {returned} rows of a script that RETURNS; expected {wanted}"
+            )
+        self._first_row = 0
         return _response(MessageType.DONE)
 
     # --- single calls ---
