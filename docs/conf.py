@@ -58,7 +58,7 @@ nitpicky = True
 # inventories of their documentation.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|importlib|os|pathlib|subprocess|types|typing|typing_extensions)\..*"),
-    ("py:.*", r"(click|exasol|mlflow|pytest|requests|urllib3)\..*"),
+    ("py:.*", r"(click|exasol|mlflow|pd|pytest|requests|urllib3)\..*"),
     # the same, where the code imports the name itself
     ("py:.*", r"BucketPath|MlflowException|Path|Self|Unpack"),
     # a type variable: what goes in comes out

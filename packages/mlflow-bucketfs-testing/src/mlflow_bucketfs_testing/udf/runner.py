@@ -25,17 +25,15 @@ from mlflow_bucketfs_testing.udf.values import wire_column, wire_rows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     import pandas as pd
     from typing_extensions import Self
 
     from mlflow_bucketfs_testing.server import BucketFSServer
     from mlflow_bucketfs_testing.udf.messages import WireValue
-    from mlflow_bucketfs_testing.udf.tables import Grouping, Rows
 
 Row: TypeAlias = "tuple[Any, ...]"
-Connections: TypeAlias = "Mapping[str, tuple[str, str, str]]"
 
 _BUCKETS = "/buckets/"
 _SCHEMA = "TEST"  # of a script whose name has none
@@ -225,10 +223,10 @@ class Udf:
 
     def run(
         self,
-        rows: Rows = (),
+        rows: Iterable[Sequence[Any] | Mapping[str, Any]] | pd.DataFrame = (),
         *,
-        groups: Grouping | None = None,
-        connections: Connections | None = None,
+        groups: str | Sequence[str] | Callable[[Sequence[Any]], Hashable] | None = None,
+        connections: Mapping[str, tuple[str, str, str]] | None = None,
         scripts: Mapping[str, str] | None = None,
         packet_rows: int = 1000,
         memory_limit: int = 4 * _GIB,
@@ -294,7 +292,7 @@ class Udf:
         self,
         request: str,
         *,
-        connections: Connections | None = None,
+        connections: Mapping[str, tuple[str, str, str]] | None = None,
         scripts: Mapping[str, str] | None = None,
         memory_limit: int = 4 * _GIB,
         timeout_s: float | None = None,
