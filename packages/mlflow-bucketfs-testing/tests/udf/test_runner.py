@@ -18,7 +18,10 @@ from mlflow_bucketfs_testing import (
     UdfScriptError,
     UdfValueError,
 )
+from mlflow_bucketfs_testing.errors import Secret
 from mlflow_bucketfs_testing.udf.tables import split_rows
+
+pytest_plugins = ["pytester"]
 
 _ECHO = """
     CREATE PYTHON3 SET SCRIPT echo(id DECIMAL(18,0), x VARCHAR(100))
@@ -148,11 +151,34 @@ def test_connections_and_imported_scripts(runner):
         /""")
     result = udf.run(
         [()],
-        connections={"STORE": ("http://a", "u", "secret")},
+        connections={"STORE": ("http://a", "u", Secret("secret"))},
         scripts={"LIB": "def shout(text): return text.upper()"},
     )
 
     assert result.rows == [("HTTP://A", "usecret")]
+
+
+@pytest.mark.parametrize("call", ["run([()]", "call_adapter(''"], ids=["run", "call_adapter"])
+def test_passwords_are_not_in_reports(pytester, call):
+    """A report shows neither the arguments of the call nor anything made of them."""
+    pytester.makepyfile(f"""
+        import pytest
+        from mlflow_bucketfs_testing import UdfRunner
+        password = "".join(["sec", "ret"])
+
+        def test():
+            with UdfRunner(__file__) as runner:
+                kind = "ADAPTER" if "adapter" in {call!r} else "SCALAR"
+                columns = "" if kind == "ADAPTER" else "() RETURNS INT"
+                udf = runner.create(f"CREATE PYTHON3 {{kind}} SCRIPT f{{columns}} AS x")
+                udf.{call}, connections={{"C": ("a", "u", password)}})
+    """).chmod(0o700)
+
+    result = pytester.runpytest_inprocess("-l", "--tb=long")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*UdfClient*"])
+    result.stdout.no_fnmatch_line("*secret*")
 
 
 def test_an_adapter(runner):

@@ -257,6 +257,7 @@ class Udf:
             ValueError: The script is an adapter or cannot be grouped, or ``packet_rows`` is not
                 positive.
         """
+        __tracebackhide__ = True  # pytest would show the passwords of the connections
         script = self.script
         if script.kind == "ADAPTER":
             raise ValueError(f"{script.name} is an adapter script: use call_adapter")
@@ -310,6 +311,7 @@ class Udf:
             UdfError: The adapter failed, or has no function ``adapter_call``.
             UdfClientError: The client failed, took too long or too much memory.
         """
+        __tracebackhide__ = True  # see run
         call = Call(SingleCall.VIRTUAL_SCHEMA_ADAPTER, request)
         work = Work(call=call, connections=connections or {}, scripts=scripts or {})
         return self._single_call(work, memory_limit, timeout_s)
