@@ -66,13 +66,14 @@ def test_rows_of_standard_input_and_buckets(folder):
     """``-`` is standard input, and ``--buckets`` is what the script finds."""
     (folder / "f.sql").write_text(
         "CREATE PYTHON3 SCALAR SCRIPT f(x VARCHAR(10)) RETURNS VARCHAR(1000) AS\nimport os\n"
-        "def run(ctx): return ctx.x + os.path.basename(os.environ['EXA_BUCKETFS_MOUNT_ROOT'])\n"
+        "root = os.environ['EXA_BUCKETFS_MOUNT_ROOT']\n"
+        "def run(ctx): return (ctx.x or '') + os.path.basename(root)\n"
     )
     (folder / "mount").mkdir()
     arguments = ["udf", "f.sql", "--input", "-", "--buckets", "mount"]
-    result = CliRunner().invoke(main, arguments, input='\N{BYTE ORDER MARK}x\n"a,b"\n')
+    result = CliRunner().invoke(main, arguments, input='\N{BYTE ORDER MARK}x\n"a,b"\n\n')
 
-    assert result.output == 'RETURN\n"a,bmount"\n'
+    assert result.output == 'RETURN\n"a,bmount"\nmount\n'
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,8 @@ def test_rows_of_standard_input_and_buckets(folder):
         ("id,x,ok\n1,soon,\n", "row 1, column x: 'soon' does not fit DECIMAL(10,2)"),
         ("id,x,ok\n1,2.345,\n", "row 1, column x: Decimal('2.345') does not fit"),
         ("id,x,ok\n1,2\n", "row 1 has 2 fields; the first line names 3 columns"),
+        ("id,x,ok\n\n", "row 1 has 1 fields; the first line names 3 columns"),
+        ("id,x,id\n", "the first line names a column twice: id, x, id"),
         ('id,x,ok\n"1"2,3,\n', "line 2 is no CSV"),
     ],
 )

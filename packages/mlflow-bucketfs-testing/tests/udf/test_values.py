@@ -98,7 +98,9 @@ def test_decimals_are_sent_by_their_digits(digits, kind):
     assert wire_column(column, int32_digits=0, int64_digits=0).type is ColumnType.NUMERIC
 
 
-@pytest.mark.parametrize("value", [None, "", float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+@pytest.mark.parametrize(
+    "value", [None, "", float("nan"), np.float32("nan"), Decimal("NaN"), pd.NA, pd.NaT]
+)
 @pytest.mark.parametrize("sql", [_INT, _LONG, _DOUBLE, _TEXT, _BOOLEAN, _DATE, _TIMESTAMP], ids=str)
 def test_everything_that_is_null(value, sql):
     """None, an empty text, NaN and what pandas has for a missing value."""
@@ -176,7 +178,15 @@ def test_what_does_not_fit_is_named(value, sql, reason):
 
 @pytest.mark.parametrize(
     ("text", "sql"),
-    [("x", _INT), ("x", _DOUBLE), ("maybe", _BOOLEAN), ("1.1.2020", _DATE), ("now", _TIMESTAMP)],
+    [
+        ("x", _INT),
+        ("1_0", _INT),
+        ("x", _DOUBLE),
+        ("1_0", _DOUBLE),
+        ("maybe", _BOOLEAN),
+        ("1.1.2020", _DATE),
+        ("now", _TIMESTAMP),
+    ],
     ids=str,
 )
 def test_texts_that_are_no_values(text, sql):

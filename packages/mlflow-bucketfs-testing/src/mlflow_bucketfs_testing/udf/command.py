@@ -73,9 +73,13 @@ def _values(file: IO[str], script: Script) -> list[dict[str, Any]]:
         rows = list(reader)
     except csv.Error as error:
         raise UdfValueError(f"line {reader.line_num} is no CSV: {error}") from error
+    if len(set(names)) < len(names):
+        raise UdfValueError(f"the first line names a column twice: {', '.join(names)}")
     types = {column.name.upper(): column.type for column in script.inputs}
     values = []
-    for number, fields in enumerate(rows, 1):
+    for number, line in enumerate(rows, 1):
+        # an empty line is the one field of a file with one column: NULL
+        fields = line or [""]
         if len(fields) != len(names):
             raise UdfValueError(
                 f"row {number} has {len(fields)} fields; the first line names {len(names)} columns"

@@ -142,11 +142,21 @@ def value_of_text(text: str, sql: SqlType) -> Any:
     return parse(text) if text else None
 
 
-def _number(text: str) -> Decimal:
+def _decimal(text: str) -> Decimal:
     try:
-        return Decimal(text)
+        return Decimal(_number(text))
     except InvalidOperation:
         raise ValueError("it is no number") from None
+
+
+def _double(text: str) -> float:
+    return float(_number(text))
+
+
+def _number(text: str) -> str:
+    if "_" in text:  # Python's, not SQL's
+        raise ValueError("it is no number")
+    return text
 
 
 def _truth(text: str) -> bool:
@@ -157,8 +167,8 @@ def _truth(text: str) -> bool:
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "DECIMAL": _number,
-    "DOUBLE": float,
+    "DECIMAL": _decimal,
+    "DOUBLE": _double,
     "BOOLEAN": _truth,
     "DATE": date.fromisoformat,
     "TIMESTAMP": datetime.fromisoformat,
@@ -174,7 +184,7 @@ def is_null(value: Any) -> bool:
         return True
     if isinstance(value, str):
         return not value  # in Exasol, the empty string is NULL
-    return _is_float(value) and math.isnan(value)  # so is NaN
+    return (_is_float(value) or kind is Decimal) and math.isnan(value)  # so is NaN
 
 
 # --- to the wire ---------------------------------------------------------------------------------
