@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_UDF_CODE = re.compile(r"\b[EFW](?:-[A-Z]+)+-\d+(?=:)")
-
 
 class MlflowServerError(RuntimeError):
     """An MLflow server could not be started or reached; base of the errors below."""
@@ -86,7 +84,7 @@ class UdfError(RuntimeError):
     def __init__(self, text: str, *, hint: str = "", output: str = "") -> None:
         super().__init__(text + hint)
         self.text = text
-        self.codes = tuple(dict.fromkeys(_UDF_CODE.findall(text)))
+        self.codes = tuple(dict.fromkeys(re.findall(r"\b[EFW](?:-[A-Z]+)+-\d+(?=:)", text)))
         self.output = output
 
     @property
