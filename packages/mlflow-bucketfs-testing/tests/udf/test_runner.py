@@ -355,3 +355,10 @@ def test_a_result_without_rows_as_a_data_frame():
     result = UdfResult([], {}, ("a", "b"), output="", seconds=0.0)
 
     assert list(result.to_pandas().columns) == ["a", "b"]
+
+
+def test_a_data_frame_without_pandas(monkeypatch):
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):
+        UdfResult([], {}, ("a",), output="", seconds=0.0).to_pandas()

@@ -73,8 +73,10 @@ class UdfResult:
         Raises:
             ImportError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 -- only here, and not of the extra
-
+        try:
+            import pandas as pd  # noqa: PLC0415 -- only here, and not of the extra
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
         frame = pd.DataFrame(self.rows, columns=list(self.columns), dtype=object)
         for name in self.columns:
             kinds = {type(value) for value in frame[name]}
