@@ -5,12 +5,16 @@ What they do with Docker is tested with a real container, in ``integration-tests
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 from mlflow_bucketfs_testing import (
     SlcBuilder,
+    SlcCommandError,
     SlcContainer,
     SlcError,
     SlcUnavailableError,
@@ -158,3 +162,85 @@ def test_only_loopback_addresses_can_be_reached(archive, address):
     """A container without network has no other address that could be listened on."""
     with pytest.raises(ValueError, match=r"reads 127\.0\.0\.1:PORT, not"):
         SlcContainer(archive).run(["true"], reach=[address])
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    """This machine's own files as those of an unpacked container, which root can run."""
+    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
+        pytest.skip("only root on Linux runs a container without Docker")
+    buckets = tmp_path / "buckets"
+    (buckets / "bfsdefault").mkdir(parents=True)
+    (buckets / "bfsdefault" / "model.txt").write_text("42")
+    container = SlcContainer("/", buckets=buckets)
+    if container.run(["python3", "--version"], check=False).returncode:
+        pytest.skip("this machine has no python3, or does not let root make namespaces")
+    return container
+
+
+def test_a_directory_runs_isolated_without_docker(unpacked):
+    """Another user without capabilities, no network, a read-only system, its own processes."""
+    source = (
+        "import os, socket\n"
+        "print([name for _, name in socket.if_nameindex()], os.getuid(), os.getgroups())\n"
+        "print(os.getpid(), sorted(os.environ))\n"
+        "print(open('/buckets/bfsdefault/model.txt').read(), os.listdir('/tmp'))\n"
+        "status = dict(line.split(':\\t', 1) for line in open('/proc/self/status'))\n"
+        "print([int(status[name], 16) for name in ('CapEff', 'CapBnd', 'NoNewPrivs')])\n"
+        "for place in ('/', '/buckets', '/usr', '/tmp'):\n"
+        "    try:\n"
+        "        open(place + '/probe', 'w').close()\n"
+        "    except OSError as error:\n"
+        "        print(place, error.strerror)\n"
+    )
+    done = unpacked.run(["python3", "-c", source], env={"SECRET": Secret("x")})
+    assert done.stdout.splitlines() == [
+        "['lo'] 500 []",
+        "1 ['HOME', 'LANG', 'LC_ALL', 'PATH', 'SECRET']",
+        "42 []",
+        "[0, 0, 1]",
+        "/ Read-only file system",
+        "/buckets Read-only file system",
+        "/usr Read-only file system",
+    ]
+
+
+@pytest.mark.usefixtures("unpacked")
+def test_a_directory_reaches_an_address_of_this_machine(bucketfs_server):
+    """Through `reach`, as with Docker."""
+    bucketfs_server.put("reached.txt", b"hello")
+    source = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=30).read())"
+    done = SlcContainer("/", python="3").run(
+        ["python3", "-c", source, f"{bucketfs_server.url}/default/reached.txt"],
+        reach=[bucketfs_server.url.removeprefix("http://")],
+    )
+    assert done.stdout == "b'hello'\n"
+
+
+def test_nothing_of_a_directorys_command_is_left(unpacked):
+    """A command that hangs is killed with whatever it has started."""
+    command = ["sh", "-c", "setsid sleep 4242 & sleep 4242"]
+    with pytest.raises(SlcCommandError, match="more than 1 s"):
+        unpacked.run(command, timeout_s=1)
+    left = [p for p in psutil.process_iter() if "4242" in _command_line(p)]
+    assert psutil.wait_procs(left, timeout=10)[1] == []
+
+
+def test_a_command_that_a_directory_lacks_is_named(unpacked):
+    """The exit status is that of a shell."""
+    with pytest.raises(SlcCommandError, match="no-such-program: No such file") as caught:
+        unpacked.run(["no-such-program"])
+    assert caught.value.exit_code == 127
+
+
+def test_a_directory_needs_root(tmp_path, monkeypatch):
+    """The error says what to name instead."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SlcUnavailableError, match=r"only root .* name the exported \.tar\.gz"):
+        SlcContainer(tmp_path).check()
+
+
+def _command_line(process):
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []

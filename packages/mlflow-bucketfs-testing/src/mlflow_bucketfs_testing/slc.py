@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,10 @@ from mlflow_bucketfs_testing.errors import (
     SlcError,
     SlcUnavailableError,
 )
+from mlflow_bucketfs_testing.slc_namespace import isolated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _REPOSITORY = "localhost/slc-under-test"
 _LABEL = "mlflow-bucketfs-testing.slc"
@@ -37,6 +38,8 @@ _AS_EXASOL = (
     *("--network", "none", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108
     *("--user", "500:500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
+
+_UNPACK = "without Docker, root runs a container that is unpacked to a directory"
 
 # exaslct's own default looks for images under Exasol's name, and its cleaning, if somebody calls
 # it, removes what has the target's name: the base image must not have it.
@@ -135,12 +138,14 @@ class SlcBuilder:
 class SlcContainer:
     """Runs commands in an exported container: no network, read-only, user 500, no capabilities.
 
-    The file is imported into the Docker engine by the first command; one that the engine knows
+    A file is imported into the Docker engine by the first command; one that the engine knows
     already is not imported again, and an older one of the same name is removed. The engine is
     that of ``DOCKER_HOST``, or the one at the usual place; it must see this machine's files.
 
+    A directory needs no Docker: root runs the commands in Linux namespaces of their own.
+
     Args:
-        archive: the exported ``.tar.gz``.
+        archive: the exported ``.tar.gz``, or the directory that one was unpacked to.
         buckets: directory that is ``/buckets`` in the container, read-only: the ``mount_root``
             of an embedded BucketFS, or a copy of a real one. None: the folder is empty.
         python: version of the container's Python.
@@ -162,32 +167,73 @@ class SlcContainer:
         self._image: str | None = None
 
     def check(self) -> None:
-        """Check that the file and a Docker engine are there.
+        """Check that the container is there, and what runs it: a Docker engine, or root.
 
         Raises:
             SlcUnavailableError: One is not.
         """
+        if self.archive.is_dir():
+            self._check_namespaces()
+            return
         if not self.archive.is_file():
             raise SlcUnavailableError(f"there is no exported container {self.archive}")
         if shutil.which("docker") is None:
-            raise SlcUnavailableError("the command docker is not on the path")
+            raise SlcUnavailableError(f"the command docker is not on the path; {_UNPACK}")
         answer = self._docker("info", "--format", "{{.ServerVersion}}")
         if answer.returncode or not answer.stdout.strip():
             address = os.environ.get("DOCKER_HOST") or "its usual place"
-            raise SlcUnavailableError(f"no Docker engine answers at {address}")
+            raise SlcUnavailableError(f"no Docker engine answers at {address}; {_UNPACK}")
 
     @property
     def image(self) -> str:
-        """Name of the image that the file was imported as.
+        """Name of the image that the file was imported as; a directory has none.
 
         Raises:
             SlcUnavailableError: No file, or no Docker engine.
             SlcError: The engine cannot import the file.
         """
         if self._image is None:
+            if self.archive.is_dir():
+                raise SlcError(f"{self.archive} is a directory, and runs without an image")
             self.check()
             self._image = self._imported()
         return self._image
+
+    @contextmanager
+    def launcher(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        mounts: Mapping[str, str | os.PathLike[str]] | None = None,
+        reach: Sequence[str] = (),
+    ) -> Iterator[list[str]]:
+        """Yield the command of this machine that runs a command in a fresh container, once.
+
+        Its standard streams and exit status are those of the command inside. What may be left of
+        the container at the end of the block is removed.
+
+        Args:
+            command: program and arguments.
+            env: see `run`, as ``mounts`` and ``reach``.
+            mounts: more directories to see.
+            reach: loopback addresses of this machine to reach.
+
+        Raises:
+            SlcUnavailableError: No container, or nothing that runs it.
+            SlcError: The engine cannot make a container, such as for a mount that is not there.
+            ValueError: ``reach`` names another address than one of the loopback network.
+        """
+        seen = {"/buckets": self.buckets} if self.buckets else {}
+        line = list(command)
+        with ExitStack() as stack:
+            if reach:
+                seen[slc_reach.FOLDER] = stack.enter_context(slc_reach.reachable(reach))
+                python = f"python{self._python}"
+                line = slc_reach.command_that_reaches(reach, command, python=python)
+            start = self._in_namespaces if self.archive.is_dir() else self._in_docker
+            variables = {**_ENVIRONMENT, **(env or {})}
+            yield stack.enter_context(start(line, {**seen, **(mounts or {})}, variables))
 
     def run(
         self,
@@ -214,24 +260,16 @@ class SlcContainer:
 
         Raises:
             SlcCommandError: It failed, or took too long.
-            SlcUnavailableError: No file, or no Docker engine.
+            SlcUnavailableError: No container, or nothing that runs it.
             SlcError: The engine cannot make a container, such as for a mount that is not there.
             ValueError: ``reach`` names another address than one of the loopback network.
         """
-        seen = {"/buckets": self.buckets} if self.buckets else {}
-        line = list(command)
-        with ExitStack() as stack:
-            if reach:
-                seen[slc_reach.FOLDER] = stack.enter_context(slc_reach.reachable(reach))
-                python = f"python{self._python}"
-                line = slc_reach.command_that_reaches(reach, command, python=python)
-            options = [
-                *_mount_options({**seen, **(mounts or {})}),
-                *(_variable(*item) for item in {**_ENVIRONMENT, **(env or {})}.items()),
-            ]
-            limit = self._timeout_s if timeout_s is None else timeout_s
+        limit = self._timeout_s if timeout_s is None else timeout_s
+        with self.launcher(command, env=env, mounts=mounts, reach=reach) as line:
             try:
-                done = self._run_once(options, line, stdin=stdin, timeout_s=limit)
+                done = subprocess.run(  # noqa: S603 -- our own command
+                    line, input=stdin, capture_output=True, text=True, check=False, timeout=limit
+                )
             except subprocess.TimeoutExpired as error:
                 raise SlcCommandError(f"{_short(command)} took more than {limit:g} s") from error
         if check and done.returncode:
@@ -272,12 +310,9 @@ class SlcContainer:
             SlcUnavailableError: No file, or no Docker engine.
             ValueError: ``reach`` names another address than one of the loopback network.
         """
-        folders = [folder.format(self._python) for folder in _PYTHON_PATH]
-        variables = {**(env or {}), "PYTHONPATH": ":".join([*folders, *path])}
-        command = [f"python{self._python}", "-S", "-", *arguments]
         return self.run(
-            command,
-            env=variables,
+            self.python_command("-", *arguments),
+            env={**(env or {}), "PYTHONPATH": self.python_path(path)},
             mounts=mounts,
             reach=reach,
             stdin=source,
@@ -285,20 +320,68 @@ class SlcContainer:
             timeout_s=timeout_s,
         )
 
-    def _run_once(
-        self, options: Sequence[str], command: Sequence[str], *, stdin: str, timeout_s: float
-    ) -> subprocess.CompletedProcess[str]:
+    def python_command(self, *arguments: str) -> list[str]:
+        """Return the command of the container's Python, started as a UDF's: without ``site``.
+
+        Args:
+            arguments: what follows the program's own options.
+        """
+        return [f"python{self._python}", "-S", *arguments]
+
+    def python_path(self, path: Sequence[str] = ()) -> str:
+        """Return the ``PYTHONPATH`` of a UDF.
+
+        Args:
+            path: folders in the container to import from, after the fixed ones.
+        """
+        folders = [folder.format(self._python) for folder in _PYTHON_PATH]
+        return ":".join([*folders, *path])
+
+    @contextmanager
+    def _in_docker(
+        self,
+        command: Sequence[str],
+        mounts: Mapping[str, str | os.PathLike[str]],
+        env: Mapping[str, str],
+    ) -> Iterator[list[str]]:
         name = f"slc-{uuid.uuid4().hex}"
-        create = ("create", "--interactive", "--name", name, *_AS_EXASOL, *options)
+        options = [*_mount_options(mounts), *(_variable(*item) for item in env.items())]
+        # --rm: also where this process is killed before it could remove the container
+        create = ("create", "--rm", "--interactive", "--name", name, *_AS_EXASOL, *options)
         created = self._docker(*create, self.image, *command)
         if created.returncode:
             raise SlcError(f"cannot make a container of {self.archive}: {created.stderr.strip()}")
         try:
-            start = ("start", "--attach", "--interactive", name)
-            return self._docker(*start, stdin=stdin, timeout_s=timeout_s)
+            yield ["docker", "start", "--attach", "--interactive", name]
         finally:
             # Ends it too: after a timeout only the client has ended
             self._docker("rm", "--force", name)
+
+    @contextmanager
+    def _in_namespaces(
+        self,
+        command: Sequence[str],
+        mounts: Mapping[str, str | os.PathLike[str]],
+        env: Mapping[str, str],
+    ) -> Iterator[list[str]]:
+        self._check_namespaces()
+        for here in mounts.values():
+            if not Path(here).is_dir():
+                raise SlcError(f"cannot make a container of {self.archive}: no directory {here}")
+        with isolated(self.archive, command, mounts=mounts, environment=env) as line:
+            yield line
+
+    def _check_namespaces(self) -> None:
+        if os.geteuid() != 0:
+            raise SlcUnavailableError(
+                f"only root can run the container in the directory {self.archive}: name the "
+                "exported .tar.gz, which Docker runs"
+            )
+        if shutil.which("unshare") is None:
+            raise SlcUnavailableError(
+                f"the command unshare (util-linux), which runs the container {self.archive}, is "
+                "not on the path"
+            )
 
     def _imported(self) -> str:
         digest = hashlib.sha256()
@@ -321,11 +404,11 @@ class SlcContainer:
         return image
 
     def _docker(
-        self, *arguments: str, stdin: str = "", timeout_s: float | None = None
+        self, *arguments: str, timeout_s: float | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 -- our own command
             ["docker", *arguments],  # noqa: S607 -- the user's docker
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
