@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
     from mlflow_bucketfs_testing.slc import SlcBuilder, SlcContainer
     from mlflow_bucketfs_testing.udf.runner import Udf, UdfResult, UdfRunner
+    from mlflow_bucketfs_testing.udf.slc_client import SlcClient
 
     __version__: str
 
@@ -48,6 +49,7 @@ __all__ = [
     "MlflowServerTimeoutError",
     "MlflowServerUnreachableError",
     "SlcBuilder",
+    "SlcClient",
     "SlcCommandError",
     "SlcContainer",
     "SlcError",
@@ -72,6 +74,7 @@ _MODULES = {
     "Fault": "server",
     "MlflowServerProcess": "mlflow_server",
     "SlcBuilder": "slc",
+    "SlcClient": "udf.slc_client",
     "SlcContainer": "slc",
     "Udf": "udf.runner",
     "UdfResult": "udf.runner",

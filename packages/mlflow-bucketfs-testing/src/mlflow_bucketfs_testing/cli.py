@@ -114,7 +114,8 @@ def demo(context: click.Context, *, keep: bool) -> None:
     "--client",
     default="reference",
     show_default=True,
-    help="The client that runs the script: reference, or the path of an exaudfclient.",
+    help="The client that runs the script: reference, slc:FILE for that of an exported container, "
+    "or the path of an exaudfclient.",
 )
 @click.option(
     "--timeout", default=120.0, show_default=True, help="Seconds that the script may take."

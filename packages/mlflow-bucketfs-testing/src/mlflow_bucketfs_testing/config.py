@@ -43,7 +43,7 @@ _OPTIONS = {
     ),
     "udf_client": (
         "CLIENT",
-        "Client that runs the scripts of udf_runner: reference (default), or an exaudfclient",
+        "Client for udf_runner: reference (default), slc:FILE (a container), or an exaudfclient",
     ),
 }
 

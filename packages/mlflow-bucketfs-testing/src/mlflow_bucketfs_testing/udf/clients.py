@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 REFERENCE = "reference"
+REFERENCE_MODULE = "mlflow_bucketfs_testing.udf.reference_client"
+CONTAINER = "slc:"
+"""What the path of an exported container has before it where a client is named."""
+
 ARGUMENTS = ("lang=python", "scriptOptionsParserVersion=1")
 """What every client is started with, after the address of the socket."""
 
@@ -88,14 +92,18 @@ def find_client(name: str) -> Client:
     """Return the client that an option names.
 
     Args:
-        name: ``reference``, or the path of an ``exaudfclient``.
+        name: ``reference``, the path of an ``exaudfclient``, or ``slc:`` and the path of an
+            exported container.
 
     Raises:
         UdfClientError: It is missing, or not executable.
     """
     if name == REFERENCE:
-        module = "mlflow_bucketfs_testing.udf.reference_client"
-        return LocalClient(name, [sys.executable, "-m", module])
+        return LocalClient(name, [sys.executable, "-m", REFERENCE_MODULE])
+    if name.startswith(CONTAINER):
+        from mlflow_bucketfs_testing.udf.slc_client import SlcClient  # noqa: PLC0415 -- derived
+
+        return SlcClient(name.removeprefix(CONTAINER))
     path = Path(name).absolute()
     if not path.is_file():
         raise UdfClientError(

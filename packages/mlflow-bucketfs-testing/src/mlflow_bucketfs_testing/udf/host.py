@@ -104,13 +104,15 @@ class _Run:
             if self._client.other_user:
                 self._directory.chmod(0o711)
                 self._socket_path.chmod(0o666)
-            process = self._start(buckets)
-            ended = False
             try:
-                seconds = self._converse(socket, process)
-                ended = self._has_left(process)
+                process = self._start(buckets)
+                ended = False
+                try:
+                    seconds = self._converse(socket, process)
+                    ended = self._has_left(process)
+                finally:
+                    process.end(timeout_s=1.0 if ended else 0.0)
             finally:
-                process.end(timeout_s=1.0 if ended else 0.0)
                 self._client.end(self._socket_path)
         return self._output(), seconds
 

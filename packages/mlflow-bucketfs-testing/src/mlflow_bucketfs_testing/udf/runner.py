@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mlflow_bucketfs_testing.server import BucketFSServer
+    from mlflow_bucketfs_testing.udf.clients import Client
     from mlflow_bucketfs_testing.udf.messages import WireValue
 
 Row: TypeAlias = "tuple[Any, ...]"
@@ -100,7 +101,8 @@ class UdfRunner:
     Each run starts a process of the client and ends it again. Linux, macOS and WSL only.
 
     Args:
-        client: ``reference`` for the one of this package, or the path of an ``exaudfclient``.
+        client: ``reference`` for the one of this package, the path of an ``exaudfclient``,
+            ``slc:`` and the path of an exported container, or a `SlcClient`.
         buckets: directory that holds ``<service>/<bucket>/…``, or an embedded BucketFS whose
             mount it shall be. The client gets it as ``EXA_BUCKETFS_MOUNT_ROOT``, and as
             ``/buckets`` where it has a file system of its own.
@@ -124,7 +126,7 @@ class UdfRunner:
 
     def __init__(
         self,
-        client: str = REFERENCE,
+        client: str | Client = REFERENCE,
         *,
         buckets: str | os.PathLike[str] | BucketFSServer | None = None,
         timeout_s: float = 120.0,
@@ -132,7 +134,7 @@ class UdfRunner:
         int32_digits: int = 9,
         int64_digits: int = 18,
     ) -> None:
-        self._client = find_client(client)
+        self._client = find_client(client) if isinstance(client, str) else client
         self._buckets = buckets
         self._timeout_s = timeout_s
         self._silence_s = silence_s
