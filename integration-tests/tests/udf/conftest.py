@@ -1,7 +1,8 @@
 """Models in BucketFS, and the three places where UDFs score with them.
 
-On this machine and in the exported script-language container, exasol-udf-mock-python runs the
-scripts, with SQLite for the tables. With an Exasol at hand, the database does it all::
+A UDF client runs the scripts, with SQLite for the tables: the one that
+``--mlflow-bucketfs-udf-client`` names, and the one in the exported script-language container.
+With an Exasol at hand, the database does it all::
 
     uv run --group exasol --group slc pytest integration-tests/tests/udf --backend=onprem
 """
@@ -9,20 +10,28 @@ scripts, with SQLite for the tables. With an Exasol at hand, the database does i
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow_bucketfs_testing import SlcClient
+from mlflow_bucketfs_testing.config import udf_client_option
+from mlflow_bucketfs_testing.udf.clients import REFERENCE
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from . import page
-from .places import Container, Exasol, ForkingHost, Host, UdfProcesses
+from .places import Exasol, ForkingClient, Runner, without_settings
 
 REGIONS = ("south", "north")
 
@@ -42,7 +51,7 @@ class Models:
 class Udfs:
     """A place that executes pages, and what stands there for what the pages print."""
 
-    place: Host | Exasol
+    place: Runner | Exasol
     stand_ins: dict[str, str]
 
     def use(self, location: str) -> None:
@@ -107,11 +116,19 @@ def models(bucketfs_target, bucketfs_uri, tmp_path_factory) -> Models:
 
 
 @pytest.fixture(scope="session")
-def udf_processes() -> Iterator[UdfProcesses]:
-    """What starts the processes of UDFs on this machine."""
-    processes = UdfProcesses()
-    yield processes
-    processes.close()
+def reference_packages(tmp_path_factory) -> Path:
+    """What the reference client needs in the container and does not find there: pyzmq."""
+    folder: Path = tmp_path_factory.mktemp("reference")
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not on the path: pip install uv")
+    target = ("--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28")
+    wanted = f"pyzmq=={version('pyzmq')}"
+    install = (uv, "pip", "install", "--quiet", "--target", folder, "--only-binary", ":all:")
+    subprocess.run([*install, "--no-deps", *target, wanted], check=True)
+    # for the container's user
+    folder.chmod(0o755)
+    return folder
 
 
 @pytest.fixture
@@ -125,23 +142,53 @@ def mount(models, bucketfs_target, bucketfs_server) -> Path:
     return Path(bucketfs_server.mount_root)
 
 
-@pytest.fixture
-def host(mount, udf_processes, tmp_path) -> Udfs:
-    """This machine: the buckets are mounted elsewhere than below /buckets."""
-    return Udfs(ForkingHost(mount, tmp_path, udf_processes), {})
+@pytest.fixture(scope="session")
+def forking_client() -> Iterator[ForkingClient]:
+    """The reference client, started by forks."""
+    client = ForkingClient()
+    client.wait()
+    yield client
+    client.close()
 
 
 @pytest.fixture
-def fresh_host(mount, tmp_path) -> Udfs:
-    """This machine, with processes that import everything themselves."""
-    return Udfs(Host(mount, tmp_path), {})
+def host(request, mount, monkeypatch) -> Udfs:
+    """The client of ``--mlflow-bucketfs-udf-client``, by default the reference client here."""
+    for name in os.environ.keys() - without_settings(os.environ).keys():
+        monkeypatch.delenv(name)
+    name = udf_client_option(request.config)
+    if name == REFERENCE:
+        forking = request.getfixturevalue("forking_client")
+        return Udfs(Runner(mount, lambda _: forking), {})
+    kind, _, archive = name.partition(":")
+    in_container = kind == "slc"
+    return Udfs(
+        Runner(mount, lambda reach: SlcClient(archive, reach=reach) if in_container else name), {}
+    )
 
 
 @pytest.fixture
-def container(mount, slc_container, tmp_path) -> Udfs:
-    """The exported container: it sees /buckets, and has no network."""
-    (tmp_path / "udf").mkdir()
-    return Udfs(Container(slc_container.archive, mount, tmp_path / "udf"), {})
+def fresh_host(mount) -> Udfs:
+    """The reference client, with processes that import everything themselves."""
+    return Udfs(Runner(mount, lambda _: REFERENCE), {})
+
+
+@pytest.fixture
+def container(request, mount, slc_container, slc_archive) -> Udfs:
+    """The exported container: its own client, or the reference client where it was built on a
+    stand-in for Exasol's base image, which has none.
+    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
+    del slc_container  # asked for, since it skips
+    info = slc_archive.with_name("build-info.json")
+    base = json.loads(info.read_text(encoding="utf-8"))["base_image"] if info.is_file() else {}
+    is_stand_in = base.get("origin") not in (None, "pulled")
+    packages = request.getfixturevalue("reference_packages") if is_stand_in else None
+    return Udfs(
+        Runner(
+            mount, lambda reach: SlcClient(slc_archive, reach=reach, reference_packages=packages)
+        ),
+        {},
+    )
 
 
 @pytest.fixture

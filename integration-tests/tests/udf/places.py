@@ -1,27 +1,25 @@
-"""Where the pages' statements can be executed: on this machine, in the container, on Exasol.
+"""Where the pages' statements can be executed: by a UDF client, or by an Exasol.
 
 Each place executes one statement at a time and returns its rows.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow_bucketfs_core import ConnectionSettings, mounted_path, udf_path
-from mlflow_bucketfs_testing import SlcContainer
+from mlflow_bucketfs_testing import UdfRunner
+from mlflow_bucketfs_testing.udf.clients import REFERENCE, Client, LocalClient
 
-from .mock_database import MockDatabase
+from .database import Database
 
-_RUNNER = Path(__file__).with_name("run_udf.py")
-_PYTHON = [sys.executable, "-W", "ignore", str(_RUNNER)]
-_MOCK = "exasol_udf_mock_python"
+_FORK_CLIENT = str(Path(__file__).with_name("fork_client.py"))
 # The mount of an Exasol follows an upload after a while; MLmodel is uploaded last.
 _SEEN = """
 CREATE OR REPLACE {language} SCALAR SCRIPT seen(model VARCHAR(2000)) RETURNS BOOLEAN AS
@@ -34,145 +32,72 @@ def run(ctx):
 """
 
 
-class UdfError(Exception):
-    """A script failed; the message has the end of its traceback."""
+class ForkingClient(LocalClient):
+    """The reference client, without the imports of MLflow, which a server has done."""
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="fork-")
+        server = str(Path(self._folder.name, "s"))
+        python = [sys.executable, "-W", "ignore"]
+        self._server = subprocess.Popen(
+            [*python, _FORK_CLIENT, "serve", server],
+            env=without_settings(os.environ),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        super().__init__(REFERENCE, [sys.executable, "-I", "-S", _FORK_CLIENT, "run", server])
+
+    def wait(self) -> None:
+        """Wait until the server has imported everything."""
+        assert self._server.stdout
+        assert self._server.stdout.readline() == "ready\n"
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.kill()
+        self._server.communicate()
+        self._folder.cleanup()
 
 
-class Host:
-    """This machine: each UDF is a fresh process, without a password.
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that has no settings of BucketFS and MLflow, as that of a UDF."""
+    return {k: v for k, v in environment.items() if not k.startswith(("EXA_", "MLFLOW_"))}
+
+
+class Runner:
+    """A UDF client: each call of a script is a process of its own, without a password.
 
     Args:
         mount: the directory that has the buckets; replace it to have a UDF see another one.
-        folder: an empty directory for temporary files.
+        client: returns the client for the addresses of this machine that scripts must reach.
     """
 
-    def __init__(self, mount: Path, folder: Path) -> None:
+    def __init__(self, mount: Path, client: Callable[[Sequence[str]], str | Client]) -> None:
         self.mount = mount
-        self._udf = folder / "udf.json"
-        self.database = MockDatabase(self._run)
+        self.database = Database()
+        self._client = client
+        self._reach: Sequence[str] = ()
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Execute a statement of the page."""
-        return self.database.execute(statement)
+        with self._runner() as runner:
+            return self.database.execute(statement, runner)
 
     def path(self, location: str) -> str:
         """Return the path at which UDFs see a model."""
+        in_database = str(udf_path(location))
+        if self._runner().sees_buckets:
+            return in_database
         path = mounted_path(location, ConnectionSettings(mount_root=str(self.mount)))
-        assert path == str(udf_path(location)).replace("/buckets", str(self.mount), 1)
+        assert path == in_database.replace("/buckets", str(self.mount), 1)
         return path
 
     def reaches(self, *urls: str) -> None:
-        """Let UDFs reach servers of this machine: they do."""
-
-    def _run(self, udf: dict[str, Any]) -> dict[str, Any]:
-        self._udf.write_text(json.dumps(udf), encoding="utf-8")
-        printed: dict[str, Any] = json.loads(self._run_file().splitlines()[-1])
-        return printed
-
-    def _run_file(self) -> str:
-        done = subprocess.run(
-            [*_PYTHON, self._udf],
-            env={**_clean_environment(), **self._environment()},
-            cwd=self._udf.parent,  # where MLflow would keep records
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        return done.stdout
-
-    def _environment(self) -> dict[str, str]:
-        return {"EXA_BUCKETFS_MOUNT_ROOT": str(self.mount)}
-
-
-class UdfProcesses:
-    """Start a process for each UDF by a fork, with all imports done: 0.5 s instead of 5 s."""
-
-    def __init__(self) -> None:
-        self._server = subprocess.Popen(
-            _PYTHON,
-            env=_clean_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, file: Path, environment: dict[str, str]) -> str:
-        """Run a UDF's file and return what it prints.
-
-        Raises:
-            UdfError: it failed.
-        """
-        assert self._server.stdin
-        assert self._server.stdout
-        printed, errors = file.with_name("stdout"), file.with_name("stderr")
-        request = {
-            "file": str(file),
-            "environment": environment,
-            "stdout": str(printed),
-            "stderr": str(errors),
-        }
-        print(json.dumps(request), file=self._server.stdin, flush=True)
-        if int(self._server.stdout.readline()):
-            raise UdfError(errors.read_text(encoding="utf-8")[-4000:])
-        return printed.read_text(encoding="utf-8")
-
-    def close(self) -> None:
-        """End the process that forks."""
-        self._server.communicate()
-
-
-class ForkingHost(Host):
-    """This machine: each UDF is a fork of a process that has imported MLflow already.
-
-    Args:
-        mount: the directory that has the buckets; replace it to have a UDF see another one.
-        folder: an empty directory for temporary files.
-        processes: starts the forks.
-    """
-
-    def __init__(self, mount: Path, folder: Path, processes: UdfProcesses) -> None:
-        super().__init__(mount, folder)
-        self._processes = processes
-
-    def _run_file(self) -> str:
-        return self._processes.run(self._udf, self._environment())
-
-
-class Container(Host):
-    """The exported container: each UDF is a fresh one, with a real /buckets and no network.
-
-    Args:
-        archive: the exported container.
-        mount: the directory that is /buckets; replace it to have a UDF see another one.
-        folder: an empty directory for temporary files.
-    """
-
-    def __init__(self, archive: Path, mount: Path, folder: Path) -> None:
-        super().__init__(mount, folder)
-        self._archive = archive
-        self._reach: Sequence[str] = ()
-
-    def path(self, location: str) -> str:
-        """Return the path at which UDFs see a model."""
-        return str(udf_path(location))
-
-    def reaches(self, *urls: str) -> None:
-        """Let UDFs reach servers of this machine, and nothing else."""
+        """Let UDFs reach servers of this machine: in a container these, and nothing else."""
         self._reach = [url.removeprefix("http://") for url in urls]
 
-    def _run_file(self) -> str:
-        found = importlib.util.find_spec(_MOCK)
-        assert found is not None
-        assert found.submodule_search_locations is not None
-        mock = next(iter(found.submodule_search_locations))
-        done = SlcContainer(self._archive, buckets=self.mount).run_python(
-            _RUNNER.read_text(encoding="utf-8"),
-            f"/udf/{self._udf.name}",
-            mounts={f"/mock/{_MOCK}": mock, "/udf": self._udf.parent},
-            path=["/mock"],
-            reach=self._reach,
-        )
-        return done.stdout
+    def _runner(self) -> UdfRunner:
+        return UdfRunner(self._client(self._reach), buckets=self.mount)
 
 
 class Exasol:
@@ -202,7 +127,3 @@ class Exasol:
 
     def reaches(self, *urls: str) -> None:
         """Let UDFs reach servers of this machine: that is up to the network."""
-
-
-def _clean_environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith(("EXA_", "MLFLOW_"))}

@@ -19,6 +19,24 @@ from .places import Exasol, UdfError
 _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
 
+# A UDF's code, before and after that of the page
+_WATCH = """
+import sys
+opened = []
+def watch(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("/MLmodel"):
+        opened.append(arguments[0])
+sys.addaudithook(watch)
+"""
+_COUNT = """
+uncounted = run
+def run(ctx):
+    result = uncounted(ctx)
+    print("models opened:", len(opened))
+    return result
+"""
+
+
 @dataclass(frozen=True)
 class Logged:
     """What the Python of the page prints about the model that it logs."""
@@ -117,13 +135,20 @@ def test_an_unreachable_tracking_server_is_given_up(udfs):
     ],
     ids=["by_location", "by_alias", "in_batches", "with_fallback"],
 )
-def test_a_process_loads_the_model_once(logged, udfs, mlflow_server, heading, call):
-    """However many rows and groups a process gets, it opens the model as often as for one call."""
+def test_a_process_loads_the_model_once(logged, udfs, mlflow_udf_tracking_uri, heading, call):
+    """However many rows and groups a process gets, it opens no model after its first call."""
     udfs.use(logged.location)
-    udfs.stand_ins[page.TRACKING_SERVER] = mlflow_server.uri
-    udfs.read(heading)  # ends with a statement that calls `run` once
-    for_one_call = udfs.place.database.models_opened
+    udfs.stand_ins[page.TRACKING_SERVER] = mlflow_udf_tracking_uri
+    udfs.place.reaches(mlflow_udf_tracking_uri)
+    for statement in page.statements(heading, udfs.stand_ins):
+        if " SCRIPT " in statement:
+            create, code = statement.split(" AS\n", 1)
+            udfs.execute(f"{create} AS\n{_WATCH}\n{code}\n{_COUNT}")
+        elif statement.startswith("CREATE "):
+            udfs.execute(statement)
     call = call.format(location=logged.location, features=_FEATURES)
-    scored = udfs.execute(f"SELECT {call} FROM flowers GROUP BY region")
-    assert len(scored) == 10
-    assert udfs.place.database.models_opened == for_one_call > 0
+    groups = " GROUP BY region" if heading == "Many rows at a time" else ""
+    assert len(udfs.execute(f"SELECT {call} FROM flowers{groups}")) == 10
+    opened = [line for line in udfs.place.database.output.splitlines() if "models opened" in line]
+    assert len(opened) == (2 if groups else 10)
+    assert set(opened) == {opened[0]} != {"models opened: 0"}

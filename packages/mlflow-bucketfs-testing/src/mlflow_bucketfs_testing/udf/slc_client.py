@@ -30,8 +30,9 @@ class SlcClient(Client):
         reach: loopback addresses of this machine, such as ``127.0.0.1:5000``, that scripts reach
             under the same address although there is no network.
         reference_packages: run the reference client in the container's Python instead of Exasol's
-            client, with the packages in this directory: pyzmq for that Python, and protobuf if
-            the container has none. For a container that was not built on Exasol's base image.
+            client, with the packages in this directory, which other users can read: pyzmq for
+            that Python, and protobuf if the container has none. For a container that was not
+            built on Exasol's base image.
         python: version of the container's Python, for ``reach`` and the reference client.
     """
 
