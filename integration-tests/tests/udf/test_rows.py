@@ -32,7 +32,7 @@ _COUNT = """
 uncounted = run
 def run(ctx):
     result = uncounted(ctx)
-    print("models opened:", len(opened))
+    print("models opened:", len(opened), flush=True)
     return result
 """
 
