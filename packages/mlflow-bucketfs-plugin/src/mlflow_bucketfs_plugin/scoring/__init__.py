@@ -1,0 +1,1 @@
+"""From a registered model to a script in the database that scores rows."""

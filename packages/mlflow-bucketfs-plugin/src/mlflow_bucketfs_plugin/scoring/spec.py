@@ -1,0 +1,194 @@
+"""What a scoring script knows of its model: made with the script, a JSON literal inside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files as resources
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 1
+"""Version of the JSON; :mod:`mlflow_bucketfs_plugin.scoring.udf_code` reads no other."""
+
+ValueType = Literal[
+    "boolean", "integer", "long", "uint64", "float", "double", "string", "datetime", "json"
+]
+"""MLflow's names of column types; ``json`` is its Array, Object or Map as text."""
+
+_PLACE = 'r"""{}"""'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A parameter that is passed through.
+
+    Attributes:
+        column: name of the parameter in the script.
+        whole: it is a DECIMAL without decimals. With 18 digits or fewer it arrives as a float in
+            a batch that has a NULL; it is emitted as a whole number again, or refused.
+    """
+
+    column: str
+    whole: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A parameter that is a feature of the model.
+
+    Attributes:
+        column: name of the parameter in the script.
+        feature: name in the model's signature; None in a signature without names, where the
+            position among the inputs takes its place.
+        type: what the signature requires.
+        required: whether the signature requires it. MLflow takes a NULL in a required column of
+            type boolean, float, double, string and datetime, and never in integer and long.
+        iso: a datetime that arrives as text in ISO format.
+        null_as_empty: NULL becomes the empty string.
+        schema: for ``json`` the type as MLflow writes it, such as
+            ``{"type": "array", "items": {"type": "double"}}``: JSON does not tell 1 from 1.0.
+    """
+
+    column: str
+    feature: str | None
+    type: ValueType
+    required: bool = True
+    iso: bool = False
+    null_as_empty: bool = False
+    schema: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A signature of one tensor; the inputs are its columns.
+
+    Attributes:
+        dtype: NumPy's name, such as ``float32``.
+        columns: None for the shape ``(-1,)``, n for ``(-1, n)``.
+        name: its name in the signature; the model gets a dictionary then.
+    """
+
+    dtype: str
+    columns: int | None
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A column that the model predicts.
+
+    Attributes:
+        column: name of the emitted column.
+        type: what is emitted: whole numbers for integer, long and uint64, text in JSON for
+            ``json``, a DECIMAL with decimals for ``decimal``.
+        scale: decimals of a ``decimal``.
+        field: name of the column in a data frame or dictionary that the model returns; None to
+            take it by its position.
+    """
+
+    column: str
+    type: ValueType | Literal["decimal"]
+    scale: int = 0
+    field: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowLoader:
+    """The model is loaded by ``mlflow.pyfunc``."""
+
+    kind: Literal["mlflow"] = "mlflow"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectLoader:
+    """The model is a scikit-learn estimator that is loaded without MLflow.
+
+    Attributes:
+        format: how it is serialized.
+        file: its path in the model's folder.
+        mlmodel: SHA-256 of the ``MLmodel`` from which all of this was read, in hexadecimal. It is
+            compared even if ``files`` is None.
+        trusted: types that skops may construct.
+        predict_fn: the method to call.
+        modules: modules that the model needs, imported while its files are verified. Each one
+            must exist in the container; those that are missing here are imported by loading.
+    """
+
+    format: Literal["skops", "pickle", "cloudpickle"]
+    file: str
+    mlmodel: str
+    trusted: tuple[str, ...] = ()
+    predict_fn: str = "predict"
+    modules: tuple[str, ...] = ()
+    kind: Literal["direct"] = "direct"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringSpec:
+    """All that the code of a scoring script needs.
+
+    Attributes:
+        model: the model's folder as a UDF sees it, such as
+            ``/buckets/bfsdefault/default/models/m-1/artifacts``. At run time the variable
+            ``EXA_BUCKETFS_MOUNT_ROOT`` takes the place of ``/buckets``.
+        origin: the model's URI with its version, for messages.
+        keys: the leading parameters.
+        inputs: the parameters after them, in the signature's order.
+        outputs: what is emitted after the keys.
+        loader: how the model is loaded.
+        files: SHA-256 of each file in the model's folder by its relative path, in hexadecimal;
+            None if they are not verified.
+        tensor: set if the signature is one tensor.
+        params: MLflow's parameters for ``predict``.
+        batch_rows: rows that are scored at a time.
+        on_error: whether a row that cannot be scored ends the query, or has the reason in one
+            more column.
+    """
+
+    model: str
+    origin: str
+    keys: tuple[Key, ...]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    loader: MlflowLoader | DirectLoader
+    files: Mapping[str, str] | None
+    tensor: Tensor | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    batch_rows: int = 10_000
+    on_error: Literal["fail", "column"] = "fail"
+
+    def to_json(self) -> str:
+        """Return it as readable JSON, which also fits between ``r\"\"\"`` and ``\"\"\"``.
+
+        No line of it begins with ``%`` or is a lone ``/``, which would end a script.
+        """
+        members = ({"format": FORMAT} | asdict(self)).items()
+        text = ",\n".join(f" {_json(name)}: {_one_per_line(value)}" for name, value in members)
+        # separators of lines and other characters that an editor or a client may act upon
+        visible = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+        return "{\n" + "".join(visible) + "\n}"
+
+
+def udf_source(spec: ScoringSpec) -> str:
+    """Return the Python code of a scoring script."""
+    code = resources(__package__).joinpath("udf_code.py").read_text(encoding="utf-8")
+    before, place, after = code.partition(_PLACE)
+    if not place:
+        raise AssertionError(f"udf_code.py has no {_PLACE}")
+    return f'{before}r"""{spec.to_json()}"""{after}'
+
+
+def _one_per_line(value: object) -> str:
+    if isinstance(value, (list, tuple)) and value:
+        return "[\n" + ",\n".join(f"  {_json(item)}" for item in value) + "\n ]"
+    if isinstance(value, dict) and value:
+        members = ",\n".join(f"  {_json(name)}: {_json(item)}" for name, item in value.items())
+        return "{\n" + members + "\n }"
+    return _json(value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,8 @@
+"""Placeholder until the next commit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+SPEC: dict[str, Any] = json.loads(r"""{}""")
