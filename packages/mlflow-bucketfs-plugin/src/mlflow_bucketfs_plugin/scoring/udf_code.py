@@ -1,8 +1,729 @@
-"""Placeholder until the next commit."""
+"""Score rows with an MLflow model, by the types of the model's signature.
+
+Made by mlflow-bucketfs from the model that SPEC names; to change it, make the script again.
+SQL knows other types than a model, and Exasol delivers a column in another type once a batch has a
+NULL: each column is converted to what the signature requires, or refused in one sentence.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
+import gc
+import hashlib
+import importlib
 import json
-from typing import Any
+import math
+import os
+import re
+import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import numpy as np  # noqa: TC004 -- import_libraries imports them
+    import pandas as pd  # noqa: TC004
+
 
 SPEC: dict[str, Any] = json.loads(r"""{}""")
+
+MOUNT_ROOT = "/buckets"
+MESSAGE_LENGTH = 300
+READ_BYTES = 16 * 1024 * 1024
+DIGITS_LOST = 2**53  # from here on, neighbouring whole numbers are the same float
+ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?")
+DTYPES = {
+    "boolean": "bool",
+    "integer": "int32",
+    "long": "int64",
+    "uint64": "uint64",
+    "float": "float32",
+    "double": "float64",
+    "string": "object",
+    "datetime": "datetime64[ns]",
+    "json": "object",
+    "decimal": "object",
+}
+# By the kind of array that is wanted: what is converted without a look at each value
+NATIVE = {"i": "iuf", "u": "iuf", "f": "iuf", "b": "b", "O": "U", "U": "U"}
+OBJECTS: dict[str, set[type]] = {
+    "i": {int, Decimal},
+    "f": {int, float, Decimal},
+    "b": {bool},
+    "O": {str},
+    "U": {str},
+}
+OBJECTS["u"] = OBJECTS["i"]
+LOST = "is a float of 2^53 or more, which may have lost digits"
+
+
+class ScoringError(Exception):
+    """What the SQL user sees: the problem in one sentence, with its remedy."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(cut(sentence, MESSAGE_LENGTH))
+
+
+class RefusedValueError(ValueError):
+    """Why a value is not of the required type: the middle of a sentence."""
+
+
+def run(ctx: Any) -> None:
+    """Score the rows of one group, in batches; a process may be given many groups."""
+    try:
+        predict = load_model()
+        rows_before = 0
+        while (frame := ctx.get_dataframe(num_rows=SPEC["batch_rows"])) is not None:
+            ctx.emit(score(frame, rows_before, predict))
+            rows_before += len(frame)
+    except ScoringError:
+        # Exasol shows the traceback to the SQL user, thousands of characters before the sentence
+        sys.tracebacklimit = 0
+        raise
+
+
+# ---- Loading: once per process, in the first run, where errors have a clear message --------------
+
+
+@functools.cache
+def load_model() -> Callable[[Any], Any]:
+    """Verify and load the model; return its prediction function."""
+    folder = SPEC["model"]
+    if folder.startswith(f"{MOUNT_ROOT}/"):
+        root = os.environ.get("EXA_BUCKETFS_MOUNT_ROOT") or MOUNT_ROOT
+        folder = root.rstrip("/") + folder.removeprefix(MOUNT_ROOT)
+    collects_garbage = gc.isenabled()
+    # Imports and models make a million objects that stay: to look for garbage among them, again
+    # and again, takes a quarter of the start
+    gc.disable()
+    try:
+        predict = load_verified(folder)
+    except ScoringError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
+        raise loading_error(error) from None
+    finally:
+        gc.freeze()
+        if collects_garbage:
+            gc.enable()
+    # What loading has used and freed goes back to the system, where the C library can do it
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return predict
+
+
+def import_libraries() -> None:
+    """Import NumPy and pandas for this module, in an environment that suits a UDF's process."""
+    global np, pd  # noqa: PLW0603 -- a module's imports, after the environment and in run
+    # The database starts a process per core: idle threads of BLAS would only spin beside it
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a database may reach no network
+    sys.dont_write_bytecode = True  # of a model's own code, where it would be an added file
+    import numpy as np
+    import pandas as pd
+
+
+def load_verified(folder: str) -> Callable[[Any], Any]:
+    """Load the model while its files are as the script knows them."""
+    loader = SPEC["loader"]
+    with ThreadPoolExecutor(max_workers=1) as thread:  # the files are hashed during the imports
+        verification = thread.submit(verify, folder)
+        import_libraries()
+        if loader["kind"] == "mlflow":
+            import mlflow.pyfunc
+        else:
+            require_deserialization_allowed()
+            for module in loader["modules"]:
+                importlib.import_module(module)
+            load = deserializer()
+        model_file, verified = verification.result()
+    if model_file is None:
+        # The comparison of versions, which it skips, takes a second; the script's maker has it
+        model = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
+        predict = functools.partial(model.predict, params=SPEC["params"] or None)
+    else:
+        with model_file:
+            predict = getattr(load(model_file), loader["predict_fn"])
+    if states(folder, verified) != verified:
+        raise ScoringError(f"the model at {folder} was changed while it was loaded; query again")
+    return predict
+
+
+def deserializer() -> Callable[[BinaryIO], Any]:
+    """Return what ``mlflow.sklearn`` loads this format with."""
+    loader = SPEC["loader"]
+    if loader["format"] == "skops":
+        import skops.io
+
+        return functools.partial(skops.io.load, trusted=loader["trusted"])
+    return importlib.import_module(loader["format"]).load  # type: ignore[no-any-return]
+
+
+def require_deserialization_allowed() -> None:
+    """Heed MLflow's switch against models that run code, which covers all formats."""
+    switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+    if os.environ.get(switch, "true").lower() not in ("true", "1"):
+        raise ScoringError(f"the environment forbids loading models ({switch}); set it to true")
+
+
+def loading_error(error: Exception) -> ScoringError:
+    """Return the error of a model that cannot be loaded, with what is likely to help."""
+    if isinstance(error, ImportError):
+        remedy = "the script-language container needs the packages that the model was trained with"
+    elif isinstance(error, MemoryError):
+        remedy = "the model needs more memory than a UDF has"
+    elif isinstance(error, OSError):
+        remedy = "a fresh upload may not have arrived at this node yet"
+    else:
+        remedy = "train it with the package versions of the script-language container"
+    return described(f"cannot load {SPEC['origin']}", error, remedy)
+
+
+# ---- Verification: what runs is what the script was made for -------------------------------------
+
+
+def verify(folder: str) -> tuple[BinaryIO | None, dict[str, tuple[int, int]]]:
+    """Compare the model's files with the script's digests.
+
+    Returns:
+        For the direct loader the model's file, rewound and not closed since it was hashed, so that
+        nothing can be put in its place; and the state of each file that was compared.
+    """
+    loader, files = SPEC["loader"], SPEC["files"]
+    if files is None:
+        # Even then, what the direct loader knows of a model must not be applied to another one
+        files = {"MLmodel": loader["mlmodel"]} if loader["kind"] == "direct" else {}
+        open_regular(f"{folder}/MLmodel").close()
+    else:
+        for name in sorted(set(files) - set(names(folder))):
+            raise missing_error(f"{folder}/{name}")
+        for name in sorted(set(names(folder)) - set(files)):
+            raise changed_error(f"{folder}/{name}", "was added to the model")
+    model_file, verified = None, {}
+    for name, digest in files.items():
+        with contextlib.ExitStack() as closing:
+            file = closing.enter_context(open_regular(f"{folder}/{name}"))
+            if hashed(file) != digest:
+                raise changed_error(file.name, "is not the one that this script was made for")
+            verified[name] = state(os.fstat(file.fileno()))
+            if name == loader.get("file"):
+                closing.pop_all()
+                file.seek(0)
+                model_file = file
+    if loader["kind"] == "direct" and model_file is None:
+        model_file = open_regular(f"{folder}/{loader['file']}")
+    return model_file, verified
+
+
+def names(folder: str) -> Iterator[str]:
+    """Yield the relative path of every file; a link to a folder counts as one."""
+    for path, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(f"{path}/{name}")]  # noqa: PTH114
+        for name in files + links:
+            yield f"{path}/{name}"[len(folder) + 1 :]
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file; opening a named pipe would block forever."""
+    try:
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except FileNotFoundError:
+        raise missing_error(path) from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise changed_error(path, "is no regular file")
+    return file
+
+
+def hashed(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    while block := file.read(READ_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def state(file: os.stat_result) -> tuple[int, int]:
+    """Return what changes when a file is written."""
+    return file.st_size, file.st_mtime_ns
+
+
+def states(folder: str, verified: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Return the present state of the verified files, and of those that were added."""
+    present = verified if SPEC["files"] is None else names(folder)
+    return {name: state(os.stat(f"{folder}/{name}")) for name in present}  # noqa: PTH116
+
+
+def missing_error(path: str) -> ScoringError:
+    """Return the error of a file that is not there."""
+    return ScoringError(
+        f"{path} does not exist: a fresh upload may not have arrived at this node yet; if "
+        f"{SPEC['origin']} was moved or deleted, make the script again"
+    )
+
+
+def changed_error(path: str, problem: str) -> ScoringError:
+    """Return the error of a file that the script was not made with."""
+    return ScoringError(
+        f"{path} {problem}: if this is intended, make the script again from {SPEC['origin']}"
+    )
+
+
+# ---- Scoring a batch -----------------------------------------------------------------------------
+
+
+class Batch:
+    """Some rows of a group, and the reasons why some of them cannot be scored.
+
+    Attributes:
+        reasons: by the row's position in the batch; without a column for them, the first one is
+            raised.
+    """
+
+    def __init__(self, frame: pd.DataFrame, rows_before: int) -> None:
+        self.frame, self.rows_before = frame, rows_before
+        self.reasons: dict[int, str] = {}
+
+    def refuse(self, row: int, start: str, end: str) -> None:
+        """Refuse a row, by its position; its number and its first key go into the sentence."""
+        number = f"row {self.rows_before + row + 1}"
+        if SPEC["keys"]:
+            key = f" ({SPEC['keys'][0]['column']} {shown(self.frame.iloc[row, 0])})"
+            if len(start + number + key + end) <= MESSAGE_LENGTH:
+                number += key
+        self.fail([row], ScoringError(start + number + end))
+
+    def fail(self, rows: Iterable[int], error: ScoringError) -> None:
+        """Keep the first reason of each row, or raise it."""
+        if SPEC["on_error"] == "fail":
+            raise error from None
+        for row in rows:
+            self.reasons.setdefault(row, str(error))
+
+    def good_rows(self) -> np.ndarray[Any, Any]:
+        """Return the positions of the rows that were not refused."""
+        import numpy as np
+
+        return np.setdiff1d(np.arange(len(self.frame)), list(self.reasons))
+
+
+def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) -> pd.DataFrame:
+    """Return what is emitted for a batch: keys, predictions and, if wanted, reasons."""
+    frame = frame.reset_index(drop=True)  # a row's label is its position, also in parts of it
+    batch = Batch(frame, rows_before)
+    keys, outputs = SPEC["keys"], SPEC["outputs"]
+    width = len(keys) + len(outputs) + (SPEC["on_error"] == "column")
+    # Exasol's client makes one array of a frame: whole numbers beside floats would become floats.
+    # Plain Python objects go out as they are, and None, with which the array begins, is NULL.
+    emitted = np.empty((width, len(frame)), dtype=object)
+    for place, key in enumerate(keys):
+        emitted[place] = key_values(frame.iloc[:, place], key, batch)
+    while len(rows := batch.good_rows()):
+        refused = len(batch.reasons)
+        columns = [
+            feature(frame.iloc[rows, place], item, batch)
+            for place, item in enumerate(SPEC["inputs"], start=len(keys))
+        ]
+        if len(batch.reasons) > refused:
+            continue  # without them; a batch of good rows refuses none
+        try:
+            predicted = predicted_columns(predict, columns, len(rows))
+        except ScoringError as error:
+            batch.fail(rows, error)
+            break
+        for place, (values, output) in enumerate(
+            zip(predicted, outputs, strict=True), start=len(keys)
+        ):
+            emitted[place, rows] = output_values(values.set_axis(rows), output, batch)
+        break
+    for row, reason in batch.reasons.items():
+        emitted[len(keys) : -1, row] = None
+        emitted[-1, row] = reason
+    return pd.DataFrame(emitted.T)
+
+
+def predicted_columns(
+    predict: Callable[[Any], Any], columns: list[Any], rows: int
+) -> list[pd.Series[Any]]:
+    """Return what the model predicts, as a column for each output."""
+    try:
+        prediction = predict(model_input(columns))
+    except Exception as error:  # noqa: BLE001 -- whatever a model raises
+        remedy = "compare the values with those that it was trained with"
+        if any(pd.isna(pd.Series(column)).any() for column in columns):
+            remedy = "it may not take the NULLs among these rows"
+        raise described("the model failed", error, remedy) from None
+    predicted = output_columns(prediction)
+    if len(predicted) != len(SPEC["outputs"]):
+        raise ScoringError(
+            f"the model returned {len(predicted)} columns and the script emits "
+            f"{len(SPEC['outputs'])}; make it again with an --output for each one"
+        )
+    for values in predicted:
+        if len(values) != rows:
+            raise ScoringError(
+                f"the model returned {len(values)} rows for {rows}; a script can only call a model "
+                "that returns one for each"
+            )
+    return predicted
+
+
+def model_input(columns: list[Any]) -> Any:
+    """Return the data frame or the tensor that the signature describes.
+
+    A frame that is made of columns has the layout, and so the last bits, of MLflow's own.
+    """
+    tensor = SPEC["tensor"]
+    if tensor is None:
+        features = (item["feature"] for item in SPEC["inputs"])
+        named = (place if name is None else name for place, name in enumerate(features))
+        return pd.DataFrame(dict(zip(named, columns, strict=True)))
+    array = columns[0]
+    if tensor["columns"] is not None:
+        array = pd.DataFrame(dict(enumerate(columns))).to_numpy()
+    return array if tensor["name"] is None else {tensor["name"]: array}
+
+
+def output_columns(prediction: Any) -> list[pd.Series[Any]]:
+    """Return the columns of an array, series, data frame, list or dictionary."""
+    outputs = SPEC["outputs"]
+    as_json = len(outputs) == 1 and outputs[0]["type"] == "json"
+    if hasattr(prediction, "toarray"):  # a sparse matrix
+        prediction = prediction.toarray()
+    if isinstance(prediction, (list, tuple)):
+        values = objects(prediction)
+        if len(values) and not as_json and isinstance(values[0], (dict, list, tuple, np.ndarray)):
+            prediction = pd.DataFrame(list(prediction))
+        else:
+            prediction = values
+    if isinstance(prediction, (pd.DataFrame, dict)):
+        fields = [output["field"] for output in outputs]
+        if None in fields:
+            fields = list(prediction)
+        for field in fields:
+            if field not in prediction:
+                there = cut(", ".join(map(str, prediction)), 80)
+                raise ScoringError(
+                    f"the model returned no column {field}, but {there}; make the script again "
+                    "with --output"
+                )
+        return [series(prediction[field]) for field in fields]
+    if not as_json and getattr(prediction, "ndim", 1) == 2:  # noqa: PLR2004 -- rows and columns
+        return [series(column) for column in np.asarray(prediction).T]
+    return [series(prediction)]
+
+
+def series(values: Any) -> pd.Series[Any]:
+    """Return anything with a value for each row as a series of them."""
+    if isinstance(values, pd.Series):
+        return values
+    array = np.atleast_1d(values) if isinstance(values, np.ndarray) else objects(values)
+    if array.ndim == 2 and array.shape[1] == 1:  # noqa: PLR2004 -- a column as a matrix
+        array = array[:, 0]
+    return pd.Series(array if array.ndim == 1 else objects(array))
+
+
+def objects(values: Any) -> np.ndarray[Any, Any]:
+    """Return values, which may be lists themselves, as an array of objects."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+        values = [values]
+    array = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        array[row] = value
+    return array
+
+
+# ---- Columns: the same rules for what comes in and what goes out ---------------------------------
+
+
+def key_values(values: pd.Series[Any], key: dict[str, Any], batch: Batch) -> Any:
+    """Return a key exactly as it is in the table."""
+    refused = []
+
+    def refuse(row: int, value: Any, problem: str) -> None:
+        refused.append(row)
+        remedy = "declare it as DECIMAL(36,0)" if problem == LOST else "replace it in the query"
+        batch.refuse(row, f"column {key['column']}: {shown(value)} in ", f" {problem}; {remedy}")
+
+    null = values.isna().to_numpy()
+    present = values[~null]
+    passed = np.empty(len(values), dtype=object)
+    if key["whole"] and values.dtype.kind == "f":
+        passed[~null] = converted(present, np.dtype("int64"), {"type": "long"}, refuse)
+    else:
+        passed[~null] = present.astype(object)
+    refuse_nul(present, refuse)
+    passed[refused] = None
+    return passed
+
+
+def feature(values: pd.Series[Any], item: dict[str, Any], batch: Batch) -> Any:
+    """Return a column as an array of the type that the signature requires."""
+
+    def refuse(row: int, value: Any, problem: str) -> None:
+        remedy = f"the model's signature requires {item['type']}"
+        if problem == LOST:
+            remedy = "declare the column as DECIMAL(36,0)"
+        batch.refuse(row, f"column {item['column']}: {shown(value)} in ", f" {problem}; {remedy}")
+
+    tensor = SPEC["tensor"]
+    dtype = np.dtype(tensor["dtype"] if tensor else DTYPES[item["type"]])
+    null = values.isna().to_numpy()
+    if item["null_as_empty"]:
+        values, null = values.where(~null, ""), np.zeros_like(null)
+    array = converted(values[~null], dtype, item, refuse)
+    if not null.any():
+        return array
+    nested = item["type"] == "json" and item["required"]
+    if dtype.kind in "iuU" or nested or (tensor and dtype.kind == "b"):  # as MLflow has it
+        for row in values.index[null]:
+            refuse(row, None, "is not allowed")
+    missing: Any = {"f": np.nan, "M": np.datetime64("NaT")}.get(dtype.kind)
+    filled = np.full(len(values), missing, dtype if missing is not None else object)
+    filled[~null] = array
+    return filled
+
+
+def output_values(values: pd.Series[Any], output: dict[str, Any], batch: Batch) -> Any:
+    """Return a predicted column as plain Python values; NaN and infinity become NULL."""
+
+    def refuse(row: int, value: Any, problem: str) -> None:
+        start = f"column {output['column']}: {shown(value)}, predicted for "
+        batch.refuse(row, start, f", {problem}; make the script again with another --output")
+
+    null = values.isna().to_numpy()
+    if values.dtype.kind == "f":
+        null |= np.isinf(values.to_numpy())
+    # A float32 is emitted as the DOUBLE that it is, and not rounded again
+    dtype = np.dtype(DTYPES["double" if output["type"] == "float" else output["type"]])
+    array = converted(values[~null], dtype, output, refuse)
+    plain = pd.Series(array).astype(object).to_numpy()
+    if dtype.kind == "f":
+        plain[~np.isfinite(array)] = None
+    emitted = np.empty(len(values), dtype=object)
+    emitted[~null] = plain
+    if output["type"] == "string":
+        refuse_nul(values[~null], refuse)
+    return emitted
+
+
+def converted(
+    values: pd.Series[Any],
+    dtype: np.dtype[Any],
+    item: dict[str, Any],
+    refuse: Callable[[int, Any, str], None],
+) -> np.ndarray[Any, Any]:
+    """Return values, none of them NULL, as an array; a refused one is empty in it."""
+    array = converted_at_once(values.to_numpy(), dtype, item)
+    if array is not None:
+        return array
+    # Something is wrong, or unusual: find out what, value by value
+    result = []
+    for row, value in values.items():
+        try:
+            scalar = isinstance(value, np.generic) and dtype.kind != "M"
+            result.append(RULES[item["type"]](value.item() if scalar else value, dtype, item))
+        except RefusedValueError as problem:  # noqa: PERF203 -- the slow way
+            refuse(row, value, str(problem))
+            result.append(dtype.type())
+    column = objects(result) if dtype.kind in "OU" else pd.Series(result, dtype=dtype).to_numpy()
+    return column.astype(dtype)
+
+
+def converted_at_once(
+    values: np.ndarray[Any, Any], dtype: np.dtype[Any], item: dict[str, Any]
+) -> np.ndarray[Any, Any] | None:
+    """Return values as an array if all of them fit, and this is seen without a loop."""
+    given, wanted = values.dtype.kind, dtype.kind
+    array: np.ndarray[Any, Any] | None = None
+    if wanted == "M":
+        if values.dtype == dtype:
+            array = values
+        elif item.get("iso") and all(type(v) is str and ISO.fullmatch(v) for v in values):
+            moments = pd.to_datetime(values, format="ISO8601", errors="coerce").to_numpy()
+            array = None if np.isnat(moments).any() else moments
+    elif item["type"] in ("json", "decimal") or not (
+        set(map(type, values)) <= OBJECTS[wanted] if given == "O" else given in NATIVE[wanted]
+    ):
+        pass
+    elif wanted == "f":
+        with np.errstate(over="ignore"), contextlib.suppress(OverflowError):
+            doubles = values.astype("float64")
+            narrowed = doubles.astype(dtype)
+            array = narrowed if (np.isinf(narrowed) == np.isinf(doubles)).all() else None
+    elif wanted in "iu":
+        if given != "f" or (np.abs(values) < DIGITS_LOST).all():
+            with contextlib.suppress(OverflowError):
+                whole = values.astype(dtype)
+                array = whole if (whole == values).all() else None
+    else:
+        array = values.astype(dtype)
+    return array
+
+
+def refuse_nul(values: pd.Series[Any], refuse: Callable[[int, Any, str], None]) -> None:
+    """Refuse text with a NUL character, where Exasol's client would end it silently."""
+    if values.dtype.kind == "O" and "\0" in "".join(v for v in values if isinstance(v, str)):
+        for row, value in values.items():
+            if isinstance(value, str) and "\0" in value:
+                refuse(row, value, "has a NUL character")
+
+
+# ---- Values --------------------------------------------------------------------------------------
+
+
+def whole_number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> int:
+    """Return a number that has no decimals, and all of its digits."""
+    if type(value) not in (int, float, Decimal):
+        raise RefusedValueError("is not a number")
+    if type(value) is not int and (not math.isfinite(value) or value != int(value)):
+        raise RefusedValueError("is not a whole number")
+    if type(value) is float and abs(value) >= DIGITS_LOST:
+        raise RefusedValueError(LOST)
+    if not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+        raise RefusedValueError("is out of range")
+    return int(value)
+
+
+def number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> float:
+    """Return a number as a float, of which the required one has fewer digits but enough range."""
+    if type(value) not in (int, float, Decimal):
+        raise RefusedValueError("is not a number")
+    try:
+        double = float(value)
+    except OverflowError:
+        raise RefusedValueError("is out of range") from None
+    with np.errstate(over="ignore"):
+        overflows = np.isinf(np.float64(double).astype(dtype)) and not math.isinf(double)
+    if overflows:
+        raise RefusedValueError("is out of range")
+    return double
+
+
+def decimal_number(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Decimal:
+    """Return a number with the decimals of its column."""
+    if type(value) not in (int, float, Decimal) or not math.isfinite(value):
+        raise RefusedValueError("is not a number")
+    digits = Context(prec=36, rounding=ROUND_HALF_EVEN)
+    try:
+        return Decimal(str(value)).quantize(Decimal(1).scaleb(-item["scale"]), context=digits)
+    except InvalidOperation:
+        raise RefusedValueError("is out of range") from None
+
+
+def truth(value: Any, _: np.dtype[Any], __: dict[str, Any]) -> bool:
+    """Return true or false; a number is neither."""
+    if type(value) is not bool:
+        raise RefusedValueError("is not true or false")
+    return value
+
+
+def text(value: Any, _: np.dtype[Any], __: dict[str, Any]) -> str:
+    """Return text; a number as text would depend on how it is written."""
+    if not isinstance(value, str):
+        raise RefusedValueError("is not text")
+    return str(value)
+
+
+def moment(value: Any, _: Any, item: dict[str, Any]) -> pd.Timestamp:
+    """Return a date or a time without a time zone."""
+    if isinstance(value, str) and item.get("iso"):
+        if not ISO.fullmatch(value):
+            raise RefusedValueError("is not written as 2026-01-31 or 2026-01-31 12:30:00")
+    elif not isinstance(value, (date, np.datetime64)):
+        raise RefusedValueError("is not a date or time")
+    try:
+        timestamp = pd.Timestamp(value).as_unit("ns")
+    except pd.errors.OutOfBoundsDatetime:
+        raise RefusedValueError("is not between the years 1678 and 2261") from None
+    except ValueError:
+        raise RefusedValueError("is not a date or time") from None
+    if timestamp.tz is not None:
+        raise RefusedValueError("has a time zone")
+    return timestamp
+
+
+def from_json(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Any:
+    """Return the Array, Object or Map of the signature that a text in JSON describes."""
+    try:
+        return typed(json.loads(value), item["schema"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise RefusedValueError("is not JSON of the required type") from None
+
+
+def typed(value: Any, schema: dict[str, Any]) -> Any:
+    """Give numbers and times in JSON the types of the signature; MLflow checks the rest."""
+    kind = schema["type"]
+    if isinstance(value, list) and kind == "array":
+        value = [typed(element, schema["items"]) for element in value]
+    elif isinstance(value, dict) and kind in ("map", "object"):
+        each = schema.get("properties", {})
+        value = {name: typed(v, each.get(name) or schema["values"]) for name, v in value.items()}
+    elif kind == "datetime" and isinstance(value, str):
+        value = moment(value, None, {"iso": True})
+    elif kind in ("integer", "float", "double") and type(value) in (int, float):
+        value = np.dtype(DTYPES[kind]).type(value)
+    return value
+
+
+def to_json(value: Any, _: np.dtype[Any], __: dict[str, Any]) -> str:
+    """Return a value as text in JSON, which knows neither NaN nor infinity."""
+    return json.dumps(plain_json(value), ensure_ascii=False, default=str)
+
+
+def plain_json(value: Any) -> Any:
+    """Return a value without NumPy's types in it."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(name): plain_json(element) for name, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+RULES: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "boolean": truth,
+    "integer": whole_number,
+    "long": whole_number,
+    "uint64": whole_number,
+    "float": number,
+    "double": number,
+    "string": text,
+    "datetime": moment,
+    "json": lambda *given: (from_json if "schema" in given[2] else to_json)(*given),
+    "decimal": decimal_number,
+}
+
+
+# ---- Messages ------------------------------------------------------------------------------------
+
+
+def described(what: str, error: Exception, remedy: str) -> ScoringError:
+    """Return the error of a failure in the model, or in loading it, by its first line."""
+    reason = str(error)
+    if reason.startswith("Failed to enforce schema"):  # MLflow shows all rows before the reason
+        reason = reason.rpartition("Error: ")[2]
+    reason = next(iter(reason.strip().splitlines()), "")
+    start = f"{what}: {type(error).__name__}: "
+    return ScoringError(f"{start}{cut(reason, MESSAGE_LENGTH - len(start + remedy) - 2)}; {remedy}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it."""
+    if pd.isna(value) is True:
+        return "NULL"
+    return cut(repr(value) if isinstance(value, str) else str(value), 30)
+
+
+def cut(text: str, length: int) -> str:
+    """Return a text on one line, shortened at its end."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
