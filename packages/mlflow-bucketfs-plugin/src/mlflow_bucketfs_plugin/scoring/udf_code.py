@@ -346,7 +346,7 @@ def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) 
     for row, reason in batch.reasons.items():
         emitted[len(keys) : -1, row] = None
         emitted[-1, row] = reason
-    return pd.DataFrame(emitted.T)
+    return pd.DataFrame(emitted.T, dtype=object)  # else pandas makes its own of dates and times
 
 
 def predicted_columns(
@@ -387,7 +387,7 @@ def model_input(columns: list[Any]) -> Any:
         return pd.DataFrame(dict(zip(named, columns, strict=True)))
     array = columns[0]
     if tensor["columns"] is not None:
-        array = pd.DataFrame(dict(enumerate(columns))).to_numpy()
+        array = pd.DataFrame(dict(enumerate(columns))).to_numpy(dtype=columns[0].dtype)
     return array if tensor["name"] is None else {tensor["name"]: array}
 
 
@@ -482,7 +482,7 @@ def feature(values: pd.Series[Any], item: dict[str, Any], batch: Batch) -> Any:
     if not null.any():
         return array
     nested = item["type"] == "json" and item["required"]
-    if dtype.kind in "iuU" or nested or (tensor and dtype.kind == "b"):  # as MLflow has it
+    if dtype.kind in "iuU" or nested or (tensor and dtype.kind == "b"):  # MLflow takes none
         for row in values.index[null]:
             refuse(row, None, "is not allowed")
     missing: Any = {"f": np.nan, "M": np.datetime64("NaT")}.get(dtype.kind)
@@ -537,35 +537,34 @@ def converted(
     return column.astype(dtype)
 
 
-def converted_at_once(
+def converted_at_once(  # noqa: PLR0911 -- one for each way out
     values: np.ndarray[Any, Any], dtype: np.dtype[Any], item: dict[str, Any]
 ) -> np.ndarray[Any, Any] | None:
     """Return values as an array if all of them fit, and this is seen without a loop."""
     given, wanted = values.dtype.kind, dtype.kind
-    array: np.ndarray[Any, Any] | None = None
     if wanted == "M":
         if values.dtype == dtype:
-            array = values
-        elif item.get("iso") and all(type(v) is str and ISO.fullmatch(v) for v in values):
-            moments = pd.to_datetime(values, format="ISO8601", errors="coerce").to_numpy()
-            array = None if np.isnat(moments).any() else moments
-    elif item["type"] in ("json", "decimal") or not (
-        set(map(type, values)) <= OBJECTS[wanted] if given == "O" else given in NATIVE[wanted]
-    ):
-        pass
-    elif wanted == "f":
-        with np.errstate(over="ignore"), contextlib.suppress(OverflowError):
-            doubles = values.astype("float64")
-            narrowed = doubles.astype(dtype)
-            array = narrowed if (np.isinf(narrowed) == np.isinf(doubles)).all() else None
-    elif wanted in "iu":
-        if given != "f" or (np.abs(values) < DIGITS_LOST).all():
-            with contextlib.suppress(OverflowError):
-                whole = values.astype(dtype)
-                array = whole if (whole == values).all() else None
-    else:
+            return values
+        if not item.get("iso") or not all(type(v) is str and ISO.fullmatch(v) for v in values):
+            return None
+        moments = pd.to_datetime(values, format="ISO8601", errors="coerce").to_numpy()
+        return None if np.isnat(moments).any() else moments
+    known = set(map(type, values)) <= OBJECTS[wanted] if given == "O" else given in NATIVE[wanted]
+    if not known or item["type"] in ("json", "decimal"):
+        return None
+    if given == "f" and wanted in "iu" and not (np.abs(values) < DIGITS_LOST).all():
+        return None
+    # What does not fit is found by comparing, not by NumPy's warnings
+    with np.errstate(all="ignore"), contextlib.suppress(OverflowError):
+        if wanted == "f":
+            values = values.astype("float64")
         array = values.astype(dtype)
-    return array
+        if wanted in "iu" and not (array == values).all():
+            return None
+        if wanted == "f" and not (np.isinf(array) == np.isinf(values)).all():
+            return None
+        return array
+    return None
 
 
 def refuse_nul(values: pd.Series[Any], refuse: Callable[[int, Any, str], None]) -> None:
@@ -667,7 +666,7 @@ def typed(value: Any, schema: dict[str, Any]) -> Any:
         each = schema.get("properties", {})
         value = {name: typed(v, each.get(name) or schema["values"]) for name, v in value.items()}
     elif kind == "datetime" and isinstance(value, str):
-        value = moment(value, None, {"iso": True})
+        value = moment(value, None, {"iso": True}).to_datetime64()
     elif kind in ("integer", "float", "double") and type(value) in (int, float):
         value = np.dtype(DTYPES[kind]).type(value)
     return value

@@ -1,0 +1,125 @@
+"""The code of a scoring script, run in this process on frames as Exasol's client delivers them."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import sys
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow_bucketfs_plugin.scoring import udf_code
+from mlflow_bucketfs_plugin.scoring.spec import MlflowLoader, ScoringSpec, udf_source
+
+
+class Context:
+    """The ``ctx`` of a SET script: batches of one group in, frames out."""
+
+    def __init__(self, frame):
+        self.rest, self.emitted, self.batches = frame, [], []
+
+    def get_dataframe(self, num_rows=1, start_col=0):
+        """Return the next batch, None after the last row."""
+        assert start_col == 0
+        if self.rest is None or not len(self.rest):
+            return None
+        batch, self.rest = self.rest.iloc[:num_rows], self.rest.iloc[num_rows:]
+        self.batches.append(len(batch))
+        return batch
+
+    def emit(self, frame):
+        """Take a frame, under the conditions that make it arrive unchanged."""
+        assert len(frame), "the client refuses a frame without rows"
+        assert set(frame.dtypes) == {np.dtype(object)}
+        self.emitted += [tuple(row) for row in frame.to_numpy()]
+
+
+def deliver(sql_type, values):
+    """Return a column as ``ctx.get_dataframe()`` delivers it; its dtype depends on the NULLs."""
+    null = [value is None for value in values]
+    dtype = "object"
+    if sql_type == "INTEGER":  # DECIMAL of up to 18 digits
+        dtype = "float64" if any(null) else "int64"
+    elif sql_type == "DOUBLE":
+        dtype = "float64"
+    elif sql_type == "BOOLEAN" and not any(null):
+        dtype = "bool"
+    elif sql_type == "TIMESTAMP" and all(v is None or 1678 <= v.year < 2262 for v in values):
+        dtype = "datetime64[ns]"
+    return pd.Series(values, dtype="object" if all(null) else dtype)
+
+
+@pytest.fixture(scope="session")
+def delivered():
+    """Make a column as Exasol's client delivers it, from a type and Python values."""
+    return deliver
+
+
+@pytest.fixture(scope="session")
+def score():
+    """Score a batch by a spec; the model is any function that takes what pyfunc would."""
+    udf_code.import_libraries()
+
+    def score(spec, frame, predict, rows_before=0):
+        udf_code.SPEC = json.loads(spec.to_json())
+        emitted = udf_code.score(frame, rows_before, predict)
+        assert set(emitted.dtypes) == {np.dtype(object)}
+        return [tuple(row) for row in emitted.to_numpy()]
+
+    yield score
+    udf_code.SPEC = {}
+
+
+@pytest.fixture(scope="session")
+def make_spec():
+    """Describe a script; what a test does not name is as small as possible."""
+
+    def make(inputs, outputs, **options):
+        given = {"model": "/buckets/b/d/m", "origin": "models:/m/1", "keys": (), "files": None}
+        given |= {"loader": MlflowLoader()} | options
+        return ScoringSpec(inputs=tuple(inputs), outputs=tuple(outputs), **given)
+
+    return make
+
+
+@pytest.fixture
+def udf():
+    """Run a script's text as the first UDF of a process: ``udf(spec, frame, …)``, a frame a group.
+
+    A function of it can be replaced by keyword.
+    """
+
+    def run(spec, *frames, **replaced):
+        module = ModuleType("builtins")
+        exec(compile(udf_source(spec), "udf", "exec"), vars(module))  # noqa: S102
+        vars(module).update(replaced)
+        contexts = [Context(frame) for frame in frames]
+        for ctx in contexts:
+            module.run(ctx)
+        run.batches = [ctx.batches for ctx in contexts]
+        return [row for ctx in contexts for row in ctx.emitted]
+
+    environment = dict(os.environ)
+    yield run
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.tracebacklimit = 1000
+    sys.dont_write_bytecode = False
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def digests():
+    """Return the SHA-256 of each file in a folder, by its relative path."""
+
+    def digests(folder):
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return {
+            str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files
+        }
+
+    return digests
