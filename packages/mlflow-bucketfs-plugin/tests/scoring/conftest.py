@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import json
@@ -90,13 +91,14 @@ def make_spec():
 def udf():
     """Run a script's text as the first UDF of a process: ``udf(spec, frame, …)``, a frame a group.
 
-    A function of it can be replaced by keyword.
+    A function of it can be wrapped, by its name; the wrapper gets the function and its arguments.
     """
 
-    def run(spec, *frames, **replaced):
+    def run(spec, *frames, **wrappers):
         module = ModuleType("builtins")
         exec(compile(udf_source(spec), "udf", "exec"), vars(module))  # noqa: S102
-        vars(module).update(replaced)
+        for name, wrapper in wrappers.items():
+            setattr(module, name, functools.partial(wrapper, getattr(module, name)))
         contexts = [Context(frame) for frame in frames]
         for ctx in contexts:
             module.run(ctx)

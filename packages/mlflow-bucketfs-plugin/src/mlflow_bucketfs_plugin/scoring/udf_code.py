@@ -133,13 +133,15 @@ def import_libraries() -> None:
 def load_verified(folder: str) -> Callable[[Any], Any]:
     """Load the model while its files are as the script knows them."""
     loader = SPEC["loader"]
+    switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"  # MLflow's, for all formats, as code may run
+    if os.environ.get(switch, "true").lower() not in ("true", "1"):
+        raise ScoringError(f"the environment forbids loading models: {switch} is not true")
     with ThreadPoolExecutor(max_workers=1) as thread:  # the files are hashed during the imports
         verification = thread.submit(verify, folder)
         import_libraries()
         if loader["kind"] == "mlflow":
             import mlflow.pyfunc
         else:
-            require_deserialization_allowed()
             for module in loader["modules"]:
                 importlib.import_module(module)
             load = deserializer()
@@ -164,13 +166,6 @@ def deserializer() -> Callable[[BinaryIO], Any]:
 
         return functools.partial(skops.io.load, trusted=loader["trusted"])
     return importlib.import_module(loader["format"]).load  # type: ignore[no-any-return]
-
-
-def require_deserialization_allowed() -> None:
-    """Heed MLflow's switch against models that run code, which covers all formats."""
-    switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
-    if os.environ.get(switch, "true").lower() not in ("true", "1"):
-        raise ScoringError(f"the environment forbids loading models ({switch}); set it to true")
 
 
 def loading_error(error: Exception) -> ScoringError:

@@ -1,0 +1,383 @@
+"""Loading: the model that the script was made for, and nothing else, once per process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow_bucketfs_plugin.scoring.spec import (
+    DirectLoader,
+    Input,
+    Key,
+    MlflowLoader,
+    Output,
+    ScoringSpec,
+    udf_source,
+)
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+rng = np.random.default_rng(0)
+FEATURES = pd.DataFrame({"x": rng.normal(size=300), "y": rng.normal(size=300)})
+LABELS = (FEATURES.x * FEATURES.y > 0).astype("int64")
+FRAME = pd.DataFrame({"ID": range(300), "X": FEATURES.x, "Y": FEATURES.y})
+SOME = FRAME.head(2)
+FORMATS = ["skops", "pickle", "cloudpickle"]
+
+
+def save(folder, model, features=FEATURES, **options):
+    """Save a scikit-learn model as MLflow does and return its folder."""
+    signature = infer_signature(features, LABELS)
+    options = {"signature": signature, "pip_requirements": ["scikit-learn"], **options}
+    mlflow.sklearn.save_model(model, folder, **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Return a small model in each format; a test must not change them."""
+    root = tmp_path_factory.mktemp("models")
+    model = LogisticRegression().fit(FEATURES, LABELS)
+    return {form: save(root / form, model, serialization_format=form) for form in FORMATS}
+
+
+@pytest.fixture
+def model(models, tmp_path):
+    """Return a model in a bucket of its own, as a UDF sees it."""
+    folder = tmp_path / "bfsdefault" / "default" / "m"
+    return Path(shutil.copytree(models["pickle"], folder))
+
+
+def direct(folder, digests, **options):
+    """Return the loader that suits a scikit-learn model."""
+    flavors = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]
+    return DirectLoader(
+        format=flavors["sklearn"]["serialization_format"],
+        file=flavors["python_function"]["model_path"],
+        mlmodel=digests(folder)["MLmodel"],
+        trusted=tuple(flavors["sklearn"].get("skops_trusted_types") or ()),
+        predict_fn=flavors["python_function"].get("predict_fn", "predict"),
+        **options,
+    )
+
+
+PREDICTION = (Output(column="P", type="long"),)
+PROBABILITIES = (Output(column="P0", type="double"), Output(column="P1", type="double"))
+
+
+@pytest.fixture
+def spec_of(make_spec, digests):
+    """Describe a script of a model by its folder: ``spec_of(folder, "direct" or "mlflow")``."""
+    inputs = [Input(column=c, feature=c.lower(), type="double") for c in ("X", "Y")]
+
+    def spec_of(folder, kind="direct", outputs=PREDICTION, **options):
+        loader = direct(folder, digests) if kind == "direct" else MlflowLoader()
+        given = {"model": str(folder), "files": digests(folder), "keys": (Key(column="ID"),)}
+        return make_spec(inputs, outputs, loader=loader, **given | options)
+
+    return spec_of
+
+
+@pytest.mark.parametrize("predict_fn", ["predict", "predict_proba"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_both_loaders_predict_the_bits_of_pyfunc(udf, spec_of, tmp_path, form, predict_fn):
+    """For the same batch every bit is the same, whatever the format and the method."""
+    forest = RandomForestClassifier(n_estimators=20, random_state=0).fit(FEATURES, LABELS)
+    options = {"serialization_format": form, "pyfunc_predict_fn": predict_fn}
+    if form == "skops":
+        options["skops_trusted_types"] = ["sklearn.tree._tree.Tree"]
+    folder = save(tmp_path / "m", forest, **options)
+    wanted = mlflow.pyfunc.load_model(folder).predict(FEATURES)
+    outputs = PROBABILITIES if wanted.ndim == 2 else PREDICTION
+    for kind in "direct", "mlflow":
+        rows = udf(spec_of(folder, kind, outputs), FRAME)
+        assert [row[0] for row in rows] == list(range(300))
+        predicted = np.array([row[1:] for row in rows], dtype=wanted.dtype)
+        assert predicted.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["direct", "mlflow"])
+def test_a_pipeline_gets_text_with_nulls(udf, make_spec, digests, tmp_path, kind):
+    """A column of text reaches an encoder as MLflow passes it on, None included."""
+    text = [None if i % 7 == 0 else "ab"[i % 2] for i in range(300)]
+    features = pd.DataFrame({"x": FEATURES.x, "c": text})
+    encoder = make_column_transformer((OneHotEncoder(), ["c"]), remainder="passthrough")
+    pipeline = make_pipeline(encoder, LogisticRegression()).fit(features, LABELS)
+    schema = Schema([ColSpec("double", "x"), ColSpec("string", "c")])
+    options = {"serialization_format": "cloudpickle", "pyfunc_predict_fn": "predict_proba"}
+    folder = save(tmp_path / "m", pipeline, signature=ModelSignature(schema), **options)
+    wanted = mlflow.pyfunc.load_model(folder).predict(features)
+    inputs = [
+        Input(column="X", feature="x", type="double"),
+        Input(column="C", feature="c", type="string"),
+    ]
+    loader = direct(folder, digests) if kind == "direct" else MlflowLoader()
+    spec = make_spec(inputs, PROBABILITIES, model=str(folder), files=digests(folder), loader=loader)
+    assert np.array(udf(spec, features)).astype(float).tobytes() == wanted.tobytes()
+
+
+def test_a_process_loads_once_and_scores_in_batches(udf, spec_of, models):
+    """Many groups, in batches as small as the script says, and one load."""
+    loads = []
+    spec = spec_of(models["skops"], batch_rows=100)
+
+    def load_verified(original, folder):
+        loads.append(folder)
+        return original(folder)
+
+    rows = udf(spec, FRAME, FRAME.head(101), load_verified=load_verified)
+    assert [row[0] for row in rows] == [*range(300), *range(101)]
+    assert udf.batches == [[100, 100, 100], [100, 1]]
+    assert loads == [str(models["skops"])]
+
+
+def test_the_row_in_a_message_counts_the_whole_group(udf, spec_of, models):
+    """Rows of earlier batches are counted too."""
+    frame = FRAME.astype({"X": object})
+    frame.loc[250, "X"] = "?"
+    with pytest.raises(Exception, match=r"column X: '\?' in row 251 \(ID 250\) is not a number"):
+        udf(spec_of(models["skops"], batch_rows=100), frame)
+
+
+PROCESS = """
+import gc, os, sys
+import pandas as pd
+source = open(sys.argv[1], encoding="utf-8").read()
+space = {"__name__": "builtins"}
+exec(compile(source, "udf", "exec"), space)
+class Context:
+    frames = [pd.DataFrame({"ID": [2**53 + 1], "X": [0.5], "Y": [0.5]}), None]
+    get_dataframe = lambda self, num_rows: self.frames.pop(0)
+    emit = lambda self, frame: print(frame.values.tolist())
+space["run"](Context())
+threads = os.environ["OMP_NUM_THREADS"] + os.environ["MKL_NUM_THREADS"]
+print("mlflow" in sys.modules, gc.isenabled(), threads)
+"""
+
+
+def test_a_process_of_its_own(spec_of, models, tmp_path):
+    """The direct loader imports no MLflow; threads of BLAS are 1 unless the environment differs."""
+    script = tmp_path / "udf.py"
+    script.write_text(udf_source(spec_of(models["skops"])), encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    environment["MKL_NUM_THREADS"] = "2"
+    command = [sys.executable, "-c", PROCESS, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "[[9007199254740993, 0]]\nFalse True 12\n"
+
+
+def test_the_mount_root_of_the_environment_is_honoured(udf, spec_of, model, tmp_path, monkeypatch):
+    """The script has /buckets, and a process may have the buckets elsewhere."""
+    spec = spec_of(model)
+    literal = ScoringSpec(**vars(spec) | {"model": "/buckets/bfsdefault/default/m"})
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", f"{tmp_path}/")
+    assert udf(literal, SOME) == udf(spec, SOME)
+
+
+@pytest.mark.parametrize("kind", ["direct", "mlflow"])
+@pytest.mark.parametrize("files", [None, {"MLmodel": "00"}])
+def test_a_missing_model_names_its_path(udf, spec_of, tmp_path, monkeypatch, models, kind, files):  # noqa: PLR0917
+    """The error has the path that was looked for, and says that uploads take time."""
+    monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(tmp_path))
+    changes = {"model": "/buckets/bfsdefault/default/m", "files": files}
+    spec = ScoringSpec(**vars(spec_of(models["skops"], kind)) | changes)
+    with pytest.raises(Exception, match="does not exist") as error:
+        udf(spec, SOME)
+    assert str(error.value) == (
+        f"{tmp_path}/bfsdefault/default/m/MLmodel does not exist: a fresh upload may not have "
+        "arrived at this node yet; if models:/m/1 was moved or deleted, make the script again"
+    )
+
+
+def change(path):
+    """Change a byte and nothing else of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def replace_by_pipe(path):
+    """Put a named pipe in the place of a file: reading it would never end."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+ATTACKS = {
+    "model.pkl is not the one that this script was made for": lambda m: change(m / "model.pkl"),
+    "MLmodel is not the one that this script was made for": lambda m: change(m / "MLmodel"),
+    "conda.yaml is not the one that this script": lambda m: change(m / "conda.yaml"),
+    "model.pkl does not exist": lambda m: (m / "model.pkl").unlink(),
+    "conda.yaml does not exist": lambda m: (m / "conda.yaml").unlink(),
+    "x.py was added to the model": lambda m: (m / "x.py").touch(),
+    "code was added to the model": lambda m: (m / "code").symlink_to(m.parent),
+    "conda.yaml is no regular file": lambda m: replace_by_pipe(m / "conda.yaml"),
+}
+
+
+@pytest.mark.parametrize("kind", ["direct", "mlflow"])
+@pytest.mark.parametrize("problem", ATTACKS)
+def test_a_changed_model_does_not_run(udf, spec_of, model, kind, problem):
+    """Whoever can write the bucket but not the script changes nothing that runs."""
+    spec = spec_of(model, kind)
+    ATTACKS[problem](model)
+    with pytest.raises(Exception, match=r"does not exist|make the script again") as error:
+        udf(spec, SOME)
+    assert str(error.value).startswith(f"{model}/{problem}")
+
+
+class Bomb:
+    """A pickle that creates a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        """Create the folder."""
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("kind", ["direct", "mlflow"])
+def test_a_model_replaced_after_its_verification(udf, spec_of, model, tmp_path, kind):
+    """The direct loader loads the file that it has hashed; both report the replacement."""
+    replacement, exploded = tmp_path / "replacement", tmp_path / "exploded"
+    replacement.write_bytes(pickle.dumps(Bomb(exploded)))
+
+    def verify(original, folder):
+        verified = original(folder)
+        replacement.replace(f"{folder}/model.pkl")
+        return verified
+
+    with pytest.raises(Exception, match=r"was changed while it was loaded|cannot load"):
+        udf(spec_of(model, kind), SOME, verify=verify)
+    assert exploded.exists() == (kind == "mlflow")
+
+
+def test_a_file_added_while_loading_is_reported(udf, spec_of, model):
+    """What MLflow may have imported meanwhile is not what was verified."""
+
+    def verify(original, folder):
+        verified = original(folder)
+        Path(folder, "added.py").touch()
+        return verified
+
+    with pytest.raises(Exception, match="was changed while it was loaded; query again"):
+        udf(spec_of(model, "mlflow"), SOME, verify=verify)
+
+
+def test_without_digests_the_direct_loader_knows_its_model(udf, spec_of, model):
+    """Another file may change, the MLmodel may not: what is trusted and called stands in it."""
+    spec = spec_of(model, files=None)
+    (model / "requirements.txt").write_text("anything")
+    assert len(udf(spec, SOME)) == 2
+    change(model / "MLmodel")
+    with pytest.raises(Exception, match="MLmodel is not the one that this script was made for"):
+        udf(spec, SOME)
+
+
+def test_without_digests_mlflow_loads_what_is_there(udf, spec_of, model):
+    """Then a new upload to the same folder is taken without a new script."""
+    spec = spec_of(model, "mlflow", files=None)
+    (model / "requirements.txt").write_text("anything")
+    assert len(udf(spec, SOME)) == 2
+
+
+def test_the_switch_against_deserialization_is_heeded(udf, spec_of, models, monkeypatch):
+    """MLflow's switch holds for the loader without MLflow too, and for every format."""
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    with pytest.raises(Exception, match="forbids loading models"):
+        udf(spec_of(models["skops"]), SOME)
+
+
+class Unloadable:
+    """A pickle that fails to load with a given error."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        """Raise the error."""
+        return (exec, (f"raise {self.error}",))
+
+
+PACKAGES = "the script-language container needs the packages that the model was trained with"
+VERSIONS = "train it with the package versions of the script-language container"
+
+
+@pytest.mark.parametrize("kind", ["direct", "mlflow"])
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("ModuleNotFoundError('No module named x')", PACKAGES),
+        ("AttributeError('no Tree\\n\\nmore')", VERSIONS),
+        ("MemoryError('Unable to allocate')", "the model needs more memory than a UDF has"),
+        ("ValueError('x' * 9999)", VERSIONS),
+    ],
+)
+def test_a_model_that_fails_to_load_is_one_sentence(udf, spec_of, model, kind, error, remedy):  # noqa: PLR0917
+    """Type, first line and remedy, in at most 300 characters, without a traceback."""
+    (model / "model.pkl").write_bytes(pickle.dumps(Unloadable(error)))
+    with pytest.raises(Exception, match="cannot load models:/m/1: ") as raised:
+        udf(spec_of(model, kind), SOME)
+    name, text = error.split("(", 1)
+    text = "x" * 50 if "*" in text else text.split("'")[1].split("\\n")[0]
+    assert str(raised.value).startswith(f"cannot load models:/m/1: {name}: {text}")
+    assert str(raised.value).endswith(f"; {remedy}")
+    assert len(str(raised.value)) <= 300
+    assert type(raised.value).__name__ == "ScoringError"
+    assert raised.value.__suppress_context__
+    assert sys.tracebacklimit == 0
+
+
+class Scaled(mlflow.pyfunc.PythonModel):
+    """Return a data frame that a parameter scales."""
+
+    def predict(self, context, model_input: pd.DataFrame, params=None):  # noqa: ARG002
+        """Scale both columns."""
+        return model_input * params["factor"]
+
+
+def test_parameters_reach_the_model(udf, spec_of, tmp_path):
+    """The script's parameters win over the signature's, which fill in what is missing."""
+    params = ParamSchema([ParamSpec("factor", "double", 10.0)])
+    signature = ModelSignature(inputs=infer_signature(FEATURES).inputs, params=params)
+    options = {"signature": signature, "pip_requirements": ["mlflow"]}
+    mlflow.pyfunc.save_model(tmp_path / "m", python_model=Scaled(), **options)
+    outputs = [Output(column=c, type="double", field=c.lower()) for c in ("Y", "X")]
+    for given, factor in ({}, 10.0), ({"factor": 2.0}, 2.0):
+        rows = udf(spec_of(tmp_path / "m", "mlflow", outputs, params=given), SOME)
+        assert rows == [(i, FEATURES.y[i] * factor, FEATURES.x[i] * factor) for i in range(2)]
+
+
+def test_a_model_may_bring_code(udf, spec_of, tmp_path, monkeypatch):
+    """Python leaves no byte code beside a model's modules, where it would be an added file."""
+    (tmp_path / "brought").mkdir()
+    (tmp_path / "brought" / "__init__.py").write_text("FACTOR = 3")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Model(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input: pd.DataFrame, params=None):  # noqa: ARG002
+            from brought import FACTOR  # noqa: PLC0415
+
+            return model_input["x"] * FACTOR
+
+    options = {"signature": infer_signature(FEATURES), "pip_requirements": ["mlflow"]}
+    options["code_paths"] = [str(tmp_path / "brought")]
+    mlflow.pyfunc.save_model(tmp_path / "m", python_model=Model(), **options)
+    spec = spec_of(tmp_path / "m", "mlflow", [Output(column="P", type="double")])
+    sys.modules.pop("brought", None)
+    for _ in range(2):
+        assert udf(spec, SOME) == [(i, FEATURES.x[i] * 3) for i in range(2)]
