@@ -714,7 +714,7 @@ def shown(value: Any) -> str:
     """Return a value as a message shows it."""
     if pd.isna(value) is True:
         return "NULL"
-    return cut(repr(value) if isinstance(value, str) else str(value), 30)
+    return cut(repr(value) if isinstance(value, str) else str(value), 40)
 
 
 def cut(text: str, length: int) -> str:
