@@ -8,11 +8,17 @@ from pathlib import Path
 
 import click
 
+from mlflow_bucketfs_plugin.scoring.cli import copy, sql
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mlflow-bucketfs-plugin")
 def main() -> None:
     """MLflow artifacts in Exasol BucketFS."""
+
+
+main.add_command(sql)
+main.add_command(copy)
 
 
 @main.command()

@@ -49,7 +49,7 @@ _NOT_MEASURED = {
 _PICKLE_START, _PICKLE_END = b"\x80", b"."
 
 # In the MLmodel of a model that is being overwritten, the key of the line with the reason
-_VOID = "incomplete_upload"
+VOID_KEY = "incomplete_upload"
 
 VARIABLES_IN_UDF = (
     "In a UDF, set variables by os.environ before the model is loaded, or by %env in the script."
@@ -96,14 +96,14 @@ def void_mlmodel() -> bytes:
         f"An upload over this model began on {began} and has not been completed. Its files may be "
         "partly old and partly new. If the upload is not still running, log the model again."
     )
-    return yaml.safe_dump({_VOID: text}, width=10_000).encode()
+    return yaml.safe_dump({VOID_KEY: text}, width=10_000).encode()
 
 
 def warn_of_void(mlmodel: Path) -> None:
     """Log that a model from HTTP is incomplete; MLflow only reports a missing flavor."""
     with mlmodel.open("rb") as file:
         line = file.readline(1 << 10)
-    if line.startswith(f"{_VOID}: ".encode()):
+    if line.startswith(f"{VOID_KEY}: ".encode()):
         _logger.warning(
             "%s says: %s", mlmodel, line.decode("utf-8", "replace").partition(": ")[2].rstrip()
         )
@@ -183,8 +183,8 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
         content = yaml.load(text, _YamlLoader)  # noqa: S506 -- a safe one
     except (yaml.YAMLError, ValueError) as error:  # the latter for a time that is none
         raise _damaged(path, " ".join(str(error).split())) from error
-    if isinstance(content, dict) and _VOID in content:
-        raise IncompleteTransferError(f"{path} says: {content[_VOID]}")
+    if isinstance(content, dict) and VOID_KEY in content:
+        raise IncompleteTransferError(f"{path} says: {content[VOID_KEY]}")
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
         raise _damaged(path, "it names no flavors")
     # MLflow sorts the keys: a model that it has logged begins with the path and ends with the time.

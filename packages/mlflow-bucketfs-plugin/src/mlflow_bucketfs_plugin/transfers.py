@@ -39,7 +39,7 @@ from mlflow_bucketfs_plugin.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mlflow_bucketfs_core import Bucket, BucketFSUri
 
@@ -234,12 +234,25 @@ def delete_folder(bucket: Bucket, location: BucketFSUri) -> None:
         MlflowException: all failures; the other files were deleted, unless the password was
             refused.
     """
+    delete_keys(bucket, location, bucket.keys(location.path))
+
+
+def delete_keys(bucket: Bucket, location: BucketFSUri, keys: Sequence[str]) -> None:
+    """Delete objects as :func:`delete_folder` does.
+
+    Args:
+        bucket: where they are.
+        location: what is deleted, for messages.
+        keys: the objects.
+
+    Raises:
+        MlflowException: see :func:`delete_folder`.
+    """
 
     def delete(key: str) -> None:
         with noting_write(bucket):
             bucket.delete(key)
 
-    keys = bucket.keys(location.path)
     workers = bucket.settings.max_workers
     with _progress_bar("Deleting artifacts", len(keys)) as progress:
         models = [key for key in keys if is_mlmodel(key)]

@@ -1,4 +1,8 @@
-"""The code of a scoring script, run in this process on frames as Exasol's client delivers them."""
+"""Models in BucketFS, their scripts, and the code of a script run in this process.
+
+The models are written by hand where MLflow would take seconds to log them; frames are as Exasol's
+client delivers them.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,22 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow_bucketfs_plugin.scoring import udf_code
+import yaml
+from click.testing import CliRunner
+from mlflow_bucketfs_plugin.cli import main
+from mlflow_bucketfs_plugin.scoring import ScriptOptions, scoring_script, udf_code
 from mlflow_bucketfs_plugin.scoring.spec import MlflowLoader, ScoringSpec, udf_source
+
+AGE = [{"type": "long", "name": "age", "required": True}]
+SCORE = [{"type": "double", "name": "score", "required": True}]
+FLAVORS = {
+    "python_function": {
+        "loader_module": "mlflow.sklearn",
+        "model_path": "model.pkl",
+        "predict_fn": "predict",
+    },
+    "sklearn": {"pickled_model": "model.pkl", "serialization_format": "cloudpickle", "code": None},
+}
 
 
 class Context:
@@ -125,3 +143,43 @@ def digests():
         }
 
     return digests
+
+
+@pytest.fixture
+def store_model(server):
+    """Put a model into BucketFS that nobody loads, and return its URI."""
+
+    def store(inputs=AGE, outputs=SCORE, *, params=None, files=(), path="m", **mlmodel):
+        schemas = {"inputs": inputs, "outputs": outputs, "params": params}
+        content = {
+            "flavors": FLAVORS,
+            "signature": {part: schema and json.dumps(schema) for part, schema in schemas.items()},
+            "model_id": f"m-{'0a' * 16}",
+            **mlmodel,
+        }
+        server.put(f"{path}/MLmodel", yaml.safe_dump(content).encode())
+        server.put_many((f"{path}/{name}", b"content") for name in ("model.pkl", *files))
+        return server.uri(path=path)
+
+    return store
+
+
+@pytest.fixture
+def make_script(store_model):
+    """Make a script for such a model."""
+
+    def make(inputs=AGE, outputs=SCORE, *, model=None, name="SCORES", **options):
+        uri = store_model(inputs, outputs, **(model or {}))
+        return scoring_script(uri, name, ScriptOptions(**options))
+
+    return make
+
+
+@pytest.fixture
+def command():
+    """Run ``mlflow-bucketfs`` in this process."""
+
+    def run(*arguments):
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return run

@@ -1,0 +1,185 @@
+"""The commands ``mlflow-bucketfs sql`` and ``mlflow-bucketfs copy``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+EXIT_FAILED = 1
+
+
+@click.command()
+@click.argument("model_uri")
+@click.option("--name", required=True, metavar="[SCHEMA.]NAME", help="Name of the script.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="'COLUMN [TYPE]'",
+    help="A column that is passed through, in front; DECIMAL(36,0) without a type. Repeatable.",
+)
+@click.option(
+    "--language", default="PYTHON3_MLFLOW", show_default=True, help="Alias of the script language."
+)
+@click.option(
+    "--batch-size", type=int, default=10_000, show_default=True, help="Rows scored at a time."
+)
+@click.option(
+    "--type", "types", multiple=True, metavar="COLUMN=SQLTYPE", help="Type of a feature's column."
+)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="NAME=SQLTYPE",
+    help="Name and type of what the model predicts, in its order.",
+)
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="FEATURE=PARAMETER",
+    help="Name of a feature's parameter.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Value for a param of the model's signature; lists in JSON.",
+)
+@click.option(
+    "--null-as-empty",
+    multiple=True,
+    metavar="COLUMN",
+    help="A text feature whose NULL is the empty string, which SQL does not have.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "column"]),
+    default="fail",
+    show_default=True,
+    help="With column, a row that cannot be scored has the reason in SCORING_ERROR.",
+)
+@click.option("--table", metavar="[SCHEMA.]TABLE", help="The table in the SELECT.")
+@click.option("--view", metavar="[SCHEMA.]NAME", help="Make the SELECT a view; needs --table.")
+@click.option(
+    "--loader",
+    type=click.Choice(["auto", "mlflow", "direct"]),
+    default="auto",
+    show_default=True,
+    help="direct loads scikit-learn models without MLflow; auto does where it may.",
+)
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Put the digests of the model's files into the script; downloads the model.",
+)
+@click.option(
+    "--mounted-path",
+    metavar="PATH",
+    help="The model's folder as UDFs see it, if it does not follow from the URI.",
+)
+@click.option(
+    "--artifacts-destination",
+    metavar="URI",
+    help="What `mlflow server` was started with, if it passes artifacts on.",
+)
+@click.option(
+    "--constraints",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="constraints.txt of the container, to compare the model's versions with.",
+)
+@click.option(
+    "--score-example",
+    is_flag=True,
+    help="Load the model here, and score its input example to learn what it predicts.",
+)
+def sql(model_uri: str, name: str, **given: Any) -> None:
+    """Print a script that scores rows of a table with a model.
+
+    MODEL_URI is models:/name/version, models:/name@alias, models:/m-…, runs:/… or a URI in
+    BucketFS. It is resolved now, and the script stays with that version. No database is needed.
+
+    The script goes to standard output; a SELECT that runs it, and what was assumed, to standard
+    error.
+
+    The exit status is 0 if there is a script, 1 if not, 2 if the command was not understood.
+    """
+    with _failures():
+        from mlflow_bucketfs_plugin.scoring import (  # noqa: PLC0415 -- for a quick --help
+            ScriptOptions,
+            scoring_script,
+        )
+
+        given["types"] = dict(_pairs("--type", given["types"]))
+        given["renames"] = dict(_pairs("--rename", given["renames"]))
+        given["outputs"] = _pairs("--output", given["outputs"])
+        given["params"] = dict(_pairs("--param", given["params"], first=True))
+        script = scoring_script(model_uri, name, ScriptOptions(**given))
+    click.echo(script.text, nl=False)
+    click.echo(f"{script.select}\n", err=True)
+    for assumption in script.assumptions:
+        click.echo(f"- {assumption}", err=True)
+
+
+def _pairs(option: str, texts: Iterable[str], *, first: bool = False) -> list[tuple[str, str]]:
+    """Split ``NAME=VALUE``; a name may have a ``=``, unless the value may (``first``)."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=") if first else text.rpartition("=")
+        if not sign or not name or not value:
+            raise click.UsageError(f"{option}: {text!r} is not of the form NAME=VALUE.")
+        if name in pairs:
+            raise click.UsageError(f"{option}: {name!r} is given twice.")
+        pairs[name] = value
+    return list(pairs.items())
+
+
+@click.command()
+@click.argument("source_uri")
+@click.argument("target_uri")
+@click.option(
+    "--replace", is_flag=True, help="Replace what is there; else only an empty folder is used."
+)
+def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
+    """Copy a model or a folder from any MLflow store to BucketFS.
+
+    SOURCE_URI is what MLflow can download: models:/…, runs:/…, s3://…, exa+bfs://…, a directory.
+    TARGET_URI is a folder in BucketFS. MLmodel comes last: where it is, the model is complete.
+
+    The exit status is 0 if everything was copied, 1 if not, 2 if the command was not understood.
+    """
+    with _failures():
+        from mlflow_bucketfs_plugin.scoring import copy_model  # noqa: PLC0415 -- for a quick --help
+
+        copied = copy_model(source_uri, target_uri, replace=replace)
+    click.echo(f"Copied {copied.files} files, {copied.size_bytes:,} bytes, to {copied.uri}")
+    click.echo(f"UDFs will see them at {copied.mounted}")
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Print what is raised inside as one message, and end with status 1."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- for a quick --help
+    from mlflow_bucketfs_core.errors import BucketFSError  # noqa: PLC0415 -- the same
+
+    from mlflow_bucketfs_plugin.scoring.names import ScriptError  # noqa: PLC0415 -- the same
+
+    try:
+        yield
+    except (ScriptError, MlflowException, BucketFSError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(EXIT_FAILED)

@@ -1,0 +1,97 @@
+"""Models and folders from any MLflow store to BucketFS, where UDFs can read them."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.artifacts import download_artifacts
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
+from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings, udf_path
+from mlflow_bucketfs_core.uri import join_key, redacted
+
+from mlflow_bucketfs_plugin.host_policy import apply_host_policy
+from mlflow_bucketfs_plugin.models import is_mlmodel, void_mlmodel
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
+from mlflow_bucketfs_plugin.scoring.names import ScriptError
+from mlflow_bucketfs_plugin.transfers import delete_keys, files_below
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """A folder that was copied to BucketFS.
+
+    Attributes:
+        uri: where it is now.
+        mounted: the same as UDFs see it, below ``/buckets``.
+        files: number of its files.
+        size_bytes: their size together.
+    """
+
+    uri: str
+    mounted: str
+    files: int
+    size_bytes: int
+
+
+def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Copied:
+    """Copy a model or a folder from any MLflow store to BucketFS, ``MLmodel`` last.
+
+    Args:
+        source_uri: what MLflow can download: ``models:/…``, ``runs:/…``, ``s3://…``, a directory.
+        target_uri: a folder in BucketFS.
+        replace: write into a folder that is not empty, and delete what the source does not have.
+
+    Raises:
+        ScriptError: the target is not in BucketFS, or not empty, or the source is no folder.
+        MlflowException: the source cannot be read, or the target cannot be written.
+        BucketFSError: the target is malformed, or its bucket cannot be listed.
+    """
+    if "://" not in target_uri:
+        raise ScriptError(
+            f"The target {target_uri!r} is not a URI in BucketFS, such as "
+            "exa+bfss://host:port/service/bucket/folder."
+        )
+    target = BucketFSUri.parse(target_uri).require_bucket()
+    if not target.path:
+        raise ScriptError(f"The target {target} names a bucket only. Name a folder in it.")
+    bucket = Bucket(target, apply_host_policy(target, ConnectionSettings.from_env()))
+    bucket.require_password()
+    there = bucket.keys(target.path)
+    if there and not replace:
+        raise ScriptError(
+            f"There are {len(there)} file(s) at {target} already. Choose another folder, or "
+            "replace them: --replace"
+        )
+    with tempfile.TemporaryDirectory(prefix="mlflow-bucketfs-") as temporary:
+        source = _local(source_uri, temporary)
+        files = files_below(source)
+        if not files:
+            raise ScriptError(f"There is nothing to copy in {redacted(source_uri)}.")
+        if stale := set(there) - {join_key(target.path, name) for name in files}:
+            # first of all, no MLmodel vouches for what is about to change
+            for key in filter(is_mlmodel, there):
+                bucket.upload_bytes(key, void_mlmodel())
+            delete_keys(bucket, target, sorted(stale))
+        BucketFSArtifactRepository(str(target)).log_artifacts(source)
+        return Copied(
+            uri=str(target),
+            mounted=udf_path(target),
+            files=len(files),
+            size_bytes=sum(file.stat().st_size for file in files.values()),
+        )
+
+
+def _local(source_uri: str, temporary: str) -> Path:
+    source = Path(source_uri)
+    if "://" in source_uri or not source.exists():
+        # without a temporary directory of its own, a model on the mount would come as links
+        source = Path(download_artifacts(artifact_uri=source_uri, dst_path=temporary))
+        if source_uri.startswith("models:"):  # MLflow has added it: it is none of the model's files
+            (source / REGISTERED_MODEL_META_FILE_NAME).unlink(missing_ok=True)
+    if not source.is_dir():
+        raise ScriptError(
+            f"{redacted(source_uri)} is a file. Name the folder of a model, or another folder."
+        )
+    return source

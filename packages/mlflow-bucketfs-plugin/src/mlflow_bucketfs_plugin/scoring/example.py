@@ -1,0 +1,49 @@
+"""What a model predicts for its input example, where its signature has no outputs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from mlflow_bucketfs_plugin.scoring.names import ScriptError
+
+if TYPE_CHECKING:
+    from mlflow_bucketfs_plugin.scoring.model import StoredModel
+
+
+def predicted_schema(model: StoredModel) -> list[dict[str, Any]]:
+    """Load a model on this machine, score its input example, and return the outputs' schema.
+
+    Args:
+        model: with all its files.
+
+    Raises:
+        ScriptError: there is no example, or scoring it fails.
+    """
+    if not model.mlmodel.get("saved_input_example_info"):
+        raise ScriptError(
+            "--score-example: the model was logged without input_example. Declare what it predicts "
+            "with --output NAME=TYPE, once for each column."
+        )
+    try:
+        # what a UDF has is not needed to make scripts, apart from here
+        import mlflow.pyfunc  # noqa: PLC0415
+        from mlflow.models import Model, infer_signature  # noqa: PLC0415
+
+        description = Model.load(str(model.directory))
+        example = description.load_input_example(str(model.directory))
+        params = description.load_input_example_params(str(model.directory))
+        loaded = mlflow.pyfunc.load_model(str(model.directory))
+        predicted = loaded.predict(example, params=params)
+        with warnings.catch_warnings():
+            # about integers that may be missing: predictions are
+            warnings.simplefilter("ignore")
+            schema = infer_signature(model_output=predicted).outputs
+    except Exception as error:  # whatever a model's own code raises
+        raise ScriptError(
+            f"--score-example: the model cannot score its input example here: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if schema is None:
+        raise ScriptError("--score-example: MLflow cannot infer the type of the predictions.")
+    return [dict(spec) for spec in schema.to_dict()]

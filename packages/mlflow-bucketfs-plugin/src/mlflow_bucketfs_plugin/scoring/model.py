@@ -1,0 +1,271 @@
+"""Which model a URI means, where UDFs see it, and what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+from mlflow.store.artifact.utils.models import get_model_name_and_version
+from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings, udf_path
+from mlflow_bucketfs_core.mounted import MLMODEL
+from mlflow_bucketfs_core.uri import is_bucketfs_uri, redacted, strip_archive_suffix
+
+from mlflow_bucketfs_plugin.host_policy import apply_host_policy
+from mlflow_bucketfs_plugin.models import VOID_KEY
+from mlflow_bucketfs_plugin.scoring.names import ScriptError
+from mlflow_bucketfs_plugin.transfers import download_files, find_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_PROXIED = "mlflow-artifacts"
+# A registered version may come from a logged model, and that from a run
+_MOST_STEPS = 4
+_BLOCK_BYTES = 1 << 20
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelLocation:
+    """A model, and where it is.
+
+    Attributes:
+        requested: the URI that was given, such as ``models:/churn@champion``.
+        origin: the same with its version, such as ``models:/churn/7``.
+        uri: the model's folder in BucketFS.
+        mounted: the folder as UDFs see it, below ``/buckets``.
+    """
+
+    requested: str
+    origin: str
+    uri: BucketFSUri
+    mounted: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """What a model's folder holds.
+
+    Attributes:
+        directory: a local copy; only the ``MLmodel`` unless everything was asked for.
+        mlmodel: content of the ``MLmodel``.
+        mlmodel_digest: SHA-256 of that file.
+        digests: SHA-256 of all files by their relative path; ``None`` if not asked for.
+        size_bytes: what was downloaded.
+    """
+
+    directory: Path
+    mlmodel: Mapping[str, Any]
+    mlmodel_digest: str
+    digests: Mapping[str, str] | None
+    size_bytes: int
+
+    @property
+    def pyfunc(self) -> Mapping[str, Any]:
+        """The flavor ``python_function``."""
+        return self.flavor("python_function") or {}
+
+    def flavor(self, name: str) -> Mapping[str, Any] | None:
+        """Return what the ``MLmodel`` says of a flavor."""
+        flavor = self.mlmodel["flavors"].get(name)
+        return flavor if isinstance(flavor, dict) else None
+
+    def schema(self, part: str) -> list[dict[str, Any]] | None:
+        """Return a part of the signature, ``inputs``, ``outputs`` or ``params``.
+
+        Read here and not by MLflow, whose signatures need numpy.
+
+        Raises:
+            ScriptError: it is not what MLflow writes.
+        """
+        signature = self.mlmodel.get("signature")
+        text = signature.get(part) if isinstance(signature, dict) else None
+        if text is None:
+            return None
+        try:
+            schema = json.loads(text)
+        except (TypeError, ValueError):
+            schema = None
+        if not isinstance(schema, list) or not all(isinstance(spec, dict) for spec in schema):
+            raise ScriptError(
+                f"The signature in the model's MLmodel is damaged: its {part} are no list in JSON."
+            )
+        return schema or None
+
+
+def locate_model(
+    model_uri: str, *, artifacts_destination: str | None = None, mounted: str | None = None
+) -> ModelLocation:
+    """Find the version that a URI means, and its folder in BucketFS.
+
+    Args:
+        model_uri: ``models:/…``, ``runs:/…`` or a URI in BucketFS.
+        artifacts_destination: what the tracking server was started with, if it hides the store.
+        mounted: the model's folder as UDFs see it, if that does not follow from the URI.
+
+    Raises:
+        ScriptError: the model is in another store, or in one that is hidden.
+        MlflowException: the tracking server does not know the model, or cannot be reached.
+        BucketFSError: the URI is malformed.
+    """
+    if mounted is not None and (
+        not re.fullmatch(r"/[^\x00-\x1f\x7f]+", mounted) or ".." in mounted.split("/")
+    ):
+        raise ScriptError(
+            f"--mounted-path: {mounted!r} is not the absolute path of a model, such as "
+            "/buckets/bfsdefault/default/mlflow/…"
+        )
+    origin, location = _resolve(model_uri)
+    if location.startswith(f"{_PROXIED}:"):
+        location = _behind_proxy(origin, location, artifacts_destination)
+    if not is_bucketfs_uri(location):
+        raise ScriptError(
+            f"The model {redacted(origin)} is at {redacted(location)}, which is not in BucketFS. "
+            f"Copy it there: mlflow-bucketfs copy {redacted(model_uri)} "
+            "exa+bfss://host:port/service/bucket/folder"
+        )
+    uri = BucketFSUri.parse(location).require_bucket()
+    return ModelLocation(
+        requested=model_uri,
+        origin=str(uri) if origin == location else origin,
+        uri=uri,
+        mounted=posixpath.normpath(mounted) if mounted is not None else udf_path(uri),
+    )
+
+
+def _resolve(model_uri: str) -> tuple[str, str]:
+    origin = location = model_uri
+    client = MlflowClient()
+    for step in range(_MOST_STEPS):
+        if location.startswith("models:"):
+            versioned, location = _registered(client, location)
+        elif location.startswith("runs:"):
+            versioned, location = location, _of_run(client, location)
+        else:
+            return origin, location
+        if step == 0:
+            origin = versioned
+    raise ScriptError(f"{model_uri} leads to {location}, and so on: it has no location.")
+
+
+def _registered(client: MlflowClient, uri: str) -> tuple[str, str]:
+    found = get_model_name_and_version(client, uri)
+    if len(found) == 1:
+        return f"models:/{found[0]}", str(client.get_logged_model(found[0]).artifact_location)
+    name, version = found
+    return f"models:/{name}/{version}", str(client.get_model_version_download_uri(name, version))
+
+
+def _of_run(client: MlflowClient, uri: str) -> str:
+    """Return the location of a logged model of a run, or else of the run's artifacts.
+
+    In this order, because MLflow lets the files of the logged model win.
+    """
+    run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
+    name, _, below = (path or "").partition("/")
+    experiment = client.get_run(run_id).info.experiment_id
+    # no logged model has a quotation mark in its name
+    token: str | None = None if name and "'" not in name else ""
+    while token != "":
+        page = client.search_logged_models(
+            [experiment], filter_string=f"name = '{name}'", page_token=token
+        )
+        for model in page:
+            if model.source_run_id == run_id:
+                return (
+                    posixpath.join(model.artifact_location, below)
+                    if below
+                    else str(model.artifact_location)
+                )
+        token = page.token or ""
+    return str(RunsArtifactRepository.get_underlying_uri(uri))
+
+
+def _behind_proxy(origin: str, location: str, destination: str | None) -> str:
+    if destination is None:
+        raise ScriptError(
+            f"The model {origin} is at {location}: the tracking server hides the store. Name it "
+            "with --artifacts-destination, as `mlflow server` was started with: "
+            "--artifacts-destination exa+bfss://host:port/service/bucket/folder"
+        )
+    if not is_bucketfs_uri(destination):
+        raise ScriptError(
+            f"--artifacts-destination: {redacted(destination)} is not in BucketFS. Copy the model "
+            f"there: mlflow-bucketfs copy {origin} exa+bfss://host:port/service/bucket/folder"
+        )
+    # literal, as the server maps it: nothing is percent-decoded in BucketFS
+    return str(BucketFSUri.parse(destination).joinpath(urlsplit(location).path))
+
+
+@contextmanager
+def fetched_model(location: ModelLocation, *, everything: bool) -> Iterator[StoredModel]:
+    """Download a model over HTTP, whatever is mounted here, into a directory for the block.
+
+    Args:
+        location: the model.
+        everything: download and digest all files; else only the ``MLmodel``.
+
+    Raises:
+        ScriptError: there is no model, or one that UDFs would not see as it is.
+        MlflowException: a file cannot be downloaded.
+        BucketFSError: the bucket cannot be listed.
+    """
+    uri = location.uri
+    bucket = Bucket(uri, apply_host_policy(uri, ConnectionSettings.from_env()))
+    keys = find_files(bucket.keys(uri.path), uri, "")
+    if MLMODEL not in keys:
+        raise ScriptError(
+            f"There is no model at '{uri}': it has no MLmodel. Name the folder of a model."
+        )
+    if archives := sorted(name for name in keys if strip_archive_suffix(name) != name):
+        raise ScriptError(
+            f"The model at '{uri}' contains archives, which BucketFS unpacks, so that UDFs do not "
+            f"see these files: {', '.join(archives)}. Log the model with them under another "
+            "suffix, such as .zipx."
+        )
+    wanted = keys if everything else {MLMODEL: keys[MLMODEL]}
+    with tempfile.TemporaryDirectory(prefix="mlflow-bucketfs-") as directory:
+        download_files(bucket, uri, wanted, directory)
+        files = {name: Path(directory, name) for name in sorted(wanted)}
+        yield StoredModel(
+            directory=Path(directory),
+            mlmodel=_read_mlmodel(files[MLMODEL], uri),
+            mlmodel_digest=_sha256(files[MLMODEL]),
+            digests={n: _sha256(file) for n, file in files.items()} if everything else None,
+            size_bytes=sum(file.stat().st_size for file in files.values()),
+        )
+
+
+def _read_mlmodel(path: Path, uri: BucketFSUri) -> dict[str, Any]:
+    try:
+        content: Any = yaml.load(path.read_bytes(), _YamlLoader)  # noqa: S506 -- a safe one
+    except (yaml.YAMLError, ValueError) as error:
+        raise ScriptError(f"The MLmodel at '{uri}' is damaged: {error}") from error
+    description: dict[str, Any] = content if isinstance(content, dict) else {}
+    if VOID_KEY in description:
+        raise ScriptError(f"The MLmodel at '{uri}' says: {description[VOID_KEY]}")
+    flavors = description.get("flavors")
+    if not isinstance(flavors, dict) or not isinstance(flavors.get("python_function"), dict):
+        raise ScriptError(
+            f"The model at '{uri}' cannot be scored: it has no flavor python_function."
+        )
+    return description
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,397 @@
+"""The text of a scoring script, and the SELECT that runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Literal
+
+from mlflow_bucketfs_plugin.constraints import compare_model
+from mlflow_bucketfs_plugin.scoring.example import predicted_schema
+from mlflow_bucketfs_plugin.scoring.loader import choose_loader
+from mlflow_bucketfs_plugin.scoring.model import fetched_model, locate_model
+from mlflow_bucketfs_plugin.scoring.names import (
+    ScriptError,
+    parse_object_name,
+    sql_columns,
+    sql_name,
+    sql_object_name,
+    sql_parameters,
+)
+from mlflow_bucketfs_plugin.scoring.signature import model_params, outputs, parameters
+from mlflow_bucketfs_plugin.scoring.spec import ScoringSpec, udf_source
+from mlflow_bucketfs_plugin.scoring.sql_types import EXACT_ID, SqlType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from mlflow_bucketfs_plugin.scoring.model import ModelLocation, StoredModel
+    from mlflow_bucketfs_plugin.scoring.signature import Parameters
+    from mlflow_bucketfs_plugin.scoring.spec import Input, Key, Output
+
+ERROR_COLUMN = "SCORING_ERROR"
+_ERROR_TYPE = SqlType(kind="VARCHAR", text="VARCHAR(2000) UTF8")
+_MOST_BATCH_ROWS = 1_000_000
+_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NO_TABLE = "MY_TABLE"
+# 26 characters, which pandas and Python read as ISO
+_ISO_FORMAT = "YYYY-MM-DD HH24:MI:SS.FF6"
+_LINE = 100
+_MB = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptOptions:
+    """How a scoring script is made; each is an option of ``mlflow-bucketfs sql``.
+
+    Attributes:
+        keys: columns to pass through, each ``COLUMN [TYPE]``; ``DECIMAL(36,0)`` without a type.
+        language: alias of the script language.
+        batch_size: rows that are scored at a time.
+        types: columns' types by feature.
+        outputs: names and columns' types of the outputs, by position.
+        renames: parameters' names by feature.
+        params: values for the model's params; texts are read as what the signature says.
+        null_as_empty: text features for which NULL is the empty string.
+        on_error: ``column`` adds a column with the reason why a row has no prediction.
+        table: the table in the SELECT.
+        view: a view for the SELECT; needs ``table``.
+        loader: ``direct`` loads without MLflow, ``auto`` does where it predicts the same.
+        verify: put SHA-256 digests of the model's files into the script.
+        mounted_path: the model's folder as UDFs see it, if that does not follow from its URI.
+        artifacts_destination: what the tracking server was started with, if it hides the store.
+        constraints: the ``constraints.txt`` of the script-language container to compare with.
+        score_example: score the model's input example here to learn its outputs. This loads
+            the model: it runs whatever code is in it.
+    """
+
+    keys: Sequence[str] = ()
+    language: str = "PYTHON3_MLFLOW"
+    batch_size: int = 10_000
+    types: Mapping[str, str] = field(default_factory=dict)
+    outputs: Sequence[tuple[str, str]] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+    null_as_empty: Sequence[str] = ()
+    on_error: Literal["fail", "column"] = "fail"
+    table: str | None = None
+    view: str | None = None
+    loader: Literal["auto", "mlflow", "direct"] = "auto"
+    verify: bool = True
+    mounted_path: str | None = None
+    artifacts_destination: str | None = None
+    constraints: Path | None = None
+    score_example: bool = False
+
+
+_DEFAULTS = ScriptOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptColumn:
+    """A parameter or an emitted column of a script.
+
+    Attributes:
+        name: as the database stores it.
+        sql_type: as it is declared.
+        source: the feature or output in the model's signature; ``None`` for keys, for the reasons
+            of ``on_error="column"``, and where the signature has no names.
+    """
+
+    name: str
+    sql_type: str
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringScript:
+    """A script that scores rows with one version of a model.
+
+    Attributes:
+        name: as it is written in statements, with its schema if it was given one.
+        text: the statement that creates it, with the ``/`` that ends it.
+        inputs: its parameters, keys first.
+        outputs: what it emits, keys first.
+        select: a statement that runs it.
+        assumptions: what the script relies on, and what its user should know, in sentences.
+        metadata: which model it is, as in the script's line ``# mlflow-bucketfs:``.
+        spec: what its code knows of the model.
+    """
+
+    name: str
+    text: str
+    inputs: tuple[ScriptColumn, ...]
+    outputs: tuple[ScriptColumn, ...]
+    select: str
+    assumptions: tuple[str, ...]
+    metadata: Mapping[str, object]
+    spec: ScoringSpec
+
+
+def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS) -> ScoringScript:
+    """Make the script that scores rows with a model, without a database.
+
+    Downloads the model from BucketFS to digest its files, or only its ``MLmodel`` without
+    ``options.verify``.
+
+    Args:
+        model_uri: ``models:/name/version``, ``models:/name@alias``, ``models:/m-…``, ``runs:/…``
+            or a URI in BucketFS. What it means is resolved now.
+        name: of the script, ``[SCHEMA.]NAME``.
+        options: everything else.
+
+    Raises:
+        ScriptError: the model cannot be scored by SQL as it is, or an option is wrong.
+        MlflowException: the tracking server does not know the model, or a download failed.
+        BucketFSError: a URI is malformed, or the bucket cannot be listed.
+        OSError: the constraints cannot be read.
+    """
+    qualified = sql_object_name(parse_object_name(name, "--name"))
+    table = options.table and sql_object_name(parse_object_name(options.table, "--table"))
+    view = options.view and sql_object_name(parse_object_name(options.view, "--view"))
+    _check(options)
+    location = locate_model(
+        model_uri,
+        artifacts_destination=options.artifacts_destination,
+        mounted=options.mounted_path,
+    )
+    everything = options.verify or options.score_example or options.constraints is not None
+    with fetched_model(location, everything=everything) as model:
+        made = parameters(
+            model.schema("inputs"),
+            keys=options.keys,
+            types=options.types,
+            renames=options.renames,
+            null_as_empty=options.null_as_empty,
+        )
+        predicted = outputs(
+            predicted_schema(model) if options.score_example else model.schema("outputs"),
+            named=options.outputs,
+            taken=[key.column for key in made.keys]
+            + ([ERROR_COLUMN] if options.on_error == "column" else []),
+        )
+        params = model_params(model.schema("params"), options.params)
+        spec = ScoringSpec(
+            model=location.mounted,
+            origin=location.origin,
+            keys=made.keys,
+            inputs=made.inputs,
+            outputs=tuple(output for output, _ in predicted),
+            loader=choose_loader(model, options.loader, has_params=bool(params)),
+            files=model.digests if options.verify else None,
+            tensor=made.tensor,
+            params=params,
+            batch_rows=options.batch_size,
+            on_error=options.on_error,
+        )
+        metadata = _metadata(location, model)
+        assumptions = tuple(_assumptions(location, model, spec, made, options))
+    inputs = _columns([*made.keys, *made.inputs], made.sql_types)
+    emitted = [
+        *_columns(made.keys, made.sql_types),
+        *_columns(spec.outputs, [sql for _, sql in predicted]),
+    ]
+    if options.on_error == "column":
+        emitted.append(ScriptColumn(name=ERROR_COLUMN, sql_type=str(_ERROR_TYPE)))
+    return ScoringScript(
+        name=qualified,
+        text=_text(
+            qualified,
+            language=options.language,
+            inputs=inputs,
+            emitted=emitted,
+            metadata=metadata,
+            code=udf_source(spec),
+        ),
+        inputs=tuple(inputs),
+        outputs=tuple(emitted),
+        select=_select(qualified, spec, table=table, view=view),
+        assumptions=assumptions,
+        metadata=metadata,
+        spec=spec,
+    )
+
+
+def _check(options: ScriptOptions) -> None:
+    if not _LANGUAGE.fullmatch(options.language):
+        raise ScriptError(
+            f"--language: {options.language!r} is not the alias of a script language, such as "
+            f"{_DEFAULTS.language}."
+        )
+    if not 1 <= options.batch_size <= _MOST_BATCH_ROWS:
+        raise ScriptError(
+            f"--batch-size: {options.batch_size} is not between 1 and {_MOST_BATCH_ROWS:,} rows."
+        )
+    for option, value, possible in (
+        ("--on-error", options.on_error, ("fail", "column")),
+        ("--loader", options.loader, ("auto", "mlflow", "direct")),
+    ):
+        if value not in possible:
+            raise ScriptError(f"{option}: {value!r} is none of {', '.join(possible)}.")
+    if options.view and not options.table:
+        raise ScriptError("--view needs --table: a view reads from a table.")
+
+
+def _columns(
+    declared: Sequence[Key | Input | Output], types: Sequence[SqlType]
+) -> list[ScriptColumn]:
+    return [
+        ScriptColumn(
+            name=column.column,
+            sql_type=str(sql),
+            source=getattr(column, "feature", None) or getattr(column, "field", None),
+        )
+        for column, sql in zip(declared, types, strict=False)
+    ]
+
+
+def _metadata(location: ModelLocation, model: StoredModel) -> dict[str, object]:
+    metadata: dict[str, object] = {
+        "plugin": version("mlflow-bucketfs-plugin"),
+        "model": location.origin,
+        "requested": location.requested,
+        "artifacts": str(location.uri),
+        "path": location.mounted,
+    }
+    for key in ("model_id", "run_id"):
+        if isinstance(value := model.mlmodel.get(key), str):
+            metadata[key] = value
+    return metadata
+
+
+def _text(
+    name: str,
+    *,
+    language: str,
+    inputs: Sequence[ScriptColumn],
+    emitted: Sequence[ScriptColumn],
+    metadata: Mapping[str, object],
+    code: str,
+) -> str:
+    spelt = sql_parameters([column.name for column in inputs])
+    took = ",\n".join(f"  {n} {c.sql_type}" for n, c in zip(spelt, inputs, strict=True))
+    gives = ",\n".join(f"  {sql_name(column.name)} {column.sql_type}" for column in emitted)
+    notes = [
+        f"Scores rows with {metadata['model']}",
+        *(f"of run {run}" for run in (metadata.get("run_id"),) if run),
+        f"at {metadata['path']}.",
+    ]
+    comments = (
+        " ".join(map(_printable, notes)),
+        f"Made by mlflow-bucketfs-plugin {metadata['plugin']}; to change it, make it again.",
+        # read back by whoever wants to know which model a script has
+        f"mlflow-bucketfs: {json.dumps(metadata)}",
+    )
+    head = f"CREATE OR REPLACE {language} SET SCRIPT {name}(\n{took}\n)\nEMITS (\n{gives}\n) AS\n"
+    return head + "".join(f"# {line}\n" for line in comments) + code.rstrip("\n") + "\n/\n"
+
+
+def _printable(text: object) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def _select(name: str, spec: ScoringSpec, *, table: str | None, view: str | None) -> str:
+    names = [key.column for key in spec.keys] + [feature.column for feature in spec.inputs]
+    arguments = sql_columns(names)
+    if table:
+        first = len(spec.keys)
+        for position, feature in enumerate(spec.inputs, start=first):
+            if feature.iso:
+                arguments[position] = f"TO_CHAR({arguments[position]}, '{_ISO_FORMAT}')"
+    select = _wrapped(f"SELECT {name}(", arguments) + f"\nFROM {table or _NO_TABLE}"
+    select += " GROUP BY IPROC();"
+    return f"CREATE OR REPLACE VIEW {view} AS\n{select}" if view else select
+
+
+def _wrapped(start: str, arguments: Sequence[str]) -> str:
+    lines, line = [], start
+    for position, argument in enumerate(arguments):
+        piece = argument + (", " if position + 1 < len(arguments) else ")")
+        if len(line) + len(piece.rstrip()) > _LINE and line.strip():
+            lines.append(line.rstrip())
+            line = "  "
+        line += piece
+    return "\n".join([*lines, line])
+
+
+def _assumptions(
+    location: ModelLocation,
+    model: StoredModel,
+    spec: ScoringSpec,
+    made: Parameters,
+    options: ScriptOptions,
+) -> Iterator[str]:
+    if location.origin != location.requested:
+        yield (
+            f"{location.requested} is {location.origin} now. The script stays with it: make it "
+            "again to promote another version."
+        )
+    yield f"UDFs see the model at {location.mounted}."
+    if options.verify:
+        yield (
+            f"The script verifies {len(spec.files or ())} files by their SHA-256; "
+            f"{_size(model.size_bytes)} were downloaded to make them."
+        )
+    else:
+        yield (
+            "The model's files are not verified: anyone who can write into the bucket decides what "
+            "the script runs."
+        )
+    yield (
+        "The model is loaded without MLflow."
+        if spec.loader.kind == "direct"
+        else "The model is loaded by MLflow, which takes seconds per process."
+    )
+    if not spec.keys:
+        yield "Without --key, the rows that come back cannot be told apart."
+    elif untyped := [
+        key.column for key, sql in zip(spec.keys, made.sql_types, strict=False) if sql is EXACT_ID
+    ]:
+        yield f"Keys are whole numbers, as no type was given: {', '.join(untyped)}."
+    dotted = {
+        i.feature: i.column
+        for i in spec.inputs
+        if i.feature and "." in i.feature and i.feature not in options.renames
+    }
+    for feature, column in dotted.items():
+        yield f"The feature {feature} is the parameter {column}: identifiers have no dots."
+    slow = [
+        i.column
+        for i, sql in zip(made.inputs, made.sql_types[len(made.keys) :], strict=True)
+        if i.type == "datetime" and sql.kind == "TIMESTAMP"
+    ]
+    if slow:
+        yield (
+            f"A TIMESTAMP is read three times slower than all else: {', '.join(slow)}. Faster: "
+            f"--type '{slow[0]}=VARCHAR(30)'"
+        )
+    yield (
+        "The table's columns are called as the features"
+        + ("" if options.table else f", and {_NO_TABLE} stands for the table")
+        + "; change the SELECT where they are not."
+    )
+    if options.constraints is not None:
+        yield from _differences(model.directory, options.constraints)
+
+
+def _differences(directory: Path, constraints: Path) -> Iterator[str]:
+    try:
+        found = compare_model(directory, constraints.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if not constraints.exists():
+            raise
+        yield "The model has no requirements.txt to compare with the container."
+        return
+    if not found:
+        yield "The model and the container have the same versions."
+    for difference in found:
+        yield f"Another version: {difference}"
+
+
+def _size(count: int) -> str:
+    if count < _MB:
+        return f"{count:,} bytes"
+    return f"{count / _MB:,.1f} MB"

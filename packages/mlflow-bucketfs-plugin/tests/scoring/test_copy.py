@@ -1,0 +1,132 @@
+"""Models and folders on their way to BucketFS."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow import MlflowClient, MlflowException
+from mlflow_bucketfs_plugin.scoring import ScriptError, copy_model, scoring_script
+from mlflow_bucketfs_testing.server import Fault
+
+FILES = {"MLmodel": b"flavors: {}\n", "model.pkl": b"pickle", "code/x.py": b""}
+
+
+@pytest.fixture
+def directory(local):
+    """A model in a local directory."""
+    return local.write(FILES, "model")
+
+
+def test_directory(directory, server):
+    """All files arrive, MLmodel last."""
+    copied = copy_model(str(directory), server.uri(path="a/b"))
+    assert {key: server.read(key) for key in server.keys()} == {
+        f"a/b/{name}": data for name, data in FILES.items()
+    }
+    assert [r.key for r in server.requests if r.method == "PUT"][-1] == "a/b/MLmodel"
+    assert (copied.files, copied.size_bytes) == (3, 18)
+    assert copied.uri == server.uri(path="a/b")
+    assert copied.mounted == f"/buckets/bfsdefault/{server.buckets[0].name}/a/b"
+
+
+def test_between_buckets(store_model, make_server):
+    """A model goes from one BucketFS to another, and a script is made from it there."""
+    other = make_server()
+    copy_model(store_model(), other.uri(path="m"))
+    assert sorted(other.keys()) == ["m/MLmodel", "m/model.pkl"]
+    assert "SCORE DOUBLE" in scoring_script(other.uri(path="m"), "s").text
+
+
+def test_registered_model(store_model, server, new_experiment):
+    """What MLflow adds to the files of a registered model is not copied."""
+    new_experiment(server.uri())
+    client = MlflowClient()
+    client.create_registered_model("copied")
+    client.create_model_version("copied", store_model())
+    copy_model("models:/copied/1", server.uri(path="other"))
+    assert [k for k in server.keys() if k.startswith("other/")] == [
+        "other/MLmodel",
+        "other/model.pkl",
+    ]
+
+
+def test_folder_that_is_not_empty(directory, server):
+    """Nothing is overwritten by mistake; asked for, what the source lacks is deleted."""
+    server.put_many((f"m/{name}", b"old") for name in ("MLmodel", "code/y.py", "z.tmp"))
+    server.put("mm/MLmodel", b"of another")
+    with pytest.raises(ScriptError, match=r"3 file\(s\).*--replace"):
+        copy_model(str(directory), server.uri(path="m"))
+    assert server.read("m/MLmodel") == b"old"
+    copy_model(str(directory), server.uri(path="m"), replace=True)
+    assert {key: server.read(key) for key in server.keys()} == {
+        **{f"m/{name}": data for name, data in FILES.items()},
+        "mm/MLmodel": b"of another",
+    }
+
+
+def test_no_mlmodel_vouches_for_a_mixture(directory, server):
+    """While a model is replaced, its MLmodel is one that cannot be loaded."""
+    server.put_many((f"m/{name}", b"old") for name in ("MLmodel", "stale"))
+    server.inject(Fault.status(403, method="DELETE", key="m/stale", times=None))
+    with pytest.raises(MlflowException, match="stale"):
+        copy_model(str(directory), server.uri(path="m"), replace=True)
+    assert b"has not been completed" in server.read("m/MLmodel")
+    assert "m/model.pkl" not in server.keys()
+
+
+def test_source_that_fails_changes_nothing(server, tmp_path):
+    """The source is complete here before anything changes there."""
+    server.put("m/MLmodel", b"old")
+    with pytest.raises((MlflowException, OSError)):
+        copy_model(str(tmp_path / "none"), server.uri(path="m"), replace=True)
+    assert server.read("m/MLmodel") == b"old"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("/home/x", "is not a URI in BucketFS"),
+        ("s3://bucket/x", "is not a BucketFS URI"),
+        ("{}", "names a bucket only"),
+    ],
+)
+def test_targets_that_are_refused(directory, server, target, reason):
+    """A target is a folder in a bucket."""
+    with pytest.raises(ValueError, match=reason):
+        copy_model(str(directory), target.format(server.uri()))
+
+
+def test_sources_that_are_refused(server, local):
+    """A source is a folder with something in it."""
+    directory = local.write({"file": b""})
+    with pytest.raises(ScriptError, match="is a file"):
+        copy_model(str(directory / "file"), server.uri(path="m"))
+    with pytest.raises(ScriptError, match="nothing to copy"):
+        copy_model(str(local.directory("empty")), server.uri(path="m"))
+
+
+def test_without_password(directory, server, environment):
+    """The password is asked for before the source is read."""
+    environment.delenv("EXA_BUCKETFS_PASSWORD")
+    with pytest.raises(PermissionError, match="EXA_BUCKETFS_PASSWORD"):
+        copy_model(str(directory / "none"), server.uri(path="m"))
+
+
+def test_command(command, directory, server):
+    """The command says how much was copied and where UDFs find it, or why not."""
+    result = command("copy", directory, server.uri(path="m"))
+    assert result.exit_code == 0
+    assert f"Copied 3 files, 18 bytes, to {server.uri(path='m')}" in result.stdout
+    assert f"/buckets/bfsdefault/{server.buckets[0].name}/m" in result.stdout
+    result = command("copy", directory, server.uri(path="m"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "--replace" in result.stderr
+    assert command("copy", directory, server.uri(path="m"), "--replace").exit_code == 0
+
+
+def test_private_source(make_server, server, environment):
+    """One password for both ends: the source's refusal is the error."""
+    source = make_server(public=False)
+    source.put("m/MLmodel", b"")
+    environment.setenv("EXA_BUCKETFS_PASSWORD", "wrong")
+    with pytest.raises((MlflowException, PermissionError)):
+        copy_model(source.uri(path="m"), server.uri(path="m"))

@@ -1,0 +1,129 @@
+"""When a script loads a model without MLflow: only where all rules hold."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import cloudpickle
+import pytest
+import skops.io
+from mlflow_bucketfs_plugin.scoring import ScriptError, ScriptOptions, scoring_script
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+FLAVORS = {
+    "python_function": {
+        "loader_module": "mlflow.sklearn",
+        "model_path": "model.pkl",
+        "predict_fn": "predict",
+    },
+    "sklearn": {"pickled_model": "model.pkl", "serialization_format": "cloudpickle", "code": None},
+}
+
+
+def changed(flavor, **values):
+    """Return an MLmodel's flavors with one of them changed; None removes a key."""
+    flavors = copy.deepcopy(FLAVORS)
+    flavors[flavor] = {k: v for k, v in {**flavors[flavor], **values}.items() if v is not None}
+    return {"flavors": flavors}
+
+
+@pytest.mark.parametrize("serialization", ["skops", "pickle", "cloudpickle", None])
+def test_formats(make_script, serialization):
+    """A scikit-learn model of each format is loaded directly; an old one is a pickle."""
+    model = changed("sklearn", serialization_format=serialization, skops_trusted_types=["a.B"])
+    loader = make_script(model=model).spec.loader
+    assert loader.kind == "direct"
+    assert (loader.format, loader.file) == (serialization or "pickle", "model.pkl")
+    assert loader.trusted == ("a.B",)
+    assert loader.predict_fn == "predict"
+
+
+@pytest.mark.parametrize(
+    "method", ["predict_proba", "predict_log_proba", "predict_joint_log_proba"]
+)
+def test_methods(make_script, method):
+    """The method is the one that the model was logged with."""
+    assert (
+        make_script(model=changed("python_function", predict_fn=method)).spec.loader.predict_fn
+        == method
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "obstacle"),
+    [
+        (changed("python_function", loader_module="mlflow.xgboost"), "not a scikit-learn model"),
+        ({"flavors": {"python_function": FLAVORS["python_function"]}}, "not a scikit-learn model"),
+        (changed("python_function", code="code"), "code of its own"),
+        (changed("sklearn", code="code"), "code of its own"),
+        (changed("python_function", data="data"), "data of its own"),
+        (changed("python_function", config={"a": 1}), "a configuration"),
+        (changed("python_function", model_code_path="m.py"), "it is a script"),
+        (changed("python_function", predict_fn="transform"), "its predict_fn is 'transform'"),
+        (changed("python_function", model_path=None), "names no file"),
+        (changed("sklearn", serialization_format="onnx"), "serialization format is 'onnx'"),
+        ({"is_signature_from_type_hint": True}, "type hints"),
+        ({"type_hint_from_example": True}, "type hints"),
+        ({"metadata": {"mlflow.model.isExternal": True}}, "external model"),
+    ],
+)
+def test_obstacles(make_script, model, obstacle):
+    """Each thing that pyfunc would do beside makes MLflow load it; asked for, it is refused."""
+    assert make_script(model=model).spec.loader.kind == "mlflow"
+    assert make_script(model=model, loader="mlflow").spec.loader.kind == "mlflow"
+    with pytest.raises(ScriptError, match=f"--loader direct: .*{obstacle}"):
+        make_script(model=model, loader="direct")
+
+
+def test_chosen_loader(make_script):
+    """Where both are possible, either can be chosen."""
+    assert make_script(loader="direct").spec.loader.kind == "direct"
+    assert make_script(loader="mlflow").spec.loader.kind == "mlflow"
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"), [("score", "it needs labels"), ("decision_function", "cannot load it")]
+)
+def test_methods_that_no_script_can_call(make_script, method, reason):
+    """Whatever loads such a model, it cannot be scored."""
+    for loader in ("auto", "mlflow", "direct"):
+        with pytest.raises(ScriptError, match=reason):
+            make_script(model=changed("python_function", predict_fn=method), loader=loader)
+
+
+def test_params_of_scikit_learn(make_script):
+    """MLflow would ignore them: refused."""
+    schema = [{"name": "n", "type": "long", "default": 1, "shape": None}]
+    with pytest.raises(ScriptError, match="scikit-learn models take no params"):
+        make_script(model={"params": schema}, params={"n": "2"})
+    assert make_script(model={"params": schema}).spec.params == {}
+
+
+@pytest.mark.parametrize(
+    ("serialization", "dumps"),
+    [
+        ("skops", skops.io.dumps),
+        ("pickle", lambda model: pickle.dumps(model, protocol=2)),
+        ("pickle", pickle.dumps),
+        ("cloudpickle", cloudpickle.dumps),
+    ],
+)
+def test_modules(store_model, server, serialization, dumps):
+    """What loading will import is read from the file, and the file is not loaded."""
+    forest = RandomForestRegressor(n_estimators=2).fit([[0.0], [1.0]], [1.0, 3.0])
+    model = make_pipeline(StandardScaler(), forest)
+    uri = store_model(**changed("sklearn", serialization_format=serialization))
+    server.put("m/model.pkl", dumps(model))
+    modules = scoring_script(uri, "s").spec.loader.modules
+    assert {
+        "sklearn.ensemble._forest",
+        "sklearn.pipeline",
+        "sklearn.preprocessing._data",
+        "sklearn.tree._classes",
+    } <= set(modules)
+    assert all(name.startswith("sklearn.") for name in modules)
+    # without the file, they are imported when the model is loaded
+    assert scoring_script(uri, "s", ScriptOptions(verify=False)).spec.loader.modules == ()

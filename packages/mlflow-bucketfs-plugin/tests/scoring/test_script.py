@@ -1,0 +1,215 @@
+"""The script's text, the SELECT, and what the command prints where."""
+
+from __future__ import annotations
+
+import ast
+import json
+from importlib.metadata import version
+
+import pytest
+
+MIXED = [
+    {"type": "long", "name": "age", "required": True},
+    {"type": "double", "name": "income.net", "required": True},
+    {"type": "string", "name": "country", "required": True},
+    {"type": "datetime", "name": "date", "required": False},
+]
+
+
+def test_whole_script(make_script, server):
+    """The statement has parameters, outputs, comments, the code with its JSON, and its end."""
+    script = make_script(MIXED, keys=["customer_id", "part char(3)"], name="ml.churn")
+    head, _, body = script.text.partition(" AS\n")
+    assert head == (
+        "CREATE OR REPLACE PYTHON3_MLFLOW SET SCRIPT ML.CHURN(\n"
+        "  CUSTOMER_ID DECIMAL(36,0),\n"
+        "  PART CHAR(3) UTF8,\n"
+        "  age DECIMAL(19,0),\n"
+        "  income_net DOUBLE,\n"
+        "  country VARCHAR(2000000) UTF8,\n"
+        '  "date" TIMESTAMP\n'
+        ")\n"
+        "EMITS (\n"
+        "  CUSTOMER_ID DECIMAL(36,0),\n"
+        "  PART CHAR(3) UTF8,\n"
+        "  SCORE DOUBLE\n"
+        ")"
+    )
+    lines = body.splitlines()
+    path = f"/buckets/bfsdefault/{server.buckets[0].name}/m"
+    assert lines[0] == f"# Scores rows with {server.uri(path='m')} at {path}."
+    assert lines[-1] == "/"
+    assert body.endswith("\n")
+    ast.parse("\n".join(lines[:-1]))
+    # nothing of it ends the script for a client, or is an option for Exasol
+    assert not [line for line in lines[:-1] if line.startswith("%") or line.strip() == "/"]
+    assert script.name == "ML.CHURN"
+
+
+def test_metadata(make_script, server):
+    """A line of the script says in JSON which model it is."""
+    script = make_script(model={"run_id": "0123"})
+    line = next(line for line in script.text.splitlines() if line.startswith("# mlflow-bucketfs:"))
+    assert json.loads(line.removeprefix("# mlflow-bucketfs:")) == script.metadata
+    assert script.metadata == {
+        "plugin": version("mlflow-bucketfs-plugin"),
+        "model": server.uri(path="m"),
+        "requested": server.uri(path="m"),
+        "artifacts": server.uri(path="m"),
+        "path": script.spec.model,
+        "model_id": f"m-{'0a' * 16}",
+        "run_id": "0123",
+    }
+    assert "of run 0123 at" in script.text
+
+
+def test_names_cannot_leave_the_comment(make_script):
+    """What people have called their models stays in its line."""
+    script = make_script(model={"run_id": "x\n/\nimport os"})
+    assert "\nimport os" not in script.text.partition(" AS\n")[2].partition('"""')[0]
+
+
+def test_columns_as_values(make_script):
+    """The result names parameters and outputs, with the features that they come from."""
+    script = make_script(MIXED, keys=["id"], on_error="column")
+    assert [(c.name, c.sql_type, c.source) for c in script.inputs][:3] == [
+        ("ID", "DECIMAL(36,0)", None),
+        ("age", "DECIMAL(19,0)", "age"),
+        ("income_net", "DOUBLE", "income.net"),
+    ]
+    assert [(c.name, c.sql_type, c.source) for c in script.outputs] == [
+        ("ID", "DECIMAL(36,0)", None),
+        ("SCORE", "DOUBLE", "score"),
+        ("SCORING_ERROR", "VARCHAR(2000) UTF8", None),
+    ]
+    assert script.spec.on_error == "column"
+
+
+def test_select(make_script):
+    """Without a table there is a name to replace; a view wraps the SELECT of a table."""
+    assert make_script(keys=["id"]).select == (
+        "SELECT SCORES(ID, age)\nFROM MY_TABLE GROUP BY IPROC();"
+    )
+    script = make_script(table='shop."Customers"', view="ml.scored")
+    assert script.select == (
+        'CREATE OR REPLACE VIEW ML.SCORED AS\nSELECT SCORES(age)\nFROM SHOP."Customers" '
+        "GROUP BY IPROC();"
+    )
+
+
+def test_select_of_datetimes(make_script):
+    """A datetime that is passed as text is written as ISO where the table is known."""
+    script = make_script(MIXED, types={"date": "VARCHAR(30)"}, table="t")
+    assert "TO_CHAR(\"DATE\", 'YYYY-MM-DD HH24:MI:SS.FF6')" in script.select
+    assert "TO_CHAR" not in make_script(MIXED, types={"date": "VARCHAR(30)"}).select
+
+
+def test_long_select(make_script):
+    """Many features are written in lines that can be read."""
+    many = [{"type": "double", "name": f"feature {i}, so called"} for i in range(300)]
+    script = make_script(many)
+    assert all(len(line) <= 100 for line in script.select.splitlines())
+    assert script.select.count('"') == 600
+    assert " ".join(script.select.split()).count('", "') == 299
+
+
+def test_assumptions(make_script, server):
+    """What nobody said is said: the version, the path, digests, the loader, names."""
+    said = "\n".join(make_script(MIXED).assumptions)
+    for text in (
+        "UDFs see the model at /buckets/",
+        f"verifies 2 files by their SHA-256; {len(server.read('m/MLmodel')) + 7} bytes were",
+        "loaded without MLflow",
+        "Without --key, the rows that come back cannot be told apart.",
+        "The feature income.net is the parameter income_net",
+        "A TIMESTAMP is read three times slower than all else: date.",
+        "--type 'date=VARCHAR(30)'",
+        "MY_TABLE stands for the table",
+    ):
+        assert text in said, text
+    said = "\n".join(
+        make_script(keys=["id", '"My id"', "n int"], verify=False, loader="mlflow").assumptions
+    )
+    for text in (
+        "no type was given: ID, My id.",
+        "not verified: anyone who can write into the bucket decides",
+        "loaded by MLflow",
+    ):
+        assert text in said, text
+    assert "TIMESTAMP" not in said
+
+
+def test_comparison_with_a_container(server, make_script, tmp_path):
+    """Other versions than the container's are named, and so is a model that has no list."""
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("scikit-learn==1.9.1\n", encoding="utf-8")
+    said = make_script(constraints=constraints).assumptions
+    assert said[-1] == "The model has no requirements.txt to compare with the container."
+    server.put("m/requirements.txt", b"scikit-learn==1.8.0\n")
+    said = make_script(constraints=constraints).assumptions
+    assert said[-1] == "Another version: scikit-learn: ==1.8.0 in the model, 1.9.1 in the container"
+    server.put("m/requirements.txt", b"scikit-learn==1.9.1\n")
+    said = make_script(constraints=constraints, verify=False).assumptions
+    assert said[-1] == "The model and the container have the same versions."
+
+
+def test_command(command, store_model):
+    """The script goes to standard output, the SELECT and the assumptions to standard error."""
+    uri = store_model(
+        MIXED,
+        params=[{"name": "n", "type": "long", "default": 1, "shape": None}],
+        flavors={"python_function": {"loader_module": "mlflow.pyfunc.model"}},
+    )
+    options = (
+        *("--key", "id", "--type", "date=VARCHAR(30)", "--output", "risk=DECIMAL(5,4)"),
+        *("--rename", "income.net=INCOME", "--param", "n=3", "--on-error", "column"),
+        *("--table", "shop.customers", "--view", "scored", "--batch-size", "500"),
+        *("--null-as-empty", "country", "--language", "PYTHON3", "--no-verify"),
+        *("--mounted-path", "/buckets/a/b/m"),
+    )
+    result = command("sql", uri, "--name", "ML.CHURN", *options)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("CREATE OR REPLACE PYTHON3 SET SCRIPT ML.CHURN(\n  ID")
+    assert result.stdout.endswith("\n/\n")
+    assert "  INCOME DOUBLE,\n" in result.stdout
+    assert "  RISK DECIMAL(5,4),\n  SCORING_ERROR VARCHAR(2000) UTF8\n" in result.stdout
+    assert result.stderr.startswith("CREATE OR REPLACE VIEW SCORED AS\nSELECT ML.CHURN(ID, age")
+    assert "\n- UDFs see the model at /buckets/a/b/m.\n" in result.stderr
+    spec = json.loads(result.stdout.partition('r"""')[2].partition('"""')[0])
+    assert spec["batch_rows"] == 500
+    assert spec["params"] == {"n": 3}
+    assert spec["model"] == "/buckets/a/b/m"
+    assert [i["null_as_empty"] for i in spec["inputs"]] == [False, False, True, False]
+
+
+def test_help_is_quick(run_python):
+    """Neither the help nor the artifact store imports what scoring needs."""
+    printed = run_python(
+        """
+        import sys
+        import mlflow_bucketfs_plugin.cli
+        print([n for n in ("mlflow", "yaml", "numpy") if n in sys.modules])
+        """
+    )
+    assert printed.strip() == "[]"
+
+
+def test_no_numpy_is_needed(store_model, run_python):
+    """A script is made where MLflow's smallest package is all there is."""
+    run_python(
+        """
+        import sys
+        for name in ("numpy", "pandas", "sklearn"):
+            sys.modules[name] = None
+        from mlflow_bucketfs_plugin.scoring import scoring_script
+        assert "SCORE DOUBLE" in scoring_script(sys.argv[1], "s").text
+        """,
+        store_model(),
+    )
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(command, option):
+    """Each command says what it does."""
+    assert "Print a script that scores rows" in command("sql", option).output
+    assert "Copy a model or a folder" in command("copy", option).output
