@@ -1,0 +1,56 @@
+CREATE OR REPLACE PYTHON3_MLFLOW SET SCRIPT ML.SCORES(
+  ID DECIMAL(36,0),
+  age DECIMAL(3,0),
+  income DOUBLE,
+  country VARCHAR(2000000) UTF8
+)
+EMITS (
+  ID DECIMAL(36,0),
+  PREDICTION DECIMAL(19,0)
+) AS
+# Scores rows with models:/m-ID of run RUN at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
+# Made by mlflow-bucketfs-plugin VERSION; to change it, make it again.
+# mlflow-bucketfs: {"plugin": "VERSION", "model": "models:/m-ID", "requested": "models:/m-ID", "artifacts": "exa+bfs://HOST/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "path": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "model_id": "m-ID", "run_id": "RUN"}
+[code]
+r"""{
+ "format": 1,
+ "model": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts",
+ "origin": "models:/m-ID",
+ "keys": [
+  {"column": "ID", "whole": true}
+ ],
+ "inputs": [
+  {"column": "age", "feature": "age", "type": "long", "required": true, "iso": false, "null_as_empty": false, "schema": null},
+  {"column": "income", "feature": "income", "type": "double", "required": true, "iso": false, "null_as_empty": false, "schema": null},
+  {"column": "country", "feature": "country", "type": "string", "required": true, "iso": false, "null_as_empty": false, "schema": null}
+ ],
+ "outputs": [
+  {"column": "PREDICTION", "type": "long", "scale": 0, "field": null}
+ ],
+ "loader": {
+  "format": "FORMAT",
+  "file": "model.FORMAT",
+  "mlmodel": "DIGEST",
+  "trusted": [],
+  "predict_fn": "predict",
+  "modules": [MODULES],
+  "kind": "direct"
+ },
+ "files": {FILES},
+ "tensor": null,
+ "params": {},
+ "batch_rows": 10000,
+ "on_error": "fail"
+}"""
+[code]
+/
+
+CREATE OR REPLACE VIEW CHURN_NOW AS
+SELECT ML.SCORES(ID, age, income, country)
+FROM SHOP.CUSTOMERS GROUP BY IPROC();
+
+- UDFs see the model at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
+- The script verifies FILES by their SHA-256; SOME bytes were downloaded to make them.
+- The model is loaded without MLflow.
+- Keys are whole numbers, as no type was given: ID.
+- The table's columns are called as the features; change the SELECT where they are not.

@@ -1,0 +1,55 @@
+CREATE OR REPLACE PYTHON3_MLFLOW SET SCRIPT ML.SCORES(
+  ID DECIMAL(36,0),
+  sepal_length DOUBLE,
+  sepal_width DOUBLE
+)
+EMITS (
+  ID DECIMAL(36,0),
+  "length (cm)" DOUBLE,
+  "DATE" DOUBLE
+) AS
+# Scores rows with models:/m-ID of run RUN at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
+# Made by mlflow-bucketfs-plugin VERSION; to change it, make it again.
+# mlflow-bucketfs: {"plugin": "VERSION", "model": "models:/m-ID", "requested": "models:/m-ID", "artifacts": "exa+bfs://HOST/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "path": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "model_id": "m-ID", "run_id": "RUN"}
+[code]
+r"""{
+ "format": 1,
+ "model": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts",
+ "origin": "models:/m-ID",
+ "keys": [
+  {"column": "ID", "whole": true}
+ ],
+ "inputs": [
+  {"column": "sepal_length", "feature": "sepal_length", "type": "double", "required": true, "iso": false, "null_as_empty": false, "schema": null},
+  {"column": "sepal_width", "feature": "sepal_width", "type": "double", "required": true, "iso": false, "null_as_empty": false, "schema": null}
+ ],
+ "outputs": [
+  {"column": "length (cm)", "type": "double", "scale": 0, "field": "length (cm)"},
+  {"column": "DATE", "type": "double", "scale": 0, "field": "date"}
+ ],
+ "loader": {
+  "format": "FORMAT",
+  "file": "model.FORMAT",
+  "mlmodel": "DIGEST",
+  "trusted": [],
+  "predict_fn": "predict",
+  "modules": [MODULES],
+  "kind": "direct"
+ },
+ "files": {FILES},
+ "tensor": null,
+ "params": {},
+ "batch_rows": 10000,
+ "on_error": "fail"
+}"""
+[code]
+/
+
+SELECT ML.SCORES(ID, sepal_length, sepal_width)
+FROM MY_TABLE GROUP BY IPROC();
+
+- UDFs see the model at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
+- The script verifies FILES by their SHA-256; SOME bytes were downloaded to make them.
+- The model is loaded without MLflow.
+- Keys are whole numbers, as no type was given: ID.
+- The table's columns are called as the features, and MY_TABLE stands for the table; change the SELECT where they are not.

@@ -1,0 +1,48 @@
+CREATE OR REPLACE PYTHON3_MLFLOW SET SCRIPT ML.SCORES(
+  ID DECIMAL(36,0),
+  income DOUBLE
+)
+EMITS (
+  ID DECIMAL(36,0),
+  INCOME DOUBLE
+) AS
+# Scores rows with models:/m-ID of run RUN at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
+# Made by mlflow-bucketfs-plugin VERSION; to change it, make it again.
+# mlflow-bucketfs: {"plugin": "VERSION", "model": "models:/m-ID", "requested": "models:/m-ID", "artifacts": "exa+bfs://HOST/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "path": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "model_id": "m-ID", "run_id": "RUN"}
+[code]
+r"""{
+ "format": 1,
+ "model": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts",
+ "origin": "models:/m-ID",
+ "keys": [
+  {"column": "ID", "whole": true}
+ ],
+ "inputs": [
+  {"column": "income", "feature": "income", "type": "double", "required": true, "iso": false, "null_as_empty": false, "schema": null}
+ ],
+ "outputs": [
+  {"column": "INCOME", "type": "double", "scale": 0, "field": "income"}
+ ],
+ "loader": {
+  "kind": "mlflow"
+ },
+ "files": {FILES},
+ "tensor": null,
+ "params": {
+  "factor": 2.5,
+  "shift": 1
+ },
+ "batch_rows": 10000,
+ "on_error": "fail"
+}"""
+[code]
+/
+
+SELECT ML.SCORES(ID, income)
+FROM MY_TABLE GROUP BY IPROC();
+
+- UDFs see the model at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
+- The script verifies FILES by their SHA-256; SOME bytes were downloaded to make them.
+- The model is loaded by MLflow, which takes seconds per process.
+- Keys are whole numbers, as no type was given: ID.
+- The table's columns are called as the features, and MY_TABLE stands for the table; change the SELECT where they are not.
