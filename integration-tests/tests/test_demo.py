@@ -50,9 +50,11 @@ def test_the_model_predicts_the_same_and_ctrl_c_ends_the_servers(demo):
     """It ends with a table, whatever the environment says of other servers, and then stays."""
     process, printed_once = demo
     printed = printed_once("Ctrl-C stops both")
-    assert "All three predict the same" in printed
-    table = [line.split() for line in printed.splitlines() if line.startswith("load ")]
-    assert [line[-2] for line in table] == ["6", "0"]  # requests over HTTP and from the mount
+    assert "All predict the same" in printed
+    rows = ("load ", "score with ")
+    table = [line.split() for line in printed.splitlines() if line.startswith(rows)]
+    # requests over HTTP, from the mount, and by the script
+    assert [line[-2] for line in table] == ["6", "0", "0"]
     assert _ends_with_all_its_processes(process, signal.SIGINT)
     assert process.returncode == 0
 

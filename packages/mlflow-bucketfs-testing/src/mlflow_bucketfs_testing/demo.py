@@ -6,13 +6,14 @@ import importlib.util
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _MODEL = "iris"
 _ALIAS = "champion"
+_SCRIPT = ("sql", f"models:/{_MODEL}@{_ALIAS}", "--name", "SPECIES", "--key", "id")
 _PIP_COMMAND = 'pip install "mlflow-bucketfs-testing[mlflow]"'
 
 # What a UDF does: a fresh process without a password, which sees the bucket as a directory.
@@ -66,22 +68,24 @@ class Step:
 
 
 def run_demo(*, keep: bool) -> bool:
-    """Train a model, log it into an embedded BucketFS with plain MLflow, load it back twice.
+    """Train a model, log it into an embedded BucketFS, load it back twice, and score with SQL.
 
     Args:
         keep: leave both servers running until Ctrl-C and print how to use them.
 
     Returns:
-        Whether the model predicts the same after each way back.
+        Whether the model predicts the same each time.
 
     Raises:
-        click.ClickException: MLflow or scikit-learn are not installed.
+        click.ClickException: MLflow, scikit-learn or what runs UDFs is not installed.
     """
     # a polite kill is as good as Ctrl-C, also in a job that a shell made ignore Ctrl-C: the
     # servers' clean-up must run
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    missing = [name for name in ("mlflow", "sklearn") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("mlflow", "sklearn", "zmq") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise click.ClickException(f"{' and '.join(missing)} not installed: {_PIP_COMMAND}")
     # Settings for servers of the user's own would lead the demo, and its server, astray
@@ -115,14 +119,17 @@ def _log_and_load(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict
     warnings.simplefilter("ignore")
     click.echo("Importing MLflow and training a model …")
     import mlflow.sklearn  # noqa: PLC0415 -- takes seconds, and is needed only now
+    from mlflow.models import infer_signature  # noqa: PLC0415
     from sklearn.datasets import load_iris  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    features, species = load_iris(return_X_y=True)
-    rows = features[::10].tolist()
+    features, species = load_iris(return_X_y=True, as_frame=True)
+    features.columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    rows = features[::10].to_numpy().tolist()
     model = LogisticRegression(max_iter=1000).fit(features, species)
     expected = model.predict(rows).tolist()
+    signature = infer_signature(features, model.predict(features))
     meter = _Meter(bucketfs)
 
     def upload() -> None:
@@ -131,6 +138,7 @@ def _log_and_load(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict
             mlflow.sklearn.log_model(
                 model,
                 name="model",
+                signature=signature,
                 registered_model_name=_MODEL,
                 pip_requirements=["scikit-learn"],
             )
@@ -147,12 +155,15 @@ def _log_and_load(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict
         click.echo(f"  {key}")
     over_http, http_predictions = meter.measure("load over HTTP", load_over_http)
     mounted, mount_predictions = _load_from_mount(meter, bucketfs, rows)
-    _print_table([uploaded, over_http, mounted])
-    agree: bool = expected == http_predictions == mount_predictions
+    click.echo(f"Script from           mlflow-bucketfs {shlex.join(_SCRIPT)}")
+    scored, sql_predictions = _score_with_sql(meter, bucketfs, rows)
+    _print_table([uploaded, over_http, mounted, scored])
+    predictions = [expected, http_predictions, mount_predictions, sql_predictions]
+    agree = all(each == expected for each in predictions)
     click.echo(
-        f"All three predict the same for {len(rows)} rows."
+        f"All predict the same for {len(rows)} rows."
         if agree
-        else f"DIFFERENT PREDICTIONS: {expected}, {http_predictions}, {mount_predictions}"
+        else f"DIFFERENT PREDICTIONS: {', '.join(map(str, predictions))}"
     )
     return agree
 
@@ -178,9 +189,32 @@ def _load_from_mount(
     step, answer = meter.measure("load from the mount", load)
     return (
         # the time without starting Python and importing MLflow, as in the other lines
-        Step(step.name, step.files, step.transferred_bytes, step.requests, answer["seconds"]),
+        replace(step, seconds=answer["seconds"]),
         answer["predictions"],
     )
+
+
+def _score_with_sql(
+    meter: _Meter, bucketfs: BucketFSServer, rows: list[list[float]]
+) -> tuple[Step, list[int]]:
+    """Make a script from the model's signature, and run it as a database does."""
+    from mlflow_bucketfs_testing.udf.runner import UdfRunner  # noqa: PLC0415 -- of the extra
+
+    made = subprocess.run(  # noqa: S603 -- a command of ours, in our own Python
+        [sys.executable, "-c", "from mlflow_bucketfs_plugin.cli import main; main()", *_SCRIPT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        text=True,
+    )
+    bucketfs.sync_mount()
+    with UdfRunner(buckets=bucketfs) as runner:
+        script = runner.create(made.stdout)
+        step, result = meter.measure(
+            "score with SQL", lambda: script.run([(i, *row) for i, row in enumerate(rows)])
+        )
+    # without the start of the process, as in the other lines
+    return replace(step, seconds=result.seconds), [int(row[-1]) for row in result.rows]
 
 
 class _Meter:
