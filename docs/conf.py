@@ -65,6 +65,7 @@ nitpick_ignore_regex = [
     ("py:class", "_Model"),
     # no part of the API, but what a reader of the plugin's code looks for next
     ("py:meth", r"MountedArtifact\.provide"),
+    ("py:class", "ScoringSpec"),
 ]
 
 html_theme = "furo"

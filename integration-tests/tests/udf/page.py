@@ -8,7 +8,6 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[3]
 _FILE = _ROOT / "docs" / "user" / "udfs.md"
-README = _ROOT / "README.md"
 CONTAINER_README = _ROOT / "slc" / "README.md"
 _SECTION = re.compile(r"^## (?P<heading>.+)\n(?P<text>(?:(?!## ).*\n)*)", re.MULTILINE)
 _BLOCK = r"^```{}\n(.*?)^```$"
