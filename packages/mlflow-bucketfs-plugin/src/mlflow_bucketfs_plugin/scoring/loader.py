@@ -91,7 +91,7 @@ def _obstacles(model: StoredModel) -> Iterator[str]:
         "it is a script (model_code_path)": pyfunc.get("model_code_path"),
         f"its predict_fn is {predict_fn!r}": predict_fn not in _METHODS,
         f"its serialization format is {serialization!r}": serialization not in _FORMATS,
-        "its MLmodel names no file": not isinstance(pyfunc.get("model_path"), str),
+        "its MLmodel names no file of the model": str(pyfunc.get("model_path")) not in model.names,
         "its signature comes from type hints": model.mlmodel.get("is_signature_from_type_hint")
         or model.mlmodel.get("type_hint_from_example"),
         "it is an external model": isinstance(metadata, dict)
@@ -116,7 +116,7 @@ def _direct(model: StoredModel) -> DirectLoader:
 def _modules(file: Path, serialization: str) -> tuple[str, ...]:
     """Return the modules of scikit-learn that loading a model imports, to import them earlier.
 
-    Nothing is loaded here. A file that is not here, or is not what it is called, has none.
+    Nothing is loaded here. A file that was not downloaded, or is no such format, has none.
     """
     try:
         named = _skops_modules(file) if serialization == "skops" else _pickled_modules(file)

@@ -58,6 +58,7 @@ class StoredModel:
     """What a model's folder holds.
 
     Attributes:
+        names: of all its files, relative to the folder.
         directory: a local copy; only the ``MLmodel`` unless everything was asked for.
         mlmodel: content of the ``MLmodel``.
         mlmodel_digest: SHA-256 of that file.
@@ -65,6 +66,7 @@ class StoredModel:
         size_bytes: what was downloaded.
     """
 
+    names: frozenset[str]
     directory: Path
     mlmodel: Mapping[str, Any]
     mlmodel_digest: str
@@ -239,6 +241,7 @@ def fetched_model(location: ModelLocation, *, everything: bool) -> Iterator[Stor
         download_files(bucket, uri, wanted, directory)
         files = {name: Path(directory, name) for name in sorted(wanted)}
         yield StoredModel(
+            names=frozenset(keys),
             directory=Path(directory),
             mlmodel=_read_mlmodel(files[MLMODEL], uri),
             mlmodel_digest=_sha256(files[MLMODEL]),
