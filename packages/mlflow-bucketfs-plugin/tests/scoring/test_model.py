@@ -95,13 +95,14 @@ def test_files_are_digested(logged):
     """The digests are those of all files in the bucket, whose size is reported."""
     server, infos = logged
     location = locate_model(infos[0].model_uri)
-    with fetched_model(location, everything=True) as model:
+    with fetched_model(location) as model:
+        digests = model.download()
         keys = [key for key in server.keys() if key.startswith(f"{location.uri.path}/")]
-        assert {f"{location.uri.path}/{name}": d for name, d in model.digests.items()} == {
+        assert {f"{location.uri.path}/{name}": d for name, d in digests.items()} == {
             key: hashlib.sha256(server.read(key)).hexdigest() for key in keys
         }
         assert model.size_bytes == sum(len(server.read(key)) for key in keys)
-        assert model.mlmodel_digest == model.digests["MLmodel"]
+        assert model.mlmodel_digest == digests["MLmodel"]
         directory = model.directory
     assert not directory.exists()
 
@@ -114,9 +115,9 @@ def test_digests_come_over_http(logged, environment, tmp_path):
     mounted = tmp_path / "bfsdefault" / "scoring-models" / location.uri.path
     mounted.mkdir(parents=True)
     (mounted / "MLmodel").write_text("flavors: {}", encoding="utf-8")
-    with fetched_model(location, everything=True) as model:
+    with fetched_model(location) as model:
         digest = hashlib.sha256(server.read(f"{location.uri.path}/MLmodel")).hexdigest()
-        assert model.digests["MLmodel"] == digest
+        assert model.download()["MLmodel"] == digest
 
 
 def test_unverified_scripts_need_the_mlmodel_only(logged):
@@ -125,6 +126,15 @@ def test_unverified_scripts_need_the_mlmodel_only(logged):
     server.requests.clear()
     script = scoring_script(infos[0].model_uri, "S", ScriptOptions(verify=False))
     assert script.spec.files is None
+    assert [r.key.rpartition("/")[2] for r in server.requests if r.key] == ["MLmodel"]
+
+
+def test_large_files_are_not_downloaded_in_vain(logged):
+    """What the signature and the options decide is known before."""
+    server, infos = logged
+    server.requests.clear()
+    with pytest.raises(ScriptError, match="no feature 'age'"):
+        scoring_script(infos[0].model_uri, "S", ScriptOptions(types={"age": "DOUBLE"}))
     assert [r.key.rpartition("/")[2] for r in server.requests if r.key] == ["MLmodel"]
 
 

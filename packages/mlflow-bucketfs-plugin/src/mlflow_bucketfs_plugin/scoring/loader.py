@@ -91,7 +91,7 @@ def _obstacles(model: StoredModel) -> Iterator[str]:
         "it is a script (model_code_path)": pyfunc.get("model_code_path"),
         f"its predict_fn is {predict_fn!r}": predict_fn not in _METHODS,
         f"its serialization format is {serialization!r}": serialization not in _FORMATS,
-        "its MLmodel names no file of the model": str(pyfunc.get("model_path")) not in model.names,
+        "its MLmodel names no file of the model": str(pyfunc.get("model_path")) not in model.keys,
         "its signature comes from type hints": model.mlmodel.get("is_signature_from_type_hint")
         or model.mlmodel.get("type_hint_from_example"),
         "it is an external model": isinstance(metadata, dict)

@@ -55,23 +55,39 @@ class ModelLocation:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredModel:
-    """What a model's folder holds.
+    """What a model's folder holds: its ``MLmodel``, and the other files once they are asked for.
 
     Attributes:
-        names: of all its files, relative to the folder.
-        directory: a local copy; only the ``MLmodel`` unless everything was asked for.
+        uri: the folder.
+        bucket: where it is.
+        keys: its files' keys by their relative path.
+        directory: local copies of the files.
         mlmodel: content of the ``MLmodel``.
         mlmodel_digest: SHA-256 of that file.
-        digests: SHA-256 of all files by their relative path; ``None`` if not asked for.
-        size_bytes: what was downloaded.
     """
 
-    names: frozenset[str]
+    uri: BucketFSUri
+    bucket: Bucket
+    keys: Mapping[str, str]
     directory: Path
     mlmodel: Mapping[str, Any]
     mlmodel_digest: str
-    digests: Mapping[str, str] | None
-    size_bytes: int
+
+    def download(self) -> dict[str, str]:
+        """Download the other files, and return the SHA-256 of all by their relative path.
+
+        Raises:
+            MlflowException: a file cannot be downloaded.
+        """
+        others = {name: key for name, key in self.keys.items() if name != MLMODEL}
+        download_files(self.bucket, self.uri, others, str(self.directory))
+        return {name: _sha256(self.directory / name) for name in sorted(self.keys)}
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of what was downloaded."""
+        paths = (self.directory / name for name in self.keys)
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
     def pyfunc(self) -> Mapping[str, Any]:
@@ -211,16 +227,12 @@ def _behind_proxy(origin: str, location: str, destination: str | None) -> str:
 
 
 @contextmanager
-def fetched_model(location: ModelLocation, *, everything: bool) -> Iterator[StoredModel]:
-    """Download a model over HTTP, whatever is mounted here, into a directory for the block.
-
-    Args:
-        location: the model.
-        everything: download and digest all files; else only the ``MLmodel``.
+def fetched_model(location: ModelLocation) -> Iterator[StoredModel]:
+    """Read a model over HTTP, whatever is mounted here, into a directory for the block.
 
     Raises:
         ScriptError: there is no model, or one that UDFs would not see as it is.
-        MlflowException: a file cannot be downloaded.
+        MlflowException: its ``MLmodel`` cannot be downloaded.
         BucketFSError: the bucket cannot be listed.
     """
     uri = location.uri
@@ -236,17 +248,16 @@ def fetched_model(location: ModelLocation, *, everything: bool) -> Iterator[Stor
             f"see these files: {', '.join(archives)}. Log the model with them under another "
             "suffix, such as .zipx."
         )
-    wanted = keys if everything else {MLMODEL: keys[MLMODEL]}
     with tempfile.TemporaryDirectory(prefix="mlflow-bucketfs-") as directory:
-        download_files(bucket, uri, wanted, directory)
-        files = {name: Path(directory, name) for name in sorted(wanted)}
+        download_files(bucket, uri, {MLMODEL: keys[MLMODEL]}, directory)
+        mlmodel = Path(directory, MLMODEL)
         yield StoredModel(
-            names=frozenset(keys),
+            uri=uri,
+            bucket=bucket,
+            keys=keys,
             directory=Path(directory),
-            mlmodel=_read_mlmodel(files[MLMODEL], uri),
-            mlmodel_digest=_sha256(files[MLMODEL]),
-            digests={n: _sha256(file) for n, file in files.items()} if everything else None,
-            size_bytes=sum(file.stat().st_size for file in files.values()),
+            mlmodel=_read_mlmodel(mlmodel, uri),
+            mlmodel_digest=_sha256(mlmodel),
         )
 
 

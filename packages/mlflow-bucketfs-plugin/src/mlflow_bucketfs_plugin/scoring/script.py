@@ -158,8 +158,8 @@ def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS
         artifacts_destination=options.artifacts_destination,
         mounted=options.mounted_path,
     )
-    everything = options.verify or options.score_example or options.constraints is not None
-    with fetched_model(location, everything=everything) as model:
+    with fetched_model(location) as model:
+        # all that the MLmodel decides comes before a download that may be large
         made = parameters(
             model.schema("inputs"),
             keys=options.keys,
@@ -167,13 +167,17 @@ def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS
             renames=options.renames,
             null_as_empty=options.null_as_empty,
         )
-        predicted = outputs(
-            predicted_schema(model) if options.score_example else model.schema("outputs"),
-            named=options.outputs,
-            taken=[key.column for key in made.keys]
-            + ([ERROR_COLUMN] if options.on_error == "column" else []),
-        )
         params = model_params(model.schema("params"), options.params)
+        taken = [key.column for key in made.keys]
+        taken += [ERROR_COLUMN] if options.on_error == "column" else []
+        predicted: list[tuple[Output, SqlType]] = []
+        if not options.score_example:
+            predicted = outputs(model.schema("outputs"), named=options.outputs, taken=taken)
+        digests: Mapping[str, str] = {}
+        if options.verify or options.score_example or options.constraints is not None:
+            digests = model.download()
+        if options.score_example:
+            predicted = outputs(predicted_schema(model), named=options.outputs, taken=taken)
         spec = ScoringSpec(
             model=location.mounted,
             origin=location.origin,
@@ -181,7 +185,7 @@ def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS
             inputs=made.inputs,
             outputs=tuple(output for output, _ in predicted),
             loader=choose_loader(model, options.loader, has_params=bool(params)),
-            files=model.digests if options.verify else None,
+            files=digests if options.verify else None,
             tensor=made.tensor,
             params=params,
             batch_rows=options.batch_size,
