@@ -302,11 +302,9 @@ class Batch:
         for row in rows:
             self.reasons.setdefault(row, str(error))
 
-    def good_rows(self) -> np.ndarray[Any, Any]:
+    def good_rows(self) -> list[int]:
         """Return the positions of the rows that were not refused."""
-        import numpy as np
-
-        return np.setdiff1d(np.arange(len(self.frame)), list(self.reasons))
+        return [row for row in range(len(self.frame)) if row not in self.reasons]
 
 
 def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) -> pd.DataFrame:
@@ -320,28 +318,29 @@ def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) 
     emitted = np.empty((width, len(frame)), dtype=object)
     for place, key in enumerate(keys):
         emitted[place] = key_values(frame.iloc[:, place], key, batch)
-    while len(rows := batch.good_rows()):
-        refused = len(batch.reasons)
-        columns = [
-            feature(frame.iloc[rows, place], item, batch)
-            for place, item in enumerate(SPEC["inputs"], start=len(keys))
-        ]
-        if len(batch.reasons) > refused:
-            continue  # without them; a batch of good rows refuses none
+    columns = features(frame, batch)
+    rows = batch.good_rows()
+    if batch.reasons:
+        columns = features(frame.iloc[rows], batch)
+    if rows:
         try:
             predicted = predicted_columns(predict, columns, len(rows))
         except ScoringError as error:
             batch.fail(rows, error)
-            break
-        for place, (values, output) in enumerate(
-            zip(predicted, outputs, strict=True), start=len(keys)
-        ):
-            emitted[place, rows] = output_values(values.set_axis(rows), output, batch)
-        break
+        else:
+            for place, output in enumerate(outputs):
+                values = predicted[place].set_axis(rows)
+                emitted[len(keys) + place, rows] = output_values(values, output, batch)
     for row, reason in batch.reasons.items():
         emitted[len(keys) : -1, row] = None
         emitted[-1, row] = reason
     return pd.DataFrame(emitted.T, dtype=object)  # else pandas makes its own of dates and times
+
+
+def features(frame: pd.DataFrame, batch: Batch) -> list[Any]:
+    """Return the model's features in some rows of a batch."""
+    inputs = enumerate(SPEC["inputs"], start=len(SPEC["keys"]))
+    return [feature(frame.iloc[:, place], item, batch) for place, item in inputs]
 
 
 def predicted_columns(
@@ -448,7 +447,7 @@ def key_values(values: pd.Series[Any], key: dict[str, Any], batch: Batch) -> Any
         batch.refuse(row, f"column {key['column']}: {shown(value)} in ", f" {problem}; {remedy}")
 
     null = values.isna().to_numpy()
-    present = values[~null]
+    present = without(null, values)
     passed = np.empty(len(values), dtype=object)
     if key["whole"] and values.dtype.kind == "f":
         passed[~null] = converted(present, np.dtype("int64"), {"type": "long"}, refuse)
@@ -473,7 +472,7 @@ def feature(values: pd.Series[Any], item: dict[str, Any], batch: Batch) -> Any:
     null = values.isna().to_numpy()
     if item["null_as_empty"]:
         values, null = values.where(~null, ""), np.zeros_like(null)
-    array = converted(values[~null], dtype, item, refuse)
+    array = converted(without(null, values), dtype, item, refuse)
     if not null.any():
         return array
     nested = item["type"] == "json" and item["required"]
@@ -498,15 +497,21 @@ def output_values(values: pd.Series[Any], output: dict[str, Any], batch: Batch) 
         null |= np.isinf(values.to_numpy())
     # A float32 is emitted as the DOUBLE that it is, and not rounded again
     dtype = np.dtype(DTYPES["double" if output["type"] == "float" else output["type"]])
-    array = converted(values[~null], dtype, output, refuse)
+    present = without(null, values)
+    array = converted(present, dtype, output, refuse)
+    if output["type"] == "string":
+        refuse_nul(present, refuse)
     plain = pd.Series(array).astype(object).to_numpy()
     if dtype.kind == "f":
         plain[~np.isfinite(array)] = None
     emitted = np.empty(len(values), dtype=object)
     emitted[~null] = plain
-    if output["type"] == "string":
-        refuse_nul(values[~null], refuse)
     return emitted
+
+
+def without(null: np.ndarray[Any, Any], values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the values that are not NULL."""
+    return values[~null] if null.any() else values
 
 
 def converted(
