@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 from mlflow_bucketfs_core import udf_path
+from mlflow_bucketfs_testing import UdfError
 
 from . import page
-from .places import Exasol, UdfError
+from .places import Exasol
 
 _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
@@ -115,7 +116,9 @@ def test_an_unreachable_tracking_server_is_given_up(udfs):
 
     with socketserver.TCPServer(("127.0.0.1", 0), Silent) as server:
         threading.Thread(target=server.serve_forever).start()
-        udfs.stand_ins[page.TRACKING_SERVER] = f"http://127.0.0.1:{server.server_address[1]}"
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        udfs.stand_ins[page.TRACKING_SERVER] = url
+        udfs.place.reaches(url)
         try:
             with pytest.raises(UdfError, match="registered-models/alias failed"):
                 udfs.read("By alias")
