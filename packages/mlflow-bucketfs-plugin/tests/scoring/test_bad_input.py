@@ -71,6 +71,12 @@ CASES = {
     "relative path": ({}, ["--name", "S", "--mounted-path", "m"], 1, "not the absolute path"),
     "no constraints": ({}, ["--name", "S", "--constraints", "/no/file"], 2, "does not exist"),
     "no example": ({}, ["--name", "S", "--score-example"], 1, "without input_example"),
+    "example that fails": (
+        {"saved_input_example_info": {"artifact_path": "none.json", "type": "dataframe"}},
+        ["--name", "S", "--score-example"],
+        1,
+        "cannot score its input example here",
+    ),
     "names of 129 characters": (
         {"inputs": [column(name=LONG)]},
         ["--name", "S"],
