@@ -10,6 +10,7 @@ from benchmarks import (
     imports,
     large_file,
     mounted_model,
+    scoring,
     small_files,
     udf_process,
 )
@@ -55,5 +56,7 @@ CASES = {
     "model": Case(
         mounted_model.load, disk_bytes=lambda sizes: 3 * sizes.model_mb * 10**6 + 100 * MIB
     ),
+    # the forest, the server's copy, and one that is downloaded to digest it
+    "scoring": Case(scoring.score, disk_bytes=lambda sizes: sizes.model_mb * 10**6 + 300 * MIB),
     "udf": Case(udf_process.costs, table="imports"),
 }

@@ -84,6 +84,7 @@ class Target:
         most_listings: listings.
         most_connections: connections.
         memory_below_bytes: growth of memory.
+        most_memory_ratio: our memory divided by the counterpart's.
     """
 
     least_ratio: float | None = None
@@ -92,16 +93,18 @@ class Target:
     most_listings: int | None = None
     most_connections: int | None = None
     memory_below_bytes: int | None = None
+    most_memory_ratio: float | None = None
 
     def __str__(self) -> str:
         """Say what is demanded."""
         demands = (
-            (self.least_ratio, "ratio ≥ {:g}"),
+            (self.least_ratio, "ratio ≥ {:.3g}"),
             (self.most_seconds and self.most_seconds * 1000, "time < {:g} ms"),
             (self.most_requests, "requests ≤ {}"),
             (self.most_listings, "listings ≤ {}"),
             (self.most_connections, "connections ≤ {}"),
             (self.memory_below_bytes and self.memory_below_bytes // MIB, "memory < {} MiB"),
+            (self.most_memory_ratio, "memory ≤ {:g}x"),
         )
         return ", ".join(text.format(limit) for limit, text in demands if limit is not None)
 
@@ -132,13 +135,15 @@ class Row:
     def shortfalls(self) -> list[str]:
         """Say what was not reached; nothing if everything was."""
         target, traffic = self.target, self.ours.traffic
+        ours, theirs = self.ours.memory_bytes, self.theirs.memory_bytes
         checks = (
             ("ratio", target.least_ratio, self.ratio),
             ("seconds", self.ours.seconds, target.most_seconds),
             ("requests", traffic.requests if traffic else None, target.most_requests),
             ("listings", traffic.listings if traffic else None, target.most_listings),
             ("connections", traffic.connections if traffic else None, target.most_connections),
-            ("memory", self.ours.memory_bytes, target.memory_below_bytes),
+            ("memory", ours, target.memory_below_bytes),
+            ("memory", ours and theirs and ours / theirs, target.most_memory_ratio),
         )
         return [
             name

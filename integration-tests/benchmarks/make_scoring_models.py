@@ -1,0 +1,51 @@
+"""Save the models of the case *scoring*. A script: ``make_scoring_models.py DIRECTORY TREES``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+from mlflow.models import infer_signature
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+ROWS, FEATURES = 20_000, 10  # of random numbers: a tree has a leaf for almost every row
+
+
+def main(directory: str, trees: str) -> None:
+    """Save a small model, one with text among its features, and a forest of 2 MB a tree."""
+    random = np.random.default_rng(0)
+    numbers = pd.DataFrame(random.random((ROWS, FEATURES)), columns=list("abcdefghij"))
+    target = random.random(ROWS)
+    mixed = pd.DataFrame(
+        {
+            "age": random.integers(18, 99, ROWS),
+            "income": random.random(ROWS),
+            "country": random.choice(["at", "de", "ch"], ROWS),
+            "member": random.random(ROWS) > 0.5,  # noqa: PLR2004
+        }
+    )
+    encoder = make_column_transformer((OneHotEncoder(), ["country"]), remainder="passthrough")
+    models = {
+        "small": (LinearRegression(), numbers),
+        "mixed": (make_pipeline(encoder, LinearRegression()), mixed),
+        "forest": (RandomForestRegressor(int(trees), random_state=0), numbers),
+    }
+    for name, (model, features) in models.items():
+        mlflow.sklearn.save_model(
+            model.fit(features, target),
+            Path(directory, name),
+            signature=infer_signature(features, target),
+            serialization_format="cloudpickle",
+            pip_requirements=["scikit-learn"],
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
