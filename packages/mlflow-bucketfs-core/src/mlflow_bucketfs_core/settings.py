@@ -81,7 +81,7 @@ class ConnectionSettings:
                 the variable and what it accepts.
         """
         # No local variable here may show a password: pytest prints them with `-l`.
-        env = _Variables(os.environ if environ is None else environ)
+        env = Variables(os.environ if environ is None else environ)
         del environ
 
         values = {
@@ -97,7 +97,7 @@ class ConnectionSettings:
         )
 
 
-class _Variables:
+class Variables:
     """Environment variables that do not show in ``repr``.
 
     Args:
@@ -159,7 +159,12 @@ def _user(text: str, name: str) -> str:
     return user
 
 
-def _boolean(text: str, name: str) -> bool:
+def parse_boolean(text: str, name: str) -> bool:
+    """Return whether the text of a variable says yes.
+
+    Raises:
+        ConfigurationError: it says neither yes nor no.
+    """
     try:
         return _BOOLEANS[text.strip().lower()]
     except KeyError:
@@ -224,7 +229,7 @@ def _timeout(text: str, name: str) -> float:
 # The variable behind each attribute, and the function that converts its text.
 _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "user": ("EXA_BUCKETFS_USER", _user),
-    "verify_tls": ("EXA_SSL_CERT_VALIDATION", _boolean),
+    "verify_tls": ("EXA_SSL_CERT_VALIDATION", parse_boolean),
     "ca_bundle": ("EXA_BUCKETFS_CA_BUNDLE", _text),
     "tls_hostname": ("EXA_BUCKETFS_TLS_HOSTNAME", _host_name),
     "cert_fingerprint": ("EXA_BUCKETFS_CERT_FINGERPRINT", _fingerprint),

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from mlflow_bucketfs_plugin.scoring import ScriptOptions
 
 EXIT_FAILED = 1
 
@@ -115,20 +117,29 @@ def sql(model_uri: str, name: str, **given: Any) -> None:
     The exit status is 0 if there is a script, 1 if not, 2 if the command was not understood.
     """
     with _failures():
-        from mlflow_bucketfs_plugin.scoring import (  # noqa: PLC0415 -- for a quick --help
-            ScriptOptions,
-            scoring_script,
-        )
+        from mlflow_bucketfs_plugin.scoring import scoring_script  # noqa: PLC0415 -- quick --help
 
-        given["types"] = dict(_pairs("--type", given["types"]))
-        given["renames"] = dict(_pairs("--rename", given["renames"]))
-        given["outputs"] = _pairs("--output", given["outputs"])
-        given["params"] = dict(_pairs("--param", given["params"], first=True))
-        script = scoring_script(model_uri, name, ScriptOptions(**given))
+        script = scoring_script(model_uri, name, script_options(given))
     click.echo(script.text, nl=False)
     click.echo(f"{script.select}\n", err=True)
     for assumption in script.assumptions:
         click.echo(f"- {assumption}", err=True)
+
+
+def script_options(given: Mapping[str, Any]) -> ScriptOptions:
+    """Return the options of :func:`sql`, as click has parsed them, as the function takes them.
+
+    Raises:
+        click.UsageError: one that should be ``NAME=VALUE`` is not.
+    """
+    from mlflow_bucketfs_plugin.scoring import ScriptOptions  # noqa: PLC0415 -- for a quick --help
+
+    options = {k: value for k, value in given.items() if k not in {"model_uri", "name"}}
+    options["types"] = dict(_pairs("--type", options["types"]))
+    options["renames"] = dict(_pairs("--rename", options["renames"]))
+    options["outputs"] = _pairs("--output", options["outputs"])
+    options["params"] = dict(_pairs("--param", options["params"], first=True))
+    return ScriptOptions(**options)
 
 
 def _pairs(option: str, texts: Iterable[str], *, first: bool = False) -> list[tuple[str, str]]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_plugin.scoring.signature import Parameters
     from mlflow_bucketfs_plugin.scoring.spec import Input, Key, Output
 
+METADATA_MARK = "# mlflow-bucketfs: "
+"""Begins the line of a script that says in JSON which model it has."""
 ERROR_COLUMN = "SCORING_ERROR"
 _ERROR_TYPE = SqlType(kind="VARCHAR", text="VARCHAR(2000) UTF8")
 _MOST_BATCH_ROWS = 1_000_000
@@ -118,6 +120,7 @@ class ScoringScript:
         select: a statement that runs it.
         assumptions: what the script relies on, and what its user should know, in sentences.
         metadata: which model it is, as in the script's line ``# mlflow-bucketfs:``.
+        language: alias of its script language.
         spec: what its code knows of the model.
     """
 
@@ -128,10 +131,17 @@ class ScoringScript:
     select: str
     assumptions: tuple[str, ...]
     metadata: Mapping[str, object]
+    language: str
     spec: ScoringSpec
 
 
-def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS) -> ScoringScript:
+def scoring_script(
+    model_uri: str,
+    name: str,
+    options: ScriptOptions = _DEFAULTS,
+    *,
+    notes: Mapping[str, object] | None = None,
+) -> ScoringScript:
     """Make the script that scores rows with a model, without a database.
 
     Downloads the model from BucketFS to digest its files, or only its ``MLmodel`` without
@@ -142,6 +152,7 @@ def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS
             or a URI in BucketFS. What it means is resolved now.
         name: of the script, ``[SCHEMA.]NAME``.
         options: everything else.
+        notes: further entries for the metadata that the script keeps.
 
     Raises:
         ScriptError: the model cannot be scored by SQL as it is, or an option is wrong.
@@ -194,6 +205,8 @@ def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS
         metadata = _metadata(location, model)
         assumptions = tuple(_assumptions(location, model, spec, made, options))
     inputs = _columns([*made.keys, *made.inputs], made.sql_types)
+    metadata["inputs"] = [[column.name, column.sql_type] for column in inputs]
+    metadata |= notes or {}
     emitted = [
         *_columns(made.keys, made.sql_types),
         *_columns(spec.outputs, [sql for _, sql in predicted]),
@@ -215,6 +228,7 @@ def scoring_script(model_uri: str, name: str, options: ScriptOptions = _DEFAULTS
         select=_select(qualified, spec, table=table, view=view),
         assumptions=assumptions,
         metadata=metadata,
+        language=options.language,
         spec=spec,
     )
 
@@ -287,7 +301,7 @@ def _text(
         " ".join(map(_printable, notes)),
         f"Made by mlflow-bucketfs-plugin {metadata['plugin']}; to change it, make it again.",
         # read back by whoever wants to know which model a script has
-        f"mlflow-bucketfs: {json.dumps(metadata)}",
+        f"{METADATA_MARK.removeprefix('# ')}{json.dumps(metadata)}",
     )
     head = f"CREATE OR REPLACE {language} SET SCRIPT {name}(\n{took}\n)\nEMITS (\n{gives}\n) AS\n"
     return head + "".join(f"# {line}\n" for line in comments) + code.rstrip("\n") + "\n/\n"

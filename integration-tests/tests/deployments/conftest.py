@@ -1,0 +1,138 @@
+"""A database that is played, a model in BucketFS, and the command line of MLflow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.deployments import BaseDeploymentClient, get_deploy_client
+from mlflow.models import infer_signature
+from mlflow_bucketfs_testing import BucketFSServer, UdfRunner
+from mlflow_bucketfs_testing.server.tls import Certificate, generate_certificate
+from sklearn.linear_model import LinearRegression
+
+from .exasol_double import PASSWORD, USER, ExasolDouble, Rows
+
+MODEL = "churn"
+KEY_AND_FEATURES = pd.DataFrame(
+    {"customer_id": [9007199254740993, 2], "age": [30.0, 41.5], "income": [1.5, 2.5]}
+)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate as Exasol has one."""
+    return generate_certificate("exacluster.local", tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def registry(
+    tmp_path_factory: pytest.TempPathFactory, bucketfs_server: BucketFSServer
+) -> dict[str, str]:
+    """The variables of a process that finds two versions of a model, the first one champion."""
+    directory = tmp_path_factory.mktemp("registry")
+    environment = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{directory}/mlflow.db",
+        "EXA_BUCKETFS_PASSWORD": "write",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+        location = bucketfs_server.uri(path="deployments")
+        experiment = mlflow.create_experiment("churn", artifact_location=location)
+        features = KEY_AND_FEATURES[["age", "income"]]
+        for factor in (1.0, 10.0):
+            target = (features["age"] + features["income"]) * factor
+            model = LinearRegression().fit(features, target)
+            signature = infer_signature(features, pd.DataFrame({"score": np.asarray(target)}))
+            with mlflow.start_run(experiment_id=experiment):
+                mlflow.sklearn.log_model(
+                    model,
+                    name="model",
+                    signature=signature,
+                    registered_model_name=MODEL,
+                    pip_requirements=["scikit-learn"],
+                )
+        mlflow.MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
+        mlflow.set_tracking_uri(None)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def udf_runner_on_mount(bucketfs_server: BucketFSServer) -> Iterator[UdfRunner]:
+    """Runs scripts that find the embedded BucketFS as a database would mount it."""
+    with UdfRunner(buckets=bucketfs_server) as runner:
+        yield runner
+
+
+@pytest.fixture
+def exasol(udf_runner_on_mount: UdfRunner, certificate: Certificate) -> Iterator[ExasolDouble]:
+    """The database, empty but for its schema ``ML``."""
+
+    def run(statement: str, rows: Rows) -> Rows:
+        return udf_runner_on_mount.create(statement).run(rows).rows
+
+    with ExasolDouble(run, certificate) as double:
+        yield double
+
+
+@pytest.fixture
+def environment(
+    registry: dict[str, str], exasol: ExasolDouble, certificate: Certificate
+) -> dict[str, str]:
+    """The variables of a user who may deploy."""
+    return {
+        **registry,
+        "EXA_USER": USER.lower(),
+        "EXA_PASSWORD": PASSWORD,
+        "EXA_DSN": f"127.0.0.1/{certificate.fingerprint}:{exasol.port}",
+        "EXASOL_TELEMETRY_DISABLE": "1",
+    }
+
+
+@pytest.fixture
+def target(exasol: ExasolDouble) -> str:
+    """The schema to deploy to."""
+    return f"exasol://127.0.0.1:{exasol.port}/ML"
+
+
+@pytest.fixture
+def client(
+    environment: dict[str, str], target: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[BaseDeploymentClient]:
+    """MLflow's client for the target, in this process."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+    yield get_deploy_client(target)
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def deployments(
+    environment: dict[str, str], target: str, tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``mlflow deployments COMMAND -t TARGET …`` as a process."""
+
+    def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        program = [sys.executable, "-m", "mlflow", "deployments", command, "-t", target]
+        return subprocess.run(
+            [*program, *arguments],
+            env={**inherited, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run

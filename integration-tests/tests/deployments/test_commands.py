@@ -1,0 +1,48 @@
+"""``mlflow deployments … -t exasol``: the commands as a user types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from .conftest import KEY_AND_FEATURES
+from .exasol_double import ExasolDouble
+
+
+def test_a_model_is_created_called_rolled_back_and_deleted(
+    deployments: Callable[..., CompletedProcess[str]], exasol: ExasolDouble, tmp_path: Path
+) -> None:
+    """The whole life of a deployment, in one process per command."""
+    created = deployments(
+        "create", "--name", "CHURN", "-m", "models:/churn/2", "-C", "key=customer_id"
+    )
+    assert created.returncode == 0, created.stderr
+    assert "python_function deployment CHURN is created" in created.stdout
+
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps(KEY_AND_FEATURES.to_dict(orient="records")))
+    scored = deployments("predict", "--name", "CHURN", "-I", str(rows))
+    assert scored.returncode == 0, scored.stderr
+    result = json.loads(scored.stdout)
+    assert result["CUSTOMER_ID"] == {"0": 9007199254740993, "1": 2}
+    assert list(result["SCORE"].values()) == pytest.approx([315.0, 440.0])
+
+    updated = deployments("update", "--name", "CHURN", "-m", "models:/churn@champion")
+    assert updated.returncode == 0, updated.stderr
+    assert "Deployment CHURN is updated (with flavor python_function)" in updated.stdout
+
+    listed = deployments("list")
+    assert "'name': 'CHURN'" in listed.stdout
+    assert "'model': 'models:/churn/1'" in listed.stdout
+    described = deployments("get", "--name", "CHURN")
+    assert "model: models:/churn/1" in described.stdout
+    assert "requested: models:/churn@champion" in described.stdout
+    assert "config: {'key': 'customer_id'}" in described.stdout
+
+    deleted = deployments("delete", "--name", "CHURN")
+    assert deleted.returncode == 0, deleted.stderr
+    assert exasol.catalog.scripts == {}
