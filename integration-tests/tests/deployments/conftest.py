@@ -1,4 +1,8 @@
-"""A database that is played, a model in BucketFS, and the command line of MLflow."""
+"""A database, a model in BucketFS, and the command line of MLflow.
+
+The database is a double, or with ``--backend=onprem`` an Exasol: then the tests run that need no
+look into the double.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ import pytest
 from mlflow.deployments import BaseDeploymentClient, get_deploy_client
 from mlflow.models import infer_signature
 from mlflow_bucketfs_testing import BucketFSServer, UdfRunner
+from mlflow_bucketfs_testing.config import BucketFSTarget
 from mlflow_bucketfs_testing.server.tls import Certificate, generate_certificate
 from sklearn.linear_model import LinearRegression
 
@@ -34,20 +39,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="session")
 def registry(
-    tmp_path_factory: pytest.TempPathFactory, bucketfs_server: BucketFSServer
+    tmp_path_factory: pytest.TempPathFactory, bucketfs_uri: str, bucketfs_target: BucketFSTarget
 ) -> dict[str, str]:
     """The variables of a process that finds two versions of a model, the first one champion."""
     directory = tmp_path_factory.mktemp("registry")
     environment = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{directory}/mlflow.db",
-        "EXA_BUCKETFS_PASSWORD": "write",
+        **bucketfs_target.environment,
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
         mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
-        location = bucketfs_server.uri(path="deployments")
+        location = f"{bucketfs_uri}/deployments"
         experiment = mlflow.create_experiment("churn", artifact_location=location)
         features = KEY_AND_FEATURES[["age", "income"]]
         for factor in (1.0, 10.0):
@@ -86,23 +91,51 @@ def exasol(udf_runner_on_mount: UdfRunner, certificate: Certificate) -> Iterator
 
 
 @pytest.fixture
-def environment(
-    registry: dict[str, str], exasol: ExasolDouble, certificate: Certificate
-) -> dict[str, str]:
-    """The variables of a user who may deploy."""
-    return {
-        **registry,
+def played_database(exasol: ExasolDouble, certificate: Certificate) -> tuple[str, dict[str, str]]:
+    """The target that names the double, and the variables of a user who may deploy there."""
+    login = {
         "EXA_USER": USER.lower(),
         "EXA_PASSWORD": PASSWORD,
         "EXA_DSN": f"127.0.0.1/{certificate.fingerprint}:{exasol.port}",
-        "EXASOL_TELEMETRY_DISABLE": "1",
     }
+    return f"exasol://127.0.0.1:{exasol.port}/ML", login
 
 
 @pytest.fixture
-def target(exasol: ExasolDouble) -> str:
+def real_database(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+    """The same for an Exasol with the container deployed."""
+    if request.config.getoption("--skip-slc"):
+        pytest.skip("--skip-slc: the container is not deployed")
+    request.getfixturevalue("deployed_slc")
+    schema = request.getfixturevalue("database").current_schema()
+    found = request.getfixturevalue("backend_aware_database_params")
+    login = {"EXA_USER": found["user"], "EXA_PASSWORD": found["password"]}
+    # its certificate is made anew with every installation
+    return f"exasol://{found['dsn']}/{schema}", {**login, "EXA_SSL_CERT_VALIDATION": "no"}
+
+
+@pytest.fixture
+def installation(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+    """The database that the options select."""
+    is_real = bool(request.config.getoption("--backend", default=None))
+    found: tuple[str, dict[str, str]] = request.getfixturevalue(
+        "real_database" if is_real else "played_database"
+    )
+    return found
+
+
+@pytest.fixture
+def environment(
+    registry: dict[str, str], installation: tuple[str, dict[str, str]]
+) -> dict[str, str]:
+    """The variables of a user who may deploy."""
+    return {**registry, **installation[1], "EXASOL_TELEMETRY_DISABLE": "1"}
+
+
+@pytest.fixture
+def target(installation: tuple[str, dict[str, str]]) -> str:
     """The schema to deploy to."""
-    return f"exasol://127.0.0.1:{exasol.port}/ML"
+    return installation[0]
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ from subprocess import CompletedProcess
 import pytest
 
 from .conftest import KEY_AND_FEATURES
-from .exasol_double import ExasolDouble
 
 
 def test_a_model_is_created_called_rolled_back_and_deleted(
-    deployments: Callable[..., CompletedProcess[str]], exasol: ExasolDouble, tmp_path: Path
+    deployments: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """The whole life of a deployment, in one process per command."""
     created = deployments(
@@ -45,4 +44,4 @@ def test_a_model_is_created_called_rolled_back_and_deleted(
 
     deleted = deployments("delete", "--name", "CHURN")
     assert deleted.returncode == 0, deleted.stderr
-    assert exasol.catalog.scripts == {}
+    assert "CHURN" not in deployments("list").stdout

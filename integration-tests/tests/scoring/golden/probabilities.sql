@@ -13,7 +13,7 @@ EMITS (
 ) AS
 # Scores rows with models:/m-ID of run RUN at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
 # Made by mlflow-bucketfs-plugin VERSION; to change it, make it again.
-# mlflow-bucketfs: {"plugin": "VERSION", "model": "models:/m-ID", "requested": "models:/m-ID", "artifacts": "exa+bfs://HOST/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "path": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "model_id": "m-ID", "run_id": "RUN"}
+# mlflow-bucketfs: {"plugin": "VERSION", "model": "models:/m-ID", "requested": "models:/m-ID", "artifacts": "exa+bfs://HOST/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "path": "/buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts", "model_id": "m-ID", "run_id": "RUN", "inputs": [["ID", "DECIMAL(36,0)"], ["sepal_length", "DOUBLE"], ["sepal_width", "DOUBLE"], ["petal_length", "DOUBLE"], ["petal_width", "DOUBLE"]]}
 [code]
 r"""{
  "format": 1,

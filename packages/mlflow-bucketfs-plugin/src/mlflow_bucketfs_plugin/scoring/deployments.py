@@ -71,7 +71,7 @@ def run(ctx):
 
 
 class ExasolDeploymentClient(BaseDeploymentClient):
-    """Deploys models as scripts of one schema; see :func:`target_help`.
+    """Deploys models as scripts of one schema; ``target_help`` has the guide to it.
 
     Each method has a session of its own, in one transaction: it is done as a whole or not at all.
 

@@ -137,13 +137,10 @@ def _decimal(value: object, scale: int) -> str | None:
         return None
     try:
         number = Decimal(str(value).strip())
-    except InvalidOperation:
+        fits = number == number.quantize(Decimal(1).scaleb(-scale), context=_EXACT)
+    except InvalidOperation:  # no number, infinity, or more digits than any column has
         return None
-    if not number.is_finite() or number != number.quantize(
-        Decimal(1).scaleb(-scale), context=_EXACT
-    ):
-        return None
-    return f"'{number:f}'"  # as text, which no reader rounds
+    return f"'{number:f}'" if fits else None  # as text, which no reader rounds
 
 
 def _double(value: Any) -> str | None:
