@@ -10,7 +10,7 @@ import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
@@ -58,6 +58,13 @@ _REFUSALS = (
 # paths: older versions of BucketFS answer 403 for a path that was deleted a moment ago, and a proxy
 # may refuse a name.
 _ENOUGH_REFUSALS = 4
+# Threads to begin with. While each of them is done with a file within a tick, more of them would
+# only wait for the interpreter's lock; a real BucketFS takes a second per upload, and after two
+# ticks there are 16.
+_FIRST_THREADS = 4
+_TICK_S = 0.01
+# between two looks at what the progress bar can show
+_PROGRESS_S = 0.1
 # Transfers that end so soon after Ctrl-C need no warning.
 _GRACE_S = 0.5
 
@@ -395,54 +402,71 @@ def _run_all(
         The failures by name, in the order of ``names``; ``NotTriedError`` for what was not begun.
     """
     batch = _Batch(action, names)
-    failures: dict[str, Exception] = {name: NotTriedError() for name in batch.todo}
     threads: list[threading.Thread] = []
     try:
-        for number in range(min(max_workers, len(failures))):
-            if sys.is_finalizing():  # up to Python 3.11, start() would wait forever
-                break
-            thread = threading.Thread(target=batch.work, name=f"BucketFS_{number}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the system gives no more, or in an exit handler, Python >= 3.12
-                break
-            threads.append(thread)
+        batch.start(threads, min(_FIRST_THREADS, max_workers))
         if not threads:
             batch.work()
-        for name, error in batch.results(len(threads) or 1):
-            if error is None:
-                failures.pop(name, None)  # a listing may have named it twice
-                progress.update()
-            elif isinstance(error, Exception):
-                failures[name] = error
-            else:
-                raise error  # noqa: TRY301 -- it ends the other threads as Ctrl-C does
+        ended = 0
+        while ended < len(threads):
+            succeeded = batch.succeeded
+            more = min(len(threads), max_workers - len(threads), len(batch.todo))
+            # not Thread.join: up to Python 3.12 a thread counts as ended when Ctrl-C interrupts it
+            with suppress(Empty):
+                batch.ended.get(timeout=_TICK_S if more else _PROGRESS_S)
+                ended += 1
+            batch.report(progress)
+            if batch.succeeded - succeeded < len(threads):
+                batch.start(threads, more)
+        batch.report(progress)
+        if batch.interrupt is not None:
+            raise batch.interrupt  # noqa: TRY301 -- it ends the other threads as Ctrl-C does
     except BaseException:
         # after Ctrl-C nothing new is begun, and nothing is tried again
         batch.stop.set()
         _wait_for(threads)
         raise
-    for thread in threads:
-        thread.join()
-    return failures
+    return batch.failures
 
 
 class _Batch:
-    """What the threads of one call share.
+    """What the threads of one call share, without locks: each operation on it is atomic.
+
+    The calling thread looks at it now and then and is not woken for each name: with an answer
+    every millisecond, waking it costs as much as the request.
 
     Attributes:
         todo: names that no thread has taken yet.
+        failures: the error of each name that has not succeeded.
         stop: set once nobody wants the rest.
+        interrupt: what ended a thread, if it was no ``Exception``.
+        ended: gets an entry from each thread that has no more names.
+        succeeded: number of names that were reported as done.
     """
 
     def __init__(self, action: Callable[[str], object], names: Iterable[str]) -> None:
         self.todo = deque(names)
+        self.failures: dict[str, Exception] = {name: NotTriedError() for name in self.todo}
         self.stop = threading.Event()
+        self.interrupt: BaseException | None = None
+        self.ended: SimpleQueue[None] = SimpleQueue()
+        self.succeeded = 0
         self._action = action
-        # ``None`` is the sentinel that each thread puts last
-        self._done: SimpleQueue[tuple[str, BaseException | None] | None] = SimpleQueue()
+        self._done: deque[str] = deque()
         self._refused: deque[str] = deque()
         self._some_succeeded = False
+
+    def start(self, threads: list[threading.Thread], count: int) -> None:
+        """Start further threads, as many of them as the system gives."""
+        for number in range(len(threads), len(threads) + min(count, len(self.todo))):
+            if sys.is_finalizing():  # up to Python 3.11, start() would wait forever
+                return
+            thread = threading.Thread(target=self.work, name=f"BucketFS_{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more, or in an exit handler, Python >= 3.12
+                return
+            threads.append(thread)
 
     def work(self) -> None:
         """Take one name after the other, until there is none."""
@@ -450,36 +474,33 @@ class _Batch:
             with suppress(IndexError), abandoned_by(self.stop):
                 while not self.stop.is_set():
                     name = self.todo.popleft()
-                    error = self._try(name)
-                    if error is not None and not isinstance(error, Exception):
-                        self.stop.set()  # Ctrl-C, if this is the calling thread
-                    self._stop_if_all_are_refused(name, error)
-                    self._done.put((name, error))
+                    try:
+                        self._action(name)
+                    except Exception as error:  # noqa: BLE001 -- for the caller, with the others
+                        self.failures[name] = error
+                        self._stop_if_all_are_refused(name, error)
+                    except BaseException as error:  # noqa: BLE001 -- Ctrl-C, in the calling thread
+                        self.interrupt = error
+                        self.stop.set()
+                    else:
+                        self._some_succeeded = True
+                        self.failures.pop(name, None)  # a listing may have named it twice
+                        self._done.append(name)
         finally:
-            self._done.put(None)
+            self.ended.put(None)
 
-    def _stop_if_all_are_refused(self, name: str, error: BaseException | None) -> None:
-        if error is None:
-            self._some_succeeded = True
-        elif isinstance(error, _REFUSALS):
+    def _stop_if_all_are_refused(self, name: str, error: Exception) -> None:
+        if isinstance(error, _REFUSALS):
             self._refused.append(name)
             if len(self._refused) >= _ENOUGH_REFUSALS and not self._some_succeeded:
                 self.todo.clear()
 
-    def _try(self, name: str) -> BaseException | None:
-        try:
-            self._action(name)
-        except BaseException as error:  # noqa: BLE001 -- for the thread that waits for it
-            return error
-        return None
-
-    def results(self, threads: int) -> Iterator[tuple[str, BaseException | None]]:
-        """Yield names with their errors, until so many threads have ended."""
-        while threads:
-            if (result := self._done.get()) is None:
-                threads -= 1
-            else:
-                yield result
+    def report(self, progress: ArtifactProgressBar) -> None:
+        """Advance the progress bar by what succeeded since the last call."""
+        while self._done:
+            self._done.popleft()
+            self.succeeded += 1
+            progress.update()
 
 
 def _wait_for(threads: list[threading.Thread]) -> None:
