@@ -71,7 +71,7 @@ class ConnectionSettings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> ConnectionSettings:
         """Read the settings from environment variables.
 
-        An empty variable counts as unset. The table of variables is in the README.
+        An empty variable counts as unset. The page *Settings* has the table of variables.
 
         Args:
             environ: the variables; ``os.environ`` if ``None``.

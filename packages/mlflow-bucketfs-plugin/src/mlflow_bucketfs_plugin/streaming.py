@@ -95,7 +95,7 @@ class _ClientStream:
         self._closed = threading.Event()
 
     def may_collect(self) -> bool:
-        """Return whether there is more to collect, and not too much yet."""
+        """Return whether the stream goes on and its buffer has room."""
         return not self.has_ended and self.collected <= STREAM_BUFFER_BYTES
 
     async def collect(self) -> None:

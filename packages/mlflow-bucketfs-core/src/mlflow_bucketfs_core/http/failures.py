@@ -56,7 +56,7 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
 
     Args:
         error: raised if there is no retry.
-        connected: whether there was a connection, or one a short time before.
+        connected: whether a connection to the server exists, or existed a short time before.
         retry_after_s: seconds that the server asks to wait.
         stalled_s: seconds that this try spent waiting without progress.
         closed: whether the other side closed the connection without an answer.

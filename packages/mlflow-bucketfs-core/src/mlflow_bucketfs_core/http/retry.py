@@ -55,8 +55,8 @@ class LongWaits:
 
         Args:
             authority: host and port of the server.
-            error: what would be raised without waiting.
-            left_s: seconds to wait at most.
+            error: the error that causes the wait.
+            left_s: most seconds that the operation may still wait.
         """
         key = authority, type(error)
         now = time.monotonic()
@@ -76,10 +76,11 @@ _long_waits = LongWaits(pause_s=30.0)
 
 @contextmanager
 def abandoned_by(event: threading.Event) -> Iterator[None]:
-    """Let this thread's operations inside the block give up, once it is set.
+    """Abandon this thread's operations inside the block once the event is set.
 
-    They wait for no other try, and send and read no further block of a file. So Ctrl-C, which
-    reaches the main thread only, ends what its workers do; not their wait for an answer.
+    An abandoned operation is not retried, and stops before the next block of a file that it sends
+    or receives. It still waits for an answer that is due. Ctrl-C reaches the main thread only,
+    which ends its worker threads this way.
     """
     token = _abandoned.set(event)
     try:
@@ -92,7 +93,7 @@ def check_abandoned() -> None:
     """Raise if the operation of this thread was abandoned; see :func:`abandoned_by`.
 
     Raises:
-        TransferError: it was; nobody is there any more to read the message.
+        TransferError: it was abandoned. Whoever set the event expects no message.
     """
     abandoned = _abandoned.get()
     if abandoned is not None and abandoned.is_set():

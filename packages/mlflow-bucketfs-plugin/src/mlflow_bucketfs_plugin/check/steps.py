@@ -75,7 +75,7 @@ class _Row(NamedTuple):
         function: takes the step; sets what it gives, and may raise.
         needs: attributes of :class:`Facts` without which the step is skipped.
         gives: attributes that it sets.
-        undo: removes what the step leaves behind, if it is not waited for.
+        undo: removes what the step left behind if it exceeded its deadline.
     """
 
     name: str

@@ -1,6 +1,7 @@
-"""The objects: immutable blobs on disk under opaque names, and an index in memory or a journal.
+"""Objects as immutable blobs on disk, and an index of them that a journal can persist.
 
-Opaque names, because ``d`` and ``d/x`` can both be objects (bucketfs-client, DownloadCommandIT).
+The blobs have opaque names, because ``d`` and ``d/x`` can both be objects (bucketfs-client,
+DownloadCommandIT).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Store:
                 leftover.unlink()
 
     def find(self, bucket: str, key: str) -> Blob | None:
-        """Return the blob that a key has now."""
+        """Return the current blob of a key; None without such a key."""
         return self._index.get(bucket, {}).get(key)
 
     def blob_path(self, blob: Blob) -> Path:
@@ -87,7 +88,7 @@ class Store:
             return (self.blob_path(blob).open("rb", buffering=0), blob.size) if blob else None
 
     def upload(self) -> Upload:
-        """Begin a new content, to be filled and then published or discarded."""
+        """Begin the upload of an object, which is then published under a key or discarded."""
         with self.lock:
             number = self._next_number
             self._next_number += 1
@@ -126,7 +127,7 @@ class Store:
         """Make a complete blob the content of a key; None removes the key.
 
         Raises:
-            OSError: It cannot be written, or not be shown; nothing has changed.
+            OSError: The journal or the mount cannot be written; nothing has changed.
         """
         with self.lock:
             # The journal first, the index last: whatever fails leaves both as they were.
@@ -161,7 +162,7 @@ class Store:
 
 
 class Upload:
-    """One content on its way in; not thread-safe.
+    """The content of one object while it is uploaded; not thread-safe.
 
     Up to `PORTION_BYTES` are held in memory, so a small object costs one write.
     """
@@ -179,7 +180,7 @@ class Upload:
         self._published = False
 
     def add(self, data: bytes) -> bool:
-        """Append data; True asks for a `flush`, which the caller may run in a thread."""
+        """Append data; return True if the caller should `flush`, which may run in a thread."""
         self._parts.append(data)
         self._buffered_bytes += len(data)
         self.size += len(data)
