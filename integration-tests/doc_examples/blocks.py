@@ -1,79 +1,82 @@
-"""The fenced blocks of a Markdown page, each with the marks that stand before it."""
+"""Find the Markdown pages, and in a page the fenced blocks, each with the marks before it."""
 
 from __future__ import annotations
 
+import os
 import re
-import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sybil import Document
+from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sybil import Region
+
+_GENERATED = {"build", "dist", "mlruns", "mlartifacts", "node_modules", "_build"}
 
 EXECUTED = frozenset({"bash", "console", "python"})
 NEVER_RUN = frozenset({"ini", "json", "mermaid", "text", "toml", "yaml"})
 NEEDS_A_MARK = frozenset({"sql"})
 RUN_ELSEWHERE = "run by "
-"""How the reason of a block begins that is no test of its page, because another test runs it."""
+"""Prefix of the reason of a skipped block that another test runs."""
 
-# Containers of other blocks (:::) are no fences here: what is in them is read as usual.
-_FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)$")
-_COMMENT = re.compile(r"[ \t]*<!--[ \t]*(?P<text>.*?)[ \t]*-->[ \t]*$")
-_MARK = re.compile(
-    r"skip: (?P<skip>.*)|(?P<stays>runs until stopped)|file: (?P<file>[\w.-]+)"
-    r"|ends with (?P<status>\d+)|(?P<prints>prints this)"
-)
-_SKIP_NEXT = re.compile(r'next "(?P<reason>[^"]+)"$')
+# name of a mark -> its arguments, and the mark as an author has to write it
+_MARKS = {
+    "skip": (re.compile(r'next "(?P<reason>[^"]+)"'), 'skip: next "reason"'),
+    "runs until stopped": (re.compile(""), "runs until stopped"),
+    "file": (re.compile(r"[\w.-]+"), "file: name.py"),
+    "ends with": (re.compile(r"\d+"), "ends with 1"),
+    "prints this": (re.compile(""), "prints this"),
+}
+_MARK_LEXER = DirectiveInHTMLCommentLexer(rf"(?:{'|'.join(_MARKS)})\b")
+# The lexer ends a mark before the end of its comment; the next line begins what is marked.
+_END_OF_MARK = re.compile(r"\s*--+>[ \t]*\n")
+
+_FENCE_LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^`\n]*)(?:\n|$)"))
 _CODE_DIRECTIVE = re.compile(r"\{(code|code-block|code-cell|sourcecode)\}")
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What the comments before a block say.
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One fenced block and its marks.
 
     Attributes:
-        skip: why the block is not run.
-        stays: whether it runs until it is stopped.
-        file: under which name it is saved.
-        status: with which status its last command ends.
-        prints: whether its output is compared.
-        problems: what is wrong with the comments themselves.
+        start: offset of the opening fence in the page.
+        end: offset of the end of the closing fence.
+        line: line number of the opening fence, from 1.
+        language: the first word after the fence; empty if there is none.
+        source: the lines between the fences, without their indentation.
+        skip: the reason why the block is not run.
+        stays: whether the command runs until it is stopped.
+        file: the name of the file to save the block as.
+        status: the exit status of the last command.
+        prints: whether the output is compared.
+        mark_problem: the error in the marks themselves.
     """
 
+    start: int
+    end: int
+    line: int
+    language: str = ""
+    source: str = ""
     skip: str | None = None
     stays: bool = False
     file: str | None = None
     status: int = 0
     prints: bool = False
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block.
-
-    Attributes:
-        language: the first word after the fence; empty if there is none.
-        source: what is between the fences, without their indentation.
-        line: number of the line with the opening fence, from 1.
-        start: offset of this line in the page.
-        end: offset of the end of the closing fence.
-        marks: what the comments before it say.
-    """
-
-    language: str
-    source: str
-    line: int
-    start: int
-    end: int
-    marks: Marks = field(default_factory=Marks)
+    mark_problem: str | None = None
 
     @property
     def problem(self) -> str | None:
-        """Why nobody knows what to do with this block; None if somebody does."""
-        if self.marks.problems:
-            return self.marks.problems[0]
-        if self.marks.skip or self.marks.file or self.language in EXECUTED | NEVER_RUN:
+        """The reason why the block can be neither run nor ignored; None if there is none."""
+        if self.mark_problem:
+            return self.mark_problem
+        if self.skip or self.file or self.language in EXECUTED | NEVER_RUN:
             return None
         if self.language in NEEDS_A_MARK:
             return f'a {self.language} block needs the mark <!-- skip: next "reason" -->'
@@ -81,85 +84,90 @@ class Block:
 
     @property
     def is_test(self) -> bool:
-        """Whether pytest reports it: one that another test runs is left to that."""
-        if (self.marks.skip or "").startswith(RUN_ELSEWHERE):
+        """Whether pytest reports the block: not if it is never run, or run by another test."""
+        if (self.skip or "").startswith(RUN_ELSEWHERE):
             return False
-        return self.language not in NEVER_RUN or self.marks != Marks()
+        is_marked = self.skip or self.stays or self.file or self.status or self.prints
+        return bool(is_marked) or self.language not in NEVER_RUN
+
+
+def markdown_files(root: Path) -> list[Path]:
+    """Return the Markdown files below a directory, without generated and hidden directories."""
+    found = []
+    for directory, names, files in os.walk(root):
+        names[:] = sorted(n for n in names if not n.startswith(".") and n not in _GENERATED)
+        found += [Path(directory, name) for name in sorted(files) if name.endswith(".md")]
+    return found
 
 
 def blocks_of(text: str) -> list[Block]:
-    """Return the fenced blocks of a page, those inside of directives too.
+    """Parse the fenced blocks of a page, including those inside directives.
 
-    Marks without a block are returned as blocks that have a problem.
+    A mark that no block follows is returned as a block that has a problem.
     """
-    return list(_blocks(text.splitlines(keepends=True), line=1, start=0))
+    return list(_blocks(Document(text, path="")))
 
 
-def _blocks(lines: list[str], *, line: int, start: int) -> Iterator[Block]:
-    offsets = [start]
-    for each in lines:
-        offsets.append(offsets[-1] + len(each))
-    marks: list[str] = []
-    position = 0
-    while position < len(lines):
-        here, stripped = line + position, lines[position].rstrip("\n")
-        opening = _FENCE.match(stripped)
-        if opening is None:
-            comment = _COMMENT.match(stripped)
-            if comment and _MARK.fullmatch(comment["text"]):
-                marks.append(comment["text"])
-            elif marks:
-                yield _orphan(marks, here - 1, offsets[position - 1])
-                marks = []
-            position += 1
-            continue
-        end = _closing(lines, position, opening["fence"])
-        inside = lines[position + 1 : end]
-        info = opening["info"].strip()
-        if info.startswith("{") and not _CODE_DIRECTIVE.match(info):
-            if marks:
-                yield _orphan(marks, here - 1, offsets[position - 1])
-            yield from _blocks(inside, line=here + 1, start=offsets[position + 1])
+def _blocks(document: Document) -> Iterator[Block]:
+    fences = _code_fences(document)
+    shown = [(fence.start, fence.end) for fence in fences]
+    marks = [
+        mark
+        for mark in _MARK_LEXER(document)
+        if not any(start < mark.start < end for start, end in shown)
+    ]
+    pending: list[Region] = []
+    for region in sorted([*fences, *marks], key=attrgetter("start")):
+        if pending and not _END_OF_MARK.fullmatch(document.text, pending[-1].end, region.start):
+            yield _orphan(document, pending[-1])
+            pending = []
+        if "directive" in region.lexemes:
+            pending.append(region)
         else:
-            yield Block(
-                language=info.split()[0] if info else "",
-                source=textwrap.dedent("".join(inside)),
-                line=here,
-                start=offsets[position],
-                end=offsets[min(end + 1, len(lines))],
-                marks=_marks(marks),
-            )
-        marks = []
-        position = end + 1
-    if marks:
-        yield _orphan(marks, line + len(lines) - 1, offsets[-2])
+            yield _block(document, region, pending)
+            pending = []
+    if pending:
+        yield _orphan(document, pending[-1])
 
 
-def _closing(lines: list[str], opening: int, fence: str) -> int:
-    """Return the index of the closing fence; a block that is never closed ends with the page."""
-    closing = re.compile(rf"[ \t]*{fence[0]}{{{len(fence)},}}[ \t]*$")
-    following = range(opening + 1, len(lines))
-    return next((n for n in following if closing.match(lines[n].rstrip("\n"))), len(lines))
+def _code_fences(document: Document) -> list[Region]:
+    """Return the fences that show code; neither directives nor fences that a block shows."""
+    found: list[Region] = []
+    for fence in sorted(_FENCE_LEXER(document), key=attrgetter("start")):
+        info = fence.lexemes["info"].strip()
+        is_container = info.startswith("{") and not _CODE_DIRECTIVE.match(info)
+        if not is_container and (not found or fence.start >= found[-1].end):
+            found.append(fence)
+    return found
 
 
-def _marks(comments: list[str]) -> Marks:
-    found: dict[str, str] = {}
-    for comment in comments:
-        match = _MARK.fullmatch(comment)
-        if match:
-            found.update({name: value for name, value in match.groupdict().items() if value})
-    reason = _SKIP_NEXT.match(found.get("skip", ""))
-    bad_skip = "skip" in found and reason is None
-    return Marks(
+def _block(document: Document, fence: Region, marks: list[Region]) -> Block:
+    given = {mark.lexemes["directive"]: mark.lexemes["arguments"] for mark in marks}
+    matches = {name: _MARKS[name][0].fullmatch(value) for name, value in given.items()}
+    problems = (f"the mark must be <!-- {_MARKS[n][1]} -->" for n, m in matches.items() if not m)
+    reason = matches.get("skip")
+    problem = next(problems, None)
+    return Block(
+        start=fence.start,
+        end=fence.end,
+        line=_line(document, fence),
+        language=next(iter(fence.lexemes["info"].split()), ""),
+        source=str(fence.lexemes["source"]),
         skip=reason["reason"] if reason else None,
-        stays="stays" in found,
-        file=found.get("file"),
-        status=int(found.get("status", 0)),
-        prints="prints" in found,
-        problems=('the mark must be <!-- skip: next "reason" -->',) if bad_skip else (),
+        stays="runs until stopped" in given,
+        file=given.get("file"),
+        status=0 if problem else int(given.get("ends with", 0)),
+        prints="prints this" in given,
+        mark_problem=problem,
     )
 
 
-def _orphan(comments: list[str], line: int, start: int) -> Block:
-    problem = f"no block follows the mark <!-- {comments[-1]} -->"
-    return Block("", "", line, start, start, Marks(problems=(problem,)))
+def _orphan(document: Document, mark: Region) -> Block:
+    name, arguments = mark.lexemes["directive"], mark.lexemes["arguments"]
+    problem = f"no block follows the mark <!-- {name} {arguments}".rstrip() + " -->"
+    line = _line(document, mark)
+    return Block(start=mark.start, end=mark.end, line=line, mark_problem=problem)
+
+
+def _line(document: Document, region: Region) -> int:
+    return int(document.text.count("\n", 0, region.start)) + 1

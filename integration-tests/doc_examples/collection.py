@@ -1,16 +1,21 @@
-"""Lets pytest collect the pages, through sybil."""
+"""Collect the pages with pytest, through sybil, each with the servers that it only uses."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
+from mlflow_bucketfs_testing import MlflowServerProcess
+from mlflow_bucketfs_testing.server import BucketFSServer
 from sybil import Region, Sybil
 from sybil.example import SybilFailure
 
-from doc_examples import fixtures
 from doc_examples.blocks import blocks_of
-from doc_examples.failure import ExampleFailedError
+from doc_examples.page import Page
+from doc_examples.shell import ExampleFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +25,16 @@ if TYPE_CHECKING:
 
 
 def collect_page(root: Path, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Return the examples of a page below a directory, as pytest's hook wants them."""
-    plugins = parent.config.pluginmanager
-    if not plugins.is_registered(fixtures):
-        plugins.register(fixtures)
+    """Collect the examples of a page, for pytest's hook ``pytest_collect_file``.
+
+    Args:
+        root: a directory above all pages.
+        path: the page.
+        parent: the collector of its directory.
+    """
+    plugins, this_module = parent.config.pluginmanager, sys.modules[__name__]
+    if not plugins.is_registered(this_module):  # for the fixture
+        plugins.register(this_module)
     sybil = Sybil([_regions], pattern="*.md", path=str(root), fixtures=["example_page"])
     collector: pytest.Collector | None = sybil.pytest()(path, parent)
     return collector
@@ -39,8 +50,8 @@ def _evaluate(example: Example) -> None:
     block, page = example.parsed, example.namespace["example_page"]
     if block.problem:
         raise SybilFailure(example, block.problem)
-    if block.marks.skip:
-        pytest.skip(block.marks.skip)
+    if block.skip:
+        pytest.skip(block.skip)
     if page.failed_line is not None:
         pytest.skip(f"the block in line {page.failed_line} of this page failed")
     try:
@@ -48,3 +59,40 @@ def _evaluate(example: Example) -> None:
     except ExampleFailedError as error:
         page.failed_line = block.line
         raise SybilFailure(example, str(error)) from None
+
+
+@pytest.fixture(scope="module")
+def example_page(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    """The page whose blocks are the tests of this module."""
+    name = str(request.path.relative_to(request.config.rootpath))
+    with ExitStack() as cleanup:
+        servers = _Servers(cleanup)
+        with closing(Page(request.path, name, servers, tmp_path_factory.mktemp("page"))) as page:
+            yield page
+
+
+class _Servers:
+    """An embedded BucketFS, and an MLflow server once a page asks for its port."""
+
+    def __init__(self, cleanup: ExitStack) -> None:
+        self._cleanup = cleanup
+        self._bucketfs = cleanup.enter_context(BucketFSServer(tls_port=0))
+        self._mlflow: MlflowServerProcess | None = None
+        self.http_port = self._bucketfs.port
+        self.tls_port = self._bucketfs.tls_port
+        self.certificate_file = self._bucketfs.certificate_file
+        digits = self._bucketfs.certificate_fingerprint.upper()
+        self.fingerprint = ":".join(digits[n : n + 2] for n in range(0, len(digits), 2))
+
+    @property
+    def mlflow_port(self) -> int:
+        """Port of an MLflow server whose artifacts are in this BucketFS; starts it if need be."""
+        if self._mlflow is None:
+            credentials = {"EXA_BUCKETFS_USER": "w", "EXA_BUCKETFS_PASSWORD": "write"}
+            server = MlflowServerProcess(
+                default_artifact_root=self._bucketfs.uri(path="mlflow"), env=credentials
+            )
+            self._mlflow = self._cleanup.enter_context(server)
+        return urlsplit(self._mlflow.uri).port or 0

@@ -1,39 +1,39 @@
-"""One page while its blocks run."""
+"""One page while its blocks run, and whether they print what the page shows."""
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doc_examples.background import Background
 from doc_examples.blocks import blocks_of
 from doc_examples.environment import page_environment
-from doc_examples.failure import ExampleFailedError
 from doc_examples.places import Places
-from doc_examples.printed import missing_line
-from doc_examples.python_process import PythonProcess, defines_tests
-from doc_examples.shell import TIMEOUT_S, Shell, commands_of, output_of
+from doc_examples.python_process import PythonProcess
+from doc_examples.shell import TIMEOUT_S, Background, ExampleFailedError, Shell
 
 if TYPE_CHECKING:
     from doc_examples.blocks import Block
     from doc_examples.places import Services
 
 _LATE_OUTPUT_S = 10.0
+_WILDCARD = re.compile(r"(?P<number>\d+(?:\.\d+)?)|(?P<any> ?… ?)|(?P<space>[ \t]+)|.", re.DOTALL)
 
 
 class Page:
-    """Runs the blocks of a page in their order; to be closed.
+    """Run the blocks of a page in their order; to be closed.
 
     Args:
         path: the page.
-        name: what messages call it.
-        services: the servers that it does not start.
-        directory: an empty one, for the page alone.
+        name: the page's name in messages.
+        services: the servers that the page does not start.
+        directory: an empty directory, for this page alone.
 
     Attributes:
-        failed_line: where the first block begins that failed.
+        failed_line: the line of the first block that failed.
     """
 
     def __init__(self, path: Path, name: str, services: Services, directory: Path) -> None:
@@ -41,7 +41,7 @@ class Page:
         home = directory / "page"
         home.mkdir()
         self._directory = directory
-        staying = [b.source for b in blocks_of(path.read_text(encoding="utf-8")) if b.marks.stays]
+        staying = [b.source for b in blocks_of(path.read_text(encoding="utf-8")) if b.stays]
         self._places = Places(services, staying)
         self._shell = Shell(home, page_environment(directory), name)
         self._python = PythonProcess(path, directory / "python.log")
@@ -49,26 +49,26 @@ class Page:
         self._background: list[Background] = []
 
     def run(self, block: Block) -> None:
-        """Do with a block what its language and marks say.
+        """Run a block as its language and marks say.
 
         Raises:
-            ExampleFailedError: it did not do what the page says.
+            ExampleFailedError: the block did not do what the page says.
         """
         source = self._places.actual(block.source)
-        if block.marks.file:
-            (Path(self._shell.directory) / block.marks.file).write_text(source, encoding="utf-8")
+        if block.file:
+            (Path(self._shell.directory) / block.file).write_text(source, encoding="utf-8")
             return
         if block.language == "python":
             printed = self._run_python(block, source)
         else:
             script = commands_of(source) if block.language == "console" else source
             printed = self._run_script(block, script)
-        if block.marks.prints:
+        if block.prints:
             self._compare(block, printed)
 
     def _run_python(self, block: Block, source: str) -> str:
         line = block.line + 1
-        if not defines_tests(source):
+        if not _defines_tests(source):
             env = self._shell.env
             return self._python.run(source, line=line, env=env, timeout_s=TIMEOUT_S)
         test = Path(self._shell.directory) / f"test_line_{line}.py"
@@ -78,12 +78,12 @@ class Page:
 
     def _run_script(self, block: Block, script: str) -> str:
         line = block.line + 1
-        if not block.marks.stays:
-            return self._shell.run(script, line=line, status=block.marks.status)
+        if not block.stays:
+            return self._shell.run(script, line=line, status=block.status)
         ports = self._places.ports_of(block.source)
         if not ports:
-            raise ExampleFailedError("nobody knows which port it opens: give it --port")
-        # whoever types this has pressed Ctrl-C in that terminal before
+            raise ExampleFailedError("the port that this opens is not known: give it --port")
+        # a reader who types this has pressed Ctrl-C in that terminal before
         for earlier in [each for each in self._background if each.ports & set(ports)]:
             self._background.remove(earlier)
             earlier.end()
@@ -100,7 +100,7 @@ class Page:
 
     def _compare(self, block: Block, printed: str) -> None:
         shown = output_of(block.source)
-        deadline = time.monotonic() + (_LATE_OUTPUT_S if block.marks.stays else 0)
+        deadline = time.monotonic() + (_LATE_OUTPUT_S if block.stays else 0)
         while missing := missing_line(shown, self._places.documented(printed)):
             if time.monotonic() > deadline:
                 raise ExampleFailedError(f"the page shows what was not printed: {missing}", printed)
@@ -108,7 +108,61 @@ class Page:
             printed = self._background[-1].printed
 
     def close(self) -> None:
-        """End everything that the page has started."""
+        """End all processes that the page has started."""
         self._python.close()
         while self._background:
             self._background.pop().end()
+
+
+def _defines_tests(source: str) -> bool:
+    """Return whether a block is one for pytest: it defines a function ``test_…``."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # running the block reports it
+        return False
+    return any(isinstance(each, ast.FunctionDef) and each.name.startswith("test_") for each in body)
+
+
+def commands_of(console: str) -> str:
+    """Return the script of a console block: its ``$`` lines, each with its line number."""
+    script = []
+    continued = False
+    for line in console.splitlines():
+        is_command = continued or line.startswith("$ ")
+        script.append(line.removeprefix("$ ") if is_command else "")
+        continued = is_command and line.endswith("\\")
+    return "\n".join(script)
+
+
+def output_of(console: str) -> list[str]:
+    """Return the lines of a console block that are output."""
+    commands = commands_of(console).split("\n")
+    lines = zip(console.splitlines(), commands, strict=True)
+    return [line for line, command in lines if line.strip() and not command]
+
+
+def missing_line(shown: list[str], printed: str) -> str | None:
+    """Return the first line that was not printed after those before it; None if there is none.
+
+    Lines may have been printed that are not shown. Numbers may differ, and so may the width of
+    blanks; ``…`` stands for anything, as a line of its own for any lines.
+    """
+    lines = iter(printed.splitlines())
+    for each in shown:
+        pattern = re.compile(_pattern(each.strip()))
+        if not any(pattern.fullmatch(line.strip()) for line in lines):
+            return each
+    return None
+
+
+def _pattern(shown: str) -> str:
+    return "".join(
+        r"\d+(?:\.\d+)?"
+        if part["number"]
+        else ".*"
+        if part["any"]
+        else r"\s+"
+        if part["space"]
+        else re.escape(part[0])
+        for part in _WILDCARD.finditer(shown)
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import select
@@ -10,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from doc_examples.failure import ExampleFailedError
+from doc_examples.shell import ExampleFailedError
 
 _CHILD = Path(__file__).with_name("python_child.py")
 
@@ -86,12 +85,3 @@ class PythonProcess:
             self._process.communicate()
             os.close(self._answers)
             self._process = None
-
-
-def defines_tests(source: str) -> bool:
-    """Tell whether a block is one for pytest: it defines a function ``test_…``."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:  # running it will say so
-        return False
-    return any(isinstance(each, ast.FunctionDef) and each.name.startswith("test_") for each in body)

@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import subprocess
+import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doc_examples.failure import ExampleFailedError
+from mlflow_bucketfs_testing.process_session import ProcessSession
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 TIMEOUT_S = 300.0
+START_TIMEOUT_S = 180.0
+_END_TIMEOUT_S = 30.0
+_POLL_INTERVAL_S = 0.2
 
-# All on one line, which the line numbers in bash's messages do not count.
+# All on one line, so that the line numbers in bash's messages stay those of the page.
 _PRELUDE = (
     """trap 'env -0 > {state}' EXIT; """
     """trap 'echo "$0: line $LINENO: status $?: $BASH_COMMAND" >&2' ERR; """
 )
-_CONTINUED = re.compile(r"\\$")
+
+
+class ExampleFailedError(Exception):
+    """An example did not do what the page says.
+
+    Args:
+        reason: one sentence without the full stop.
+        printed: the output of the example.
+    """
+
+    def __init__(self, reason: str, printed: str = "") -> None:
+        super().__init__(f"{reason}\n{printed}".rstrip())
 
 
 class Shell:
-    """Runs one script after the other as if they were typed into one shell.
+    """Run one script after the other as if they were typed into one shell.
 
     Exported variables and the working directory are kept; variables that are not exported, and
     functions, are not.
 
     Args:
-        directory: where the first one starts.
-        env: all variables of the first one.
-        name: what the messages of bash begin with.
+        directory: the working directory of the first script.
+        env: all variables of the first script.
+        name: the prefix of bash's messages.
     """
 
     def __init__(self, directory: Path, env: dict[str, str], name: str) -> None:
@@ -44,7 +59,7 @@ class Shell:
 
     @property
     def directory(self) -> str:
-        """Where the next script starts."""
+        """The working directory of the next script."""
         return self.env["PWD"]
 
     def arguments(self, source: str, line: int) -> list[str]:
@@ -60,11 +75,11 @@ class Shell:
         Args:
             source: the script.
             line: number on the page of its first line.
-            status: what it has to end with.
-            timeout_s: when it is killed.
+            status: the expected exit status.
+            timeout_s: seconds after which it is killed.
 
         Returns:
-            What it printed, errors included.
+            The output, errors included.
 
         Raises:
             ExampleFailedError: it ended with another status, or not in time.
@@ -89,36 +104,60 @@ class Shell:
             _kill(process)
         self._remember()
         if process.returncode != status:
-            said = f"ended with status {process.returncode}, not {status}"
-            raise ExampleFailedError(said, printed)
+            message = f"ended with status {process.returncode}, not {status}"
+            raise ExampleFailedError(message, printed)
         return printed
 
     def _remember(self) -> None:
-        with suppress(FileNotFoundError):  # a script that replaced its shell leaves none
+        with suppress(FileNotFoundError):  # a script that replaced its shell writes none
             entries = os.fsdecode(self._state.read_bytes()).split("\0")
             self.env = dict(entry.split("=", 1) for entry in entries if "=" in entry)
             self._state.unlink()
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End what a script has left in the background."""
+    """Kill the processes that a script has left in the background."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def commands_of(console: str) -> str:
-    """Return the script of a console block: its ``$`` lines, each where it was."""
-    script = []
-    continued = False
-    for line in console.splitlines():
-        is_command = continued or line.startswith("$ ")
-        script.append(line.removeprefix("$ ") if is_command else "")
-        continued = is_command and bool(_CONTINUED.search(line))
-    return "\n".join(script)
+class Background:
+    """A server that a page starts, with all its processes, until it is ended.
 
+    Args:
+        command: program and arguments.
+        ports: the ports that it listens on when it is ready.
+        env: all its variables, with the directory as ``PWD``.
+        log: the file for its output.
+    """
 
-def output_of(console: str) -> list[str]:
-    """Return the lines of a console block that are no commands."""
-    commands = commands_of(console).split("\n")
-    lines = zip(console.splitlines(), commands, strict=True)
-    return [line for line, command in lines if line.strip() and not command]
+    def __init__(
+        self, command: Sequence[str], *, ports: Sequence[int], env: Mapping[str, str], log: Path
+    ) -> None:
+        self.ports = frozenset(ports)
+        self._log = log
+        self._session = ProcessSession(command, env=env, directory=Path(env["PWD"]), log_path=log)
+
+    @property
+    def printed(self) -> str:
+        """Its output so far."""
+        return self._log.read_text(errors="replace")
+
+    def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until it listens on all its ports.
+
+        Raises:
+            ExampleFailedError: it ended instead, or takes too long.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not all(map(self._session.listens_on, self.ports)):
+            if (status := self._session.poll()) is not None:
+                raise ExampleFailedError(f"ended with status {status}", self.printed)
+            if time.monotonic() > deadline:
+                message = f"does not listen on {sorted(self.ports)} after {timeout_s:g} s"
+                raise ExampleFailedError(message, self.printed)
+            time.sleep(_POLL_INTERVAL_S)
+
+    def end(self) -> None:
+        """End it as Ctrl-C would, and make sure that none of its processes is left."""
+        self._session.end(timeout_s=_END_TIMEOUT_S)

@@ -9,8 +9,7 @@ from xml.etree import ElementTree as ET
 
 import psutil
 import pytest
-from doc_examples.blocks import RUN_ELSEWHERE, blocks_of
-from doc_examples.markdown import markdown_files
+from doc_examples.blocks import RUN_ELSEWHERE, blocks_of, markdown_files
 
 pytest_plugins = ["pytester"]
 
@@ -39,7 +38,7 @@ def test_every_block_is_executed_or_marked(page):
     """Nothing is of a kind that nobody knows what to do with; the tests in reasons are there."""
     blocks = blocks_of(page.read_text(encoding="utf-8"))
     assert [(block.line, block.problem) for block in blocks if block.problem] == []
-    reasons = [block.marks.skip for block in blocks if block.marks.skip]
+    reasons = [block.skip for block in blocks if block.skip]
     named = [name for reason in reasons for name in re.findall(r"[\w.-]+/[\w./-]*\w", reason)]
     assert [name for name in named if not (_ROOT / name).exists()] == []
     elsewhere = [reason for reason in reasons if reason.startswith(RUN_ELSEWHERE)]
@@ -51,7 +50,7 @@ def test_the_examples_of_a_package_are_what_the_pages_show():
     shown = {}
     for page in _pages():
         for block in blocks_of(page.read_text(encoding="utf-8")):
-            file = _ROOT / (block.marks.skip or "").removeprefix(RUN_ELSEWHERE)
+            file = _ROOT / (block.skip or "").removeprefix(RUN_ELSEWHERE)
             if file.parent.name == "examples":
                 shown[file] = block.source
     examples = _ROOT.glob("packages/*/tests/examples/*.py")
@@ -80,7 +79,10 @@ def run_pages(pytester, monkeypatch):
 
 
 def test_what_is_right_passes(run_pages):
-    """Variables, directory and names go from block to block; output and status are as shown."""
+    """Variables, directory and names go from block to block; output and status are as shown.
+
+    A block that another block shows is not run, and its marks are text.
+    """
     result = run_pages(
         page="""
     ```bash
@@ -129,6 +131,13 @@ def test_what_is_right_passes(run_pages):
     ```text
     anything at all
     ```
+
+    ````text
+    <!-- ends with 2 -->
+    ```bash
+    exit 1
+    ```
+    ````
     """
     )
     result.assert_outcomes(passed=8)
@@ -156,6 +165,7 @@ _WRONG = {
     "output": ("<!-- prints this -->\n```console\n$ echo red\nblue", "not printed: blue"),
     "status": ("<!-- ends with 2 -->\n```bash\nexit 1", "ended with status 1, not 2"),
     "reason": ("<!-- skip: next -->\n```bash\ntrue", "the mark must be"),
+    "no status": ("<!-- ends with failure -->\n```bash\ntrue", "must be <!-- ends with 1 -->"),
     "lost mark": ("<!-- prints this -->\n\nText.", "no block follows the mark"),
     "server ends": ("<!-- runs until stopped -->\n```bash\necho --port 5000", "ended with status"),
     "server's port": ("<!-- runs until stopped -->\n```bash\nsleep 5", "give it --port"),

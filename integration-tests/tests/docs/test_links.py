@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from doc_examples.markdown import anchors, links, markdown_files
+from doc_examples.blocks import markdown_files
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 _ROOT = Path(__file__).parents[3]
 _PAGES = markdown_files(_ROOT)
 # how a page outside of the repository, such as a package's on PyPI, links into it
 _REPOSITORY = re.compile("https://github.com/mlflow-bucketfs/mlflow-bucketfs/(blob|tree)/main/")
 _SITE = "https://mlflow-bucketfs.readthedocs.io/en/latest/"
+_MYST_TARGET = re.compile(r"(?m)^\((?P<name>[\w-]+)\)=$")
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    for token in MarkdownIt().parse(text):
+        yield from (token, *(token.children or ()))
+
+
+def links(text: str) -> list[str]:
+    """Return the targets of the links and images of a page."""
+    targets = (token.attrs.get("href") or token.attrs.get("src") for token in _tokens(text))
+    return [str(target) for target in targets if target]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page: of its headings, as GitHub names them, and MyST's targets."""
+    names = {match["name"] for match in _MYST_TARGET.finditer(text)}
+    tokens = MarkdownIt().parse(text)
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open":
+            title = "".join(part.content for part in inline.children or ())
+            slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+            repeated = sum(
+                re.fullmatch(rf"{re.escape(slug)}(-\d+)?", name) is not None for name in names
+            )
+            names.add(f"{slug}-{repeated}" if repeated else slug)
+    return names
 
 
 def _target(page: Path, link: str) -> tuple[Path, str] | None:
