@@ -21,9 +21,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "_ext.command_help",
-    "_ext.fixture_list",
-    "_ext.names_in_docstrings",
+    "sphinx_click",
     "_ext.repository_links",
 ]
 

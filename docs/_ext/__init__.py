@@ -1,1 +1,1 @@
-"""Sphinx extensions of this site, each of one concept."""
+"""The Sphinx extension of this site."""

@@ -96,9 +96,3 @@ def test_what_a_newcomer_looks_for_is_open(on_disk):
 def test_every_line_says_what_it_is_for():
     """A name alone explains nothing."""
     assert [path for path, purpose in listed().items() if not purpose] == []
-
-
-def test_the_trees_are_as_wide_as_the_page():
-    """A line that is cut off is not read: the site shows 92 characters beside its menu."""
-    lines = [line for tree in trees() for line in tree.splitlines()]
-    assert [line for line in lines if len(line) > 92] == []

@@ -12,10 +12,13 @@ from urllib.parse import unquote, urlsplit
 import mlflow_bucketfs_core
 import mlflow_bucketfs_testing
 import pytest
+from mlflow_bucketfs_plugin.cli import main as _plugin_command
+from mlflow_bucketfs_testing import plugin
+from mlflow_bucketfs_testing.cli import main as _testing_command
 
 _ROOT = Path(__file__).parents[3]
 _DOCS = _ROOT / "docs"
-_NEEDED = ("sphinx", "myst_parser", "furo", "sphinx_copybutton")
+_NEEDED = ("sphinx", "myst_parser", "furo", "sphinx_click", "sphinx_copybutton")
 
 if not all(map(importlib.util.find_spec, _NEEDED)):
     pytest.skip("needs Sphinx: uv run --group docs pytest …", allow_module_level=True)
@@ -99,6 +102,16 @@ def test_the_reference_has_every_public_name(site, package):
         target.rpartition(".")[2] for target in ids if target.startswith(package.__name__)
     }
     assert set(package.__all__) - documented == set()
+
+
+def test_the_reference_has_every_fixture_and_command(site):
+    """What the pytest plugin and the two commands offer is documented."""
+    fixture = type(plugin.bucketfs_uri)
+    fixtures = {name for name, value in vars(plugin).items() if isinstance(value, fixture)}
+    wanted = {f"mlflow_bucketfs_testing.plugin.{name}" for name in fixtures}
+    wanted |= {f"mlflow-bucketfs-{name}" for name in _plugin_command.commands}
+    wanted |= {f"mlflow-bucketfs-testing-{name}" for name in _testing_command.commands}
+    assert wanted - site["api/plugin.html"].ids - site["api/testing.html"].ids == set()
 
 
 _CONF = f"""

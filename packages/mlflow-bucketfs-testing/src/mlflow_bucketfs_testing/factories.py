@@ -90,7 +90,7 @@ def mlflow_server(
             ``backend_store_uri``, ``extra_args`` or ``workers``.
 
     Returns:
-        A pytest fixture whose value is a `MlflowServerProcess`, or an `ExternalMlflowServer`
+        A pytest fixture whose value is a `.MlflowServerProcess`, or an `.ExternalMlflowServer`
         with ``--mlflow-server``.
     """
     if default_artifact_root is None and artifacts_destination is None:

@@ -19,7 +19,9 @@ EXIT_FAILED = 1
 
 @click.command()
 @click.argument("model_uri")
-@click.option("--name", required=True, metavar="[SCHEMA.]NAME", help="Name of the script.")
+@click.option(
+    "--name", required=True, metavar="NAME", help="Name of the script: NAME or SCHEMA.NAME."
+)
 @click.option(
     "--key",
     "keys",
@@ -70,8 +72,10 @@ EXIT_FAILED = 1
     show_default=True,
     help="With column, a row that cannot be scored has the reason in SCORING_ERROR.",
 )
-@click.option("--table", metavar="[SCHEMA.]TABLE", help="The table in the SELECT.")
-@click.option("--view", metavar="[SCHEMA.]NAME", help="Make the SELECT a view; needs --table.")
+@click.option("--table", metavar="TABLE", help="The table in the SELECT: TABLE or SCHEMA.TABLE.")
+@click.option(
+    "--view", metavar="NAME", help="Make the SELECT a view, NAME or SCHEMA.NAME; needs --table."
+)
 @click.option(
     "--loader",
     type=click.Choice(["auto", "mlflow", "direct"]),
@@ -93,7 +97,7 @@ EXIT_FAILED = 1
 @click.option(
     "--artifacts-destination",
     metavar="URI",
-    help="What `mlflow server` was started with, if it passes artifacts on.",
+    help="The URI that the MLflow server was started with, if it passes artifacts on.",
 )
 @click.option(
     "--constraints",

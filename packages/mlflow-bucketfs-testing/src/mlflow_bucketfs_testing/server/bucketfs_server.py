@@ -62,7 +62,7 @@ class BucketFSServer:
         data_dir: directory to keep the objects in, created if missing and served again by a
             later server; None: a temporary one, removed at the end.
         profile: ``instant``, ``docker-db`` (a PUT takes 1 s plus 1 s per 100 MB; a deleted key
-            is locked for 10 s), or a `Profile`.
+            is locked for 10 s), or a `.Profile`.
         content_length: whether a download has ``Content-Length``; else it is chunked.
         shuffle_listing: whether each listing comes in another order; else oldest upload first.
         file_in_the_way: what a PUT of ``d/x`` does while ``d`` is an object: ``lose`` (200, not
@@ -99,7 +99,7 @@ class BucketFSServer:
         self.service = service
         self.host = host
         self.requests = RequestLog()
-        """The requests so far, see `RequestLog`."""
+        """The requests so far, see `.RequestLog`."""
         self.faults = FaultList()
         """The injected faults that are still waiting."""
         self._requested_port = port

@@ -18,7 +18,7 @@ Action = Literal[
 Framing = Literal["content-length", "chunked", "close"]
 """How the end of a body is marked (``close``: only by the end of the connection)."""
 StallPoint = Literal["response", "body", "upload"]
-"""The point of a request at which the server goes silent, see `Fault.stall`."""
+"""The point of a request at which the server goes silent, see `.Fault.stall`."""
 
 
 class RequestFilter(TypedDict, total=False):
@@ -89,7 +89,7 @@ class Fault:
             code: status code.
             retry_after: value of a ``Retry-After`` header (seconds or a date).
             location: value of a ``Location`` header, for redirects.
-            **matching: see `RequestFilter`.
+            **matching: see `.RequestFilter`.
         """
         return cls(
             action="status",
@@ -133,7 +133,7 @@ class Fault:
             framing: what the header promised. ``content-length``: the full length (one byte
                 more than is sent, for a listing, which has none); ``chunked``: a last chunk,
                 which never comes; ``close``: nothing, so that the client cannot detect it.
-            **matching: see `RequestFilter`.
+            **matching: see `.RequestFilter`.
         """
         return cls(action="cut_body", after_bytes=after, framing=framing, **matching)
 
@@ -153,7 +153,7 @@ class Fault:
             at: ``response``: before the first byte of the answer (a PUT or DELETE has been
                 carried out); ``body``: after the header of the answer; ``upload``: before
                 reading the request's body (hits PUTs unless another method is given).
-            **matching: see `RequestFilter`.
+            **matching: see `.RequestFilter`.
         """
         if at == "upload":
             matching.setdefault("method", "PUT")

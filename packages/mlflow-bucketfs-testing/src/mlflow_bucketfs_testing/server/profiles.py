@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 FileInTheWay = Literal["lose", "hang", "error"]
-"""The effect of a PUT of ``d/x`` while ``d`` is an object, see `BucketFSServer`."""
+"""The effect of a PUT of ``d/x`` while ``d`` is an object, see `.BucketFSServer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
