@@ -87,7 +87,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         verify_artifact_path(artifact_path)
         with mlflow_errors():
             location = self._location(join_key(artifact_path or "", Path(local_file).name))
-            bucket = self._bucket_to_write(location)
+            bucket = self._bucket_of(location)
             with noting_write(bucket):
                 bucket.upload_file(location.path, local_file)
 
@@ -111,7 +111,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             )
         with mlflow_errors():
             folder = self._location(artifact_path)
-            upload_folder(self._bucket_to_write(folder), folder, files_below(Path(local_dir)))
+            upload_folder(self._bucket_of(folder), folder, files_below(Path(local_dir)))
 
     def log_artifact_from_stream(
         self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
@@ -140,6 +140,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """
         bucket, key = self._stream_target(artifact_file_name, artifact_path)
         with mlflow_errors(), noting_write(bucket):
+            bucket.require_password()  # before anything of the client is collected
             await upload_from_client(bucket, key, chunks)
 
     def _stream_target(self, file_name: str, artifact_path: str | None) -> tuple[Bucket, str]:
@@ -151,7 +152,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             )
         with mlflow_errors():
             location = self._location(join_key(artifact_path or "", name))
-            return self._bucket_to_write(location), location.path
+            return self._bucket_of(location), location.path
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """List a folder, one level deep, with one request, or none from a mounted bucket.
@@ -240,7 +241,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                     "Name a folder within the bucket.",
                     error_code=INVALID_PARAMETER_VALUE,
                 )
-            delete_folder(self._bucket_to_write(location), location)
+            bucket = self._bucket_of(location)
+            bucket.require_password()  # before the bucket is listed, and if nothing is there too
+            delete_folder(bucket, location)
 
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
         with mlflow_errors() as notes:
@@ -275,7 +278,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
         with mlflow_errors():
             location = self._location(TRACE_ARCHIVAL_FILENAME)
-            bucket = self._bucket_to_write(location)
+            bucket = self._bucket_of(location)
             with noting_write(bucket):
                 bucket.upload_bytes(location.path, data)
 
@@ -285,10 +288,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     def _location(self, path: str | None) -> BucketFSUri:
         return self._root.joinpath(path or "").require_bucket()
 
-    def _bucket_to_write(self, location: BucketFSUri) -> Bucket:
-        bucket = Bucket(location, self._settings())
-        bucket.require_password()
-        return bucket
+    def _bucket_of(self, location: BucketFSUri) -> Bucket:
+        return Bucket(location, self._settings())
 
 
 def _existing_directory(path: str) -> str:
