@@ -20,7 +20,6 @@ import urllib3.response
 
 from mlflow_bucketfs_core.errors import ConfigurationError
 from mlflow_bucketfs_core.http.route import ROUTE_VARIABLES, open_route, speaks_tls
-from mlflow_bucketfs_core.http.route import proxy_for as proxy_for  # noqa: PLC0414 -- for the plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

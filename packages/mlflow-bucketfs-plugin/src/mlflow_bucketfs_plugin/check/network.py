@@ -17,7 +17,7 @@ from mlflow_bucketfs_core.errors import (
     TlsError,
     TransferError,
 )
-from mlflow_bucketfs_core.http.pool import proxy_for
+from mlflow_bucketfs_core.http.route import proxy_for
 from mlflow_bucketfs_core.uri import default_port
 
 from mlflow_bucketfs_plugin.check.local import unchecked_service_advice
