@@ -9,6 +9,8 @@ import tempfile
 import textwrap
 import uuid
 import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -70,6 +72,30 @@ def make_server():
 def server(make_server):
     """A BucketFS with one public bucket."""
     return make_server()
+
+
+@pytest.fixture
+def hostile_server():
+    """Something that lists whatever keys a test wants, also those that no bucket should have."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            listing = "\n".join(self.server.keys).encode("utf-8", "surrogateescape")
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(listing)))
+            self.end_headers()
+            self.wfile.write(listing)
+
+        def log_message(self, *_arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.uri = f"exa+bfs://127.0.0.1:{server.server_port}/s/b/root"
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

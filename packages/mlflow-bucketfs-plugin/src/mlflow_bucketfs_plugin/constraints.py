@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
+from mlflow_bucketfs_core.errors import printable
 from mlflow_bucketfs_core.mounted import MLMODEL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -51,7 +52,7 @@ class Difference:
 
     def __str__(self) -> str:
         there = self.container or "not there"
-        return f"{self.name}: {self.model} in the model, {there} in the container"
+        return printable(f"{self.name}: {self.model} in the model, {there} in the container")
 
 
 def compare(requirements: str, constraints: str) -> list[Difference]:
@@ -135,7 +136,7 @@ def check_numpy(model: Path) -> None:
         is_refused = _is_named(pickle, model) and _has_generator_of_numpy_2(pickle)
     except (PackageNotFoundError, OSError):
         return  # whoever loads the model gets the error
-    text = f"{pickle} was written with numpy 2 or later, and here is numpy {installed}."
+    text = printable(f"{pickle} was written with numpy 2 or later, and here is numpy {installed}.")
     remedy = (
         "train the model with the versions of the script-language container "
         "(pip install -c constraints.txt …, the file that comes with the container)."
@@ -174,7 +175,7 @@ def _parsed(text: str) -> list[Requirement]:
             requirements.append(Requirement(wanted))
         except InvalidRequirement:
             if wanted:
-                _logger.info("Not compared: %s", wanted)
+                _logger.info("Not compared: %s", printable(wanted))
     return requirements
 
 

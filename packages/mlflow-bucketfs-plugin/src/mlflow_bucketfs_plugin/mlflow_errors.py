@@ -21,14 +21,15 @@ from mlflow.protos.databricks_pb2 import (
     ErrorCode,
 )
 from mlflow_bucketfs_core import errors
+from mlflow_bucketfs_core.errors import printable
 
 from mlflow_bucketfs_plugin.host_policy import is_tracking_server_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _logger = logging.getLogger(__name__)
-# Named in a message for each cause; the others are counted.
+# Named in a message; the others are counted.
 _MOST_NAMES = 100
 _CODES: tuple[tuple[type[errors.BucketFSError], int], ...] = (
     (errors.InvalidUriError, INVALID_PARAMETER_VALUE),
@@ -89,6 +90,14 @@ def _log_for_operator(error: MlflowException) -> None:
         _logger.warning("Answering with status %d: %s", status, error)
 
 
+def enumerated(names: Iterable[str]) -> str:
+    """Return names for a message, whoever chose them: some, and how many more there are."""
+    names = list(names)
+    some = ", ".join(map(printable, names[:_MOST_NAMES]))
+    more = len(names) - _MOST_NAMES
+    return f"{some} and {more} more" if more > 0 else some
+
+
 class NotTriedError(Exception):
     """A transfer that was not begun, because earlier ones were refused for a reason all share."""
 
@@ -102,14 +111,15 @@ def aggregated(
         action: what was done, for example ``"uploading"``.
         location: where, for the message.
         failures: what failed and why, or was not tried.
-        note: what else should be known.
+        note: what else should be known; names in it are safe to show.
 
     Returns:
         An exception with the error code that all failures share, else INTERNAL_ERROR.
     """
     tried = {n: error for n, error in failures.items() if not isinstance(error, NotTriedError)}
     codes = {_code_of(error) for error in tried.values()}
-    lines = [f"{len(tried)} failure(s) while {action} artifacts at {location}:", *_by_cause(tried)]
+    title = f"{len(tried)} failure(s) while {action} artifacts at {printable(location)}:"
+    lines = [title, *_by_cause(tried)]
     if not_tried := len(failures) - len(tried):
         lines.append(f"Not tried, because it would have failed too: {not_tried} file(s)")
     if note:
@@ -127,11 +137,9 @@ def _by_cause(failures: Mapping[str, BaseException]) -> Iterator[str]:
     for cause, names in causes.items():
         if len(names) == 1:
             error = failures[names[0]]
-            yield f"- {names[0]}: {str(error) or type(error).__name__}"
+            yield printable(f"- {names[0]}: {str(error) or type(error).__name__}")
         else:
-            some = ", ".join(names[:_MOST_NAMES])
-            more = len(names) - _MOST_NAMES
-            yield f"- {some}{f' and {more} more' if more > 0 else ''}: {cause}"
+            yield f"- {enumerated(names)}: {printable(cause)}"
 
 
 def _cause_of(error: BaseException) -> str:

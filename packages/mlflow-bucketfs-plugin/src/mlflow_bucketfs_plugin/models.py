@@ -18,7 +18,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from mlflow_bucketfs_core.errors import IncompleteTransferError, ObjectNotFoundError
+from mlflow_bucketfs_core.errors import (
+    IncompleteTransferError,
+    ObjectNotFoundError,
+    printable,
+)
 from mlflow_bucketfs_core.mounted import MLMODEL, in_logged_model
 from mlflow_bucketfs_core.uri import strip_archive_suffix
 
@@ -104,9 +108,8 @@ def warn_of_void(mlmodel: Path) -> None:
     with mlmodel.open("rb") as file:
         line = file.readline(1 << 10)
     if line.startswith(f"{VOID_KEY}: ".encode()):
-        _logger.warning(
-            "%s says: %s", mlmodel, line.decode("utf-8", "replace").partition(": ")[2].rstrip()
-        )
+        reason = line.decode("utf-8", "replace").partition(": ")[2].rstrip()
+        _logger.warning("%s", printable(f"{mlmodel} says: {reason}"))
 
 
 def check_model(model: Path, files: Mapping[str, Path]) -> bool:
@@ -195,7 +198,7 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
         if not text.endswith(b"\n"):
             if in_logged_model(str(path.parent)):
                 raise _damaged(path, "it ends within a line")
-            _logger.warning("%s ends within a line. It may be truncated.", path)
+            _logger.warning("%s ends within a line. It may be truncated.", printable(str(path)))
     return content
 
 
@@ -252,7 +255,7 @@ def _has_saved_size(model: Path, files: Mapping[str, Path], saved: object) -> bo
         _logger.warning(
             "The files in %s have %d bytes together, and had %d when the model was saved. If "
             "loading it fails, one of them may be truncated or missing.",
-            model,
+            printable(str(model)),
             there,
             saved,
         )

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import create_tmp_dir
-from mlflow_bucketfs_core.errors import BucketFSError, ObjectNotFoundError, UnsafeEntryError
+from mlflow_bucketfs_core.errors import (
+    BucketFSError,
+    ObjectNotFoundError,
+    UnsafeEntryError,
+    printable,
+)
 from mlflow_bucketfs_core.files import atomic_file
 from mlflow_bucketfs_core.hosts import any_rule_matches
 from mlflow_bucketfs_core.listing import children
@@ -93,7 +98,11 @@ def find_mounted_bucket(
 
 def _http_note(reason: str) -> str:
     remedy = "" if VARIABLES_IN_UDF in reason else f" {VARIABLES_IN_UDF}"
-    return f"(This was read over HTTP, not from the mount: {reason}{remedy})"
+    return printable(f"(This was read over HTTP, not from the mount: {reason}{remedy})")
+
+
+def _log_http(level: int, what: object, reason: object) -> None:
+    _logger.log(level, "%s", printable(f"Reading {what} over HTTP: {reason}"))
 
 
 # A forked child rightly inherits it. Without a lock, which a fork could leave locked forever.
@@ -106,8 +115,8 @@ def _log_once(location: BucketFSUri, directory: Path) -> None:
         _logger.info(
             "Artifacts in %s are read from %s. If that is another cluster's bucket, set "
             "EXA_BUCKETFS_MOUNT_HOSTS to the hosts whose buckets are mounted here.",
-            location,
-            directory,
+            printable(str(location)),
+            printable(str(directory)),
         )
 
 
@@ -165,7 +174,7 @@ class MountedBucket:
         except (BucketFSError, FileNotFoundError) as error:
             if not self.may_use_http:
                 raise
-            _logger.warning("Reading %s over HTTP: %s", location, error)
+            _log_http(logging.WARNING, location, error)
             self.notes.append(_http_note(str(error)))
             return None
         if needs_listing:
@@ -180,7 +189,7 @@ class MountedBucket:
             reason = (
                 "it is an archive, and not mounted." if is_archive else f"{path} does not exist."
             )
-            _logger.info("Reading %s over HTTP: %s", location, reason)
+            _log_http(logging.INFO, location, reason)
             self.notes.append(_http_note(reason))
             return None
         missing = path / MLMODEL if path.exists() else path
@@ -219,7 +228,7 @@ class MountedBucket:
             # folder first, where nothing is what it expects.
             nothing = artifact is None and isinstance(error, ObjectNotFoundError)
             if dst_path is not None and (in_logged_model(location.path) or not nothing):
-                _logger.warning("Cannot read %s: %s", location, error)
+                _logger.warning("%s", printable(f"Cannot read {location}: {error}"))
             raise
 
     def children(
@@ -246,7 +255,7 @@ class MountedBucket:
             # nothing is listed of an archive's folder
             if listed or self.only_listed:
                 return [
-                    (name, is_folder, None if is_folder else self._size_of(location.joinpath(name)))
+                    (name, is_folder, None if is_folder else self._size_of(location, name))
                     for name, is_folder in listed.items()
                 ]
         path = self.directory / location.path
@@ -264,8 +273,9 @@ class MountedBucket:
             return entry.name, False, None
         return entry.name, entry.is_dir(), size
 
-    def _size_of(self, location: BucketFSUri) -> int | None:
-        with suppress(OSError), self._open(location.path) as file:
+    def _size_of(self, folder: BucketFSUri, name: str) -> int | None:
+        # a listing may have names that no file, and no key, can have
+        with suppress(OSError, ValueError), self._open(folder.joinpath(name).path) as file:
             return os.fstat(file.fileno()).st_size
         return None
 
@@ -278,7 +288,7 @@ class MountedBucket:
         try:
             _copy(self._open(key), target)
         except OSError as error:
-            _logger.info("Reading %s over HTTP: %s", key, error)
+            _log_http(logging.INFO, key, error)
             return False
         return True
 
@@ -352,7 +362,7 @@ class MountedArtifact:
             reason = "it has other files on the mount"
         except (UnsafeEntryError, FileNotFoundError) as error:
             reason = str(error)
-        _logger.info("Reading %s over HTTP: %s", self.location, reason)
+        _log_http(logging.INFO, self.location, reason)
         return False
 
     def copy_file(self, target: Path) -> None:
@@ -391,7 +401,7 @@ class MountedArtifact:
         if dst_path is None and not self.is_model:
             return str(self.path)
         if MLMODEL in self.files:
-            _logger.info("The model %s is read from %s", self.location, self.path)
+            _logger.info("%s", printable(f"The model {self.location} is read from {self.path}"))
             _ = self._has_saved_size  # raises if the model is incomplete
             check_numpy(self.path)
         target = Path(create_tmp_dir() if dst_path is None else dst_path) / relative

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from contextlib import ExitStack
@@ -15,12 +16,13 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
 from mlflow.utils.file_utils import create_tmp_dir
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings
+from mlflow_bucketfs_core.errors import InvalidKeyError, printable
 from mlflow_bucketfs_core.listing import children
 from mlflow_bucketfs_core.mounted import MLMODEL
-from mlflow_bucketfs_core.uri import join_key, normalize_key
+from mlflow_bucketfs_core.uri import join_key, normalize_key, split_key
 
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
-from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
+from mlflow_bucketfs_plugin.mlflow_errors import enumerated, mlflow_errors
 from mlflow_bucketfs_plugin.models import warn_of_void
 from mlflow_bucketfs_plugin.mount import find_mounted_bucket
 from mlflow_bucketfs_plugin.streaming import StreamUploadMixin, upload_from_client
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     PathArgument = str | os.PathLike[str]
 
+_logger = logging.getLogger(__name__)
 _STREAM_BLOCK_BYTES = 1 << 20
 
 
@@ -165,6 +168,8 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
         Returns:
             Files and folders sorted by path; nothing for a file and for what does not exist.
+            Names that MLflow's server could not encode, or nobody could ask for, are left out
+            with a warning.
         """
         with mlflow_errors() as notes:
             settings = self._settings()
@@ -174,15 +179,24 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             def list_keys() -> list[str]:
                 return Bucket(folder, settings).keys(folder.path)
 
+            found: list[tuple[str, bool, int | None]]
             if mounted := find_mounted_bucket(folder, settings, notes):
-                return [
-                    FileInfo(join_key(prefix, name), is_folder, size)
-                    for name, is_folder, size in mounted.children(folder, list_keys)
-                ]
-            return [
-                FileInfo(join_key(prefix, name), is_folder, None)
-                for name, is_folder in children(list_keys(), folder.path).items()
-            ]
+                found = mounted.children(folder, list_keys)
+            else:
+                listed = children(list_keys(), folder.path)
+                found = [(name, is_folder, None) for name, is_folder in listed.items()]
+        unusable = {name for name, *_ in found if not _is_usable(name)}
+        if unusable:
+            _logger.warning(
+                "Left out of the listing of %s, because they cannot be names of artifacts: %s",
+                printable(str(folder)),
+                enumerated(sorted(unusable)),
+            )
+        return [
+            FileInfo(join_key(prefix, name), is_folder, size)
+            for name, is_folder, size in found
+            if name not in unusable
+        ]
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
         """Download a file, or a folder with all below it: one listing and one GET per file.
@@ -237,7 +251,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             location = self._location(artifact_path)
             if not location.path:
                 raise MlflowException(
-                    f"Refused to delete everything in the bucket {location}. "
+                    f"Refused to delete everything in the bucket {printable(str(location))}. "
                     "Name a folder within the bucket.",
                     error_code=INVALID_PARAMETER_VALUE,
                 )
@@ -290,6 +304,14 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
     def _bucket_of(self, location: BucketFSUri) -> Bucket:
         return Bucket(location, self._settings())
+
+
+def _is_usable(name: str) -> bool:
+    try:
+        split_key(name)
+    except InvalidKeyError:
+        return False
+    return True
 
 
 def _existing_directory(path: str) -> str:

@@ -24,12 +24,13 @@ from mlflow_bucketfs_core.errors import (
     MissingCredentialsError,
     TransferError,
     UnsafeEntryError,
+    printable,
 )
 from mlflow_bucketfs_core.http.retry import abandoned_by
 from mlflow_bucketfs_core.mounted import MLMODEL, resolve_entry
 from mlflow_bucketfs_core.uri import join_key, parent_folders, split_key, strip_archive_suffix
 
-from mlflow_bucketfs_plugin.mlflow_errors import NotTriedError, aggregated
+from mlflow_bucketfs_plugin.mlflow_errors import NotTriedError, aggregated, enumerated
 from mlflow_bucketfs_plugin.models import (
     belongs_to_model,
     in_any_model,
@@ -152,10 +153,10 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
     if untouched:
         notes.append(
             "Nothing was uploaded to these models, because their earlier MLmodel could not be "
-            f"replaced first: {', '.join(untouched)}"
+            f"replaced first: {enumerated(untouched)}"
         )
     if held_back := [mlmodel for mlmodel in held_back if not in_any_model(mlmodel, untouched)]:
-        notes.append(f"Not uploaded, because their models lack files: {', '.join(held_back)}")
+        notes.append(f"Not uploaded, because their models lack files: {enumerated(held_back)}")
     _raise_for(failures, "uploading", folder, "\n".join(notes))
 
 
@@ -185,12 +186,15 @@ def find_files(keys: Iterable[str], location: BucketFSUri, relative: str) -> dic
         return {relative: location.path}
     if not below and relative:
         raise MlflowException(
-            f"There is no artifact at '{location}'.", error_code=RESOURCE_DOES_NOT_EXIST
+            f"There is no artifact at '{printable(str(location))}'.",
+            error_code=RESOURCE_DOES_NOT_EXIST,
         )
     names, shadowed = _split_shadowed(below)
     if shadowed:
         _logger.warning(
-            "Not downloaded from %s, because folders have the same names: %s", location, shadowed
+            "Not downloaded from %s, because folders have the same names: %s",
+            printable(str(location)),
+            enumerated(shadowed),
         )
     return {name: below[name] for name in names}
 
@@ -278,8 +282,8 @@ def _warn_of_lost_parts(files: Mapping[str, Path], folder: BucketFSUri) -> None:
         _logger.warning(
             "The model for %s contains archives, which BucketFS unpacks: UDFs will see folders "
             "without the suffix in their place, and find these files over HTTP only: %s",
-            folder,
-            ", ".join(archives),
+            printable(str(folder)),
+            enumerated(archives),
         )
     empty = {
         f"{mlmodel.removesuffix(MLMODEL)}{name}"
@@ -290,8 +294,8 @@ def _warn_of_lost_parts(files: Mapping[str, Path], folder: BucketFSUri) -> None:
         _logger.warning(
             "The model for %s contains empty folders, which BucketFS cannot store. If loading it "
             "needs them, put a file into each: %s",
-            folder,
-            ", ".join(sorted(empty)),
+            printable(str(folder)),
+            enumerated(sorted(empty)),
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from mlflow_bucketfs_core.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,14 +111,19 @@ class Report:
         return json.dumps(document, indent=2)
 
     def to_text(self) -> str:
-        """Return one line per step, with details and remedy below those that are not fine."""
+        """Return one line per step, with details and remedy below those that are not fine.
+
+        Names in it, such as those in a certificate, are a stranger's text, and may hold escape
+        sequences of terminals: they are shown so that a terminal can do nothing with them.
+        """
         name_width = max(len(step.name) for step in self.steps)
         lines = []
         for step in self.steps:
             mark = step.result.upper() if step.result == "failed" else step.result
             lines.append(
                 click.style(mark.ljust(_WIDTH), fg=_COLORS[step.result])
-                + f"  {step.name.ljust(name_width)}  {step.seconds:5.2f} s  {step.summary}"
+                + f"  {step.name.ljust(name_width)}  {step.seconds:5.2f} s  "
+                + printable(step.summary)
             )
             if step.result in {"failed", "warning"}:
                 lines += [
@@ -126,8 +132,8 @@ class Report:
                     if value not in (None, "", [])
                 ]
             if step.remedy:
-                lines += [f"{_INDENT}> {line}" for line in step.remedy.splitlines()]
-        return "\n".join((*lines, "", self._verdict()))
+                lines += [f"{_INDENT}> {printable(line)}" for line in step.remedy.split("\n")]
+        return "\n".join((*lines, "", printable(self._verdict())))
 
     def _verdict(self) -> str:
         uri = self.uri or "the URI"
@@ -139,6 +145,4 @@ class Report:
 
 
 def _shown(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    # names in a certificate are a stranger's text, and may hold escape sequences of terminals
-    return text if text.isprintable() else ascii(text)
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
