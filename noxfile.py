@@ -20,7 +20,7 @@ def _uv_run(session: nox.Session, group: str, *command: str) -> None:
 
 @nox.session(name="format:fix")
 def format_fix(session: nox.Session) -> None:
-    """Format the code and mend what the linter can mend."""
+    """Format the code and fix what the linter can fix."""
     _uv_run(session, "lint", "ruff", "format", ".")
     _uv_run(session, "lint", "ruff", "check", "--fix", ".")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow_bucketfs_testing import SlcBuilder
 from mlflow_bucketfs_testing.config import slc_archive_option
-from slc_build import docker, places, wheels
+from slc_build import docker, paths, wheels
 
 _EXPORT = "uv run nox -s slc:export"
 _BASE_AND_EXPORT = f"uv run nox -s slc:base; {_EXPORT}"
@@ -26,9 +26,9 @@ def slc_builder() -> SlcBuilder:
     docker.choose_engine()
     prepare = [sys.executable, "-m", "slc_build", "export", "--prepare-only"]
     return SlcBuilder(
-        places.FLAVOR_PREPARED,
-        output_directory=places.EXASLCT_OUTPUT,
-        prepare=lambda: subprocess.run(prepare, cwd=places.ROOT / "slc", check=True),
+        paths.FLAVOR_PREPARED,
+        output_directory=paths.EXASLCT_OUTPUT,
+        prepare=lambda: subprocess.run(prepare, cwd=paths.ROOT / "slc", check=True),
     )
 
 
@@ -46,11 +46,11 @@ def slc_archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         return given
     if not docker.engine_answers():
         pytest.skip(f"{docker.NO_ENGINE}; then: {_BASE_AND_EXPORT}")
-    if not (places.OUTPUT / "build-info.json").is_file():
+    if not (paths.OUTPUT / "build-info.json").is_file():
         pytest.skip(f"no container was exported: {_BASE_AND_EXPORT}")
-    info = json.loads((places.OUTPUT / "build-info.json").read_text(encoding="utf-8"))
+    info = json.loads((paths.OUTPUT / "build-info.json").read_text(encoding="utf-8"))
     now = tmp_path_factory.mktemp("wheels")
     wheels.build_own(now)
     if not wheels.hashes_of(now).items() <= info["wheels"].items():
         pytest.skip(f"the container was exported from other sources than these: {_EXPORT}")
-    return places.OUTPUT / str(info["file"])
+    return paths.OUTPUT / str(info["file"])

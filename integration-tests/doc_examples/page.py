@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from doc_examples.blocks import blocks_of
 from doc_examples.environment import page_environment
-from doc_examples.places import Places
+from doc_examples.substitutes import Substitutes
 from doc_examples.python_process import PythonProcess
 from doc_examples.shell import TIMEOUT_S, Background, ExampleFailedError, Shell
 
 if TYPE_CHECKING:
     from doc_examples.blocks import Block
-    from doc_examples.places import Services
+    from doc_examples.substitutes import Services
 
 _LATE_OUTPUT_S = 10.0
 _WILDCARD = re.compile(r"(?P<number>\d+(?:\.\d+)?)|(?P<any> ?… ?)|(?P<space>[ \t]+)|.", re.DOTALL)
@@ -42,7 +42,7 @@ class Page:
         home.mkdir()
         self._directory = directory
         staying = [b.source for b in blocks_of(path.read_text(encoding="utf-8")) if b.stays]
-        self._places = Places(services, staying)
+        self._substitutes = Substitutes(services, staying)
         self._shell = Shell(home, page_environment(directory), name)
         self._python = PythonProcess(path, directory / "python.log")
         (directory / "python.log").touch()
@@ -54,7 +54,7 @@ class Page:
         Raises:
             ExampleFailedError: the block did not do what the page says.
         """
-        source = self._places.actual(block.source)
+        source = self._substitutes.actual(block.source)
         if block.file:
             (Path(self._shell.directory) / block.file).write_text(source, encoding="utf-8")
             return
@@ -80,7 +80,7 @@ class Page:
         line = block.line + 1
         if not block.stays:
             return self._shell.run(script, line=line, status=block.status)
-        ports = self._places.ports_of(block.source)
+        ports = self._substitutes.ports_of(block.source)
         if not ports:
             raise ExampleFailedError("the port that this opens is not known: give it --port")
         # a reader who types this has pressed Ctrl-C in that terminal before
@@ -101,7 +101,7 @@ class Page:
     def _compare(self, block: Block, printed: str) -> None:
         shown = output_of(block.source)
         deadline = time.monotonic() + (_LATE_OUTPUT_S if block.stays else 0)
-        while missing := missing_line(shown, self._places.documented(printed)):
+        while missing := missing_line(shown, self._substitutes.documented(printed)):
             if time.monotonic() > deadline:
                 raise ExampleFailedError(f"the page shows what was not printed: {missing}", printed)
             time.sleep(0.2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from release_check import wheels
 from release_check.commands import CheckError
 from release_check.index import await_requirements
-from release_check.places import DIST, ROOT
+from release_check.paths import DIST, ROOT
 from release_check.tag import check_tag
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from release_check.places import ROOT
+from release_check.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

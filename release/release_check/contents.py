@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from release_check.commands import CheckError
-from release_check.places import PACKAGES
+from release_check.paths import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

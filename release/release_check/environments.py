@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release_check.commands import CheckError, output_of, run
-from release_check.places import BUILD_CONSTRAINTS, DIST, PACKAGES, ROOT, folder
+from release_check.paths import BUILD_CONSTRAINTS, DIST, PACKAGES, ROOT, folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from release_check.changelog import Entry, top_entry
 from release_check.commands import CheckError
-from release_check.places import PACKAGES, folder
+from release_check.paths import PACKAGES, folder
 from release_check.project import Project, read_project
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from release_check.environments import (
     lowest,
     run_tests,
 )
-from release_check.places import DIST, EXAMPLE, PACKAGES, ROOT, folder
+from release_check.paths import DIST, EXAMPLE, PACKAGES, ROOT, folder
 
 # The tests run on the workspace's Python from the sources, and on the lowest one below; these are
 # for the wheels.

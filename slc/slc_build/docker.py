@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slc_build.commands import missing, output_of
-from slc_build.places import engine_directory, is_private
+from slc_build.paths import engine_directory, is_private
 from slc_build.progress import SlcBuildError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slc_build import docker
 from slc_build.commands import missing, output_of
-from slc_build.places import engine_directory, is_private
+from slc_build.paths import engine_directory, is_private
 from slc_build.progress import SlcBuildError, say
 
 _START_TIMEOUT_S = 60

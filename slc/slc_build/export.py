@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow_bucketfs_testing import SlcBuilder
 
 from slc_build import flavor, preflight, results
-from slc_build.places import EXASLCT_OUTPUT, FLAVOR_PREPARED, OUTPUT, PACKAGE
+from slc_build.paths import EXASLCT_OUTPUT, FLAVOR_PREPARED, OUTPUT, PACKAGE
 from slc_build.progress import say, watching
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from slc_build import wheels
 from slc_build.locked import pinned_packages
-from slc_build.places import FLAVOR_PREPARED, FLAVOR_SOURCE, WHEELS
+from slc_build.paths import FLAVOR_PREPARED, FLAVOR_SOURCE, WHEELS
 
 if TYPE_CHECKING:
     from pathlib import Path

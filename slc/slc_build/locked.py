@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from packaging.requirements import Requirement
 
 from slc_build.commands import output_of
-from slc_build.places import EXTRA, PACKAGE, PYTHON, ROOT
+from slc_build.paths import EXTRA, PACKAGE, PYTHON, ROOT
 from slc_build.progress import SlcBuildError
 
 # The container, not the machine that builds it. The micro version is that of Ubuntu 24.04.

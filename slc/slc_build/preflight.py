@@ -11,7 +11,7 @@ from typing import Literal
 
 from slc_build import docker
 from slc_build.commands import missing, output_of
-from slc_build.places import BASE_DIGESTS, OUTPUT, ROOT, base_image
+from slc_build.paths import BASE_DIGESTS, OUTPUT, ROOT, base_image
 from slc_build.progress import SlcBuildError
 
 _ARCHITECTURES = ("x86_64", "AMD64")

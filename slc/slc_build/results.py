@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slc_build import docker
 from slc_build.commands import output_of
-from slc_build.places import FLAVOR, LISTS_IN_CONTAINER, OUTPUT, OWN_PACKAGES, PYTHON, ROOT
+from slc_build.paths import FLAVOR, LISTS_IN_CONTAINER, OUTPUT, OWN_PACKAGES, PYTHON, ROOT
 from slc_build.progress import SlcBuildError
 
 if TYPE_CHECKING:

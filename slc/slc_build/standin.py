@@ -17,7 +17,7 @@ from pathlib import Path
 
 from slc_build import docker
 from slc_build.commands import missing, output_of
-from slc_build.places import PYTHON, base_image
+from slc_build.paths import PYTHON, base_image
 from slc_build.progress import SlcBuildError, say
 from slc_build.pythons import SharedLibrary, libraries_of, python_to_copy
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from slc_build.commands import output_of
-from slc_build.places import BUILD_CONSTRAINTS, OWN_PACKAGES, PYTHON, ROOT
+from slc_build.paths import BUILD_CONSTRAINTS, OWN_PACKAGES, PYTHON, ROOT
 from slc_build.progress import say
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from doc_examples.places import free_port
+from doc_examples.substitutes import free_port
 from mlflow_bucketfs_testing import BucketFSServer, MlflowServerProcess
 
 from . import page

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from doc_examples.places import free_port
+from doc_examples.substitutes import free_port
 from mlflow_bucketfs_testing.process_session import ProcessSession
 from typing_extensions import Self
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from doc_examples.places import free_port
+from doc_examples.substitutes import free_port
 from mlflow import MlflowClient
 from mlflow_bucketfs_testing import BucketFSServer, MlflowServerProcess
 from mlflow_bucketfs_testing.errors import MlflowServerDiedError

@@ -105,7 +105,7 @@ def test_problem(check, repository, mistake, problem):
 
 
 def test_all_problems_at_once(check):
-    """One run tells all there is to mend."""
+    """One run tells all there is to fix."""
     problems = check(f"{PLUGIN}-v9.9.9").stderr
     assert "The tag says 9.9.9" in problems
     assert "`unreleased`" in problems

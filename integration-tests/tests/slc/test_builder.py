@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_bucketfs_testing import SlcBuilder
-from slc_build import docker, locked, places, wheels
+from slc_build import docker, locked, paths, wheels
 
 # exaslct's scheduler forks, and its dependencies warn about themselves
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -19,17 +19,17 @@ def flavor_path(exported) -> Path:
     """The flavor that was exported, with its wheels."""
     pytest.importorskip("exasol.slc.api", reason="exaslct is missing: uv run --group slc pytest")
     docker.choose_engine()
-    if docker.image(places.base_image()) is None or not places.FLAVOR_PREPARED.is_dir():
+    if docker.image(paths.base_image()) is None or not paths.FLAVOR_PREPARED.is_dir():
         pytest.skip(
             f"nothing was exported to {exported} with this engine: uv run nox -s slc:export"
         )
-    return places.FLAVOR_PREPARED
+    return paths.FLAVOR_PREPARED
 
 
 def test_the_builder_is_what_pytest_exasol_slc_expects(slc_builder, slc_archive, flavor_path):
     """Its result leads to the file by ``flavor_path``; nothing changed, so nothing is built."""
     assert slc_builder.flavor_path == flavor_path
-    builder = SlcBuilder(slc_builder.flavor_path, output_directory=places.EXASLCT_OUTPUT)
+    builder = SlcBuilder(slc_builder.flavor_path, output_directory=paths.EXASLCT_OUTPUT)
     result = builder.export()
     release = result.export_infos[str(slc_builder.flavor_path)]["release"]
     assert Path(release.cache_file).stat().st_size == slc_archive.stat().st_size
@@ -43,7 +43,7 @@ def test_the_same_source_gives_the_same_wheels(tmp_path, build_info):
         wheels.build_own(folder)
         built.append(wheels.hashes_of(folder))
     assert built[0] == built[1]
-    assert len(built[0]) == len(places.OWN_PACKAGES)
+    assert len(built[0]) == len(paths.OWN_PACKAGES)
     wheels.download(locked.pinned_packages(), tmp_path / "locked")
     downloaded = wheels.hashes_of(tmp_path / "locked" / "wheels")
     assert downloaded.items() <= build_info["wheels"].items()
@@ -55,7 +55,7 @@ def test_a_second_export_installs_the_same(flavor_path, exported, tmp_path):
         flavor_path, output_directory=tmp_path, force_rebuild=True, compressed=False
     )
     release = builder.export().export_infos[str(flavor_path)]["release"]
-    wanted = f"{places.LISTS_IN_CONTAINER}/packages.json"
+    wanted = f"{paths.LISTS_IN_CONTAINER}/packages.json"
     with tarfile.open(release.cache_file) as archive:
         members = {member.name.removeprefix("./"): member for member in archive}
         content = archive.extractfile(members[wanted])

@@ -10,7 +10,7 @@ import pytest
 from mlflow_bucketfs_testing import SlcCommandError
 from packaging.utils import canonicalize_name
 from slc_build import locked
-from slc_build.places import OWN_PACKAGES
+from slc_build.paths import OWN_PACKAGES
 
 MEGABYTE = 1_000_000
 

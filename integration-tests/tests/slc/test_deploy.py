@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import pytest
 from mlflow_bucketfs_testing import BucketConfig, factories
-from slc_build import docker, places
+from slc_build import docker, paths
 
 # A bucket of its own: what is unpacked takes a gigabyte
 slc_bucketfs_server = factories.bucketfs_server(buckets=[BucketConfig("default")], scope="module")
@@ -26,18 +26,18 @@ def exaslct() -> str:
 
 def test_exaslct_deploys_into_bucketfs(exaslct, exported, slc_bucketfs_server, monkeypatch):
     """The file arrives over HTTP and is unpacked under the mount root; the SQL is printed."""
-    if not places.FLAVOR_PREPARED.is_dir():
-        pytest.skip(f"{places.FLAVOR_PREPARED} is not here: uv run nox -s slc:export")
+    if not paths.FLAVOR_PREPARED.is_dir():
+        pytest.skip(f"{paths.FLAVOR_PREPARED} is not here: uv run nox -s slc:export")
     docker.choose_engine()
     bucket = slc_bucketfs_server.buckets[0]
     monkeypatch.setenv("BUCKETFS_PASSWORD", bucket.write_password)
     mounted = slc_bucketfs_server.mount_root / "bfsdefault" / "default" / "container"
     host, port = slc_bucketfs_server.url.removeprefix("http://").rsplit(":", 1)
-    build = version(places.PACKAGE)
+    build = version(paths.PACKAGE)
     done = subprocess.run(
         [
-            *(exaslct, "deploy", "--flavor-path", str(places.FLAVOR_PREPARED)),
-            *("--output-directory", str(places.EXASLCT_OUTPUT), "--build-name", build),
+            *(exaslct, "deploy", "--flavor-path", str(paths.FLAVOR_PREPARED)),
+            *("--output-directory", str(paths.EXASLCT_OUTPUT), "--build-name", build),
             *("--source-docker-repository-name", "localhost/slc-source"),
             *("--target-docker-repository-name", "localhost/slc"),
             *("--bucketfs-host", host, "--bucketfs-port", port, "--bucketfs-user", "w"),
@@ -50,10 +50,10 @@ def test_exaslct_deploys_into_bucketfs(exaslct, exported, slc_bucketfs_server, m
         cwd=exported,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    name = f"{places.FLAVOR}-release-{build}"
+    name = f"{paths.FLAVOR}-release-{build}"
     assert "ALTER SESSION SET SCRIPT_LANGUAGES=" in done.stdout
     assert f"bfsdefault/default/container/{name}" in done.stdout
     slc_bucketfs_server.sync_mount()  # an archive is unpacked after its upload was answered
-    packages = mounted / name / places.LISTS_IN_CONTAINER / "packages.json"
+    packages = mounted / name / paths.LISTS_IN_CONTAINER / "packages.json"
     assert packages.read_bytes() == (exported / "packages.json").read_bytes()
     assert (mounted / name / "exasol-manifest.json").is_file()

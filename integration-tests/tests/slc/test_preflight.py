@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from slc_build import docker, engine, places, preflight, pythons
+from slc_build import docker, engine, paths, preflight, pythons
 from slc_build.progress import SlcBuildError
 
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
@@ -18,7 +18,7 @@ def slc_build(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProce
     """Run the command behind the nox sessions."""
     return subprocess.run(
         [sys.executable, "-m", "slc_build", *arguments],
-        env={**os.environ, "PYTHONPATH": str(places.ROOT / "slc"), **env},
+        env={**os.environ, "PYTHONPATH": str(paths.ROOT / "slc"), **env},
         capture_output=True,
         text=True,
         check=False,

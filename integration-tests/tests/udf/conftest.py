@@ -1,4 +1,4 @@
-"""Models in BucketFS, and the three places where UDFs score with them.
+"""Models in BucketFS, and the three executors of UDFs that score with them.
 
 A UDF client runs the scripts, with SQLite for the tables: the one that
 ``--mlflow-bucketfs-udf-client`` names, and the one in the exported script-language container.
@@ -31,7 +31,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from . import page
-from .places import Exasol, ForkingClient, Runner, without_settings
+from .executors import Exasol, ForkingClient, Runner, without_settings
 
 REGIONS = ("south", "north")
 
@@ -49,21 +49,21 @@ class Models:
 
 @dataclass
 class Udfs:
-    """A place that executes pages, and what stands there for what the pages print."""
+    """What executes pages, and what stands there for what the pages print."""
 
-    place: Runner | Exasol
+    executor: Runner | Exasol
     stand_ins: dict[str, str]
 
     def use(self, location: str) -> None:
         """Let a model stand for the one of the pages, as soon as UDFs see it."""
-        self.stand_ins[page.MODEL_PATH] = self.place.path(location)
+        self.stand_ins[page.MODEL_PATH] = self.executor.path(location)
         self.stand_ins[page.MODEL_LOCATION] = location
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Execute a statement; numbers come back as Decimals, whatever their type is in SQL."""
         return [
             tuple(None if value is None else Decimal(str(value)) for value in row)
-            for row in self.place.execute(statement)
+            for row in self.executor.execute(statement)
         ]
 
     def create(self, heading: str) -> None:
@@ -217,10 +217,10 @@ def exasol(request, database) -> Iterator[Udfs]:
 
 @pytest.fixture(params=["host", "container", "exasol"])
 def udfs(request, models) -> Udfs:
-    """A place that executes the page, with the page's tables, and flowers and models in them."""
+    """What executes the page, with the page's tables, and flowers and models in them."""
     udfs: Udfs = request.getfixturevalue(request.param)
     udfs.use(models.location)
-    udfs.place.path(models.other_location)  # an Exasol waits until UDFs see it
+    udfs.executor.path(models.other_location)  # an Exasol waits until UDFs see it
     udfs.read("The model and the flowers")
     udfs.insert(
         [(number, sizes, REGIONS[number % 2]) for number, sizes in enumerate(models.flowers)]

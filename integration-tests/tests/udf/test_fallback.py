@@ -9,23 +9,23 @@ import pytest
 from mlflow_bucketfs_core import udf_path
 
 from . import page
-from .places import Exasol
+from .executors import Exasol
 
 
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
 def test_with_a_fallback(udfs, models, bucketfs_server, tmp_path, harm):
     """A model that the mount lacks or has damaged comes over HTTP, with the password."""
-    real = isinstance(udfs.place, Exasol)
+    real = isinstance(udfs.executor, Exasol)
     if not real:
-        udfs.place.mount = Path(shutil.copytree(udfs.place.mount, tmp_path / "mount"))
-        model = udfs.place.mount / udf_path(models.location).removeprefix("/buckets/")
+        udfs.executor.mount = Path(shutil.copytree(udfs.executor.mount, tmp_path / "mount"))
+        model = udfs.executor.mount / udf_path(models.location).removeprefix("/buckets/")
         if harm == "missing":
             shutil.rmtree(model)
         else:
             damaged = next(model.glob("model.*"))
             damaged.unlink()  # as read-only as on the mount
             damaged.write_bytes(b"damaged")
-        udfs.place.reaches(bucketfs_server.url)
+        udfs.executor.reaches(bucketfs_server.url)
         udfs.stand_ins[page.READ_PASSWORD] = "read"
     elif harm == "missing":
         pytest.skip("what is in BucketFS comes to the mount of an Exasol")

@@ -15,7 +15,7 @@ from mlflow_bucketfs_core import udf_path
 from mlflow_bucketfs_testing import UdfError
 
 from . import page
-from .places import Exasol
+from .executors import Exasol
 
 _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
@@ -94,13 +94,13 @@ def test_a_script_needs_no_import_but_its_own(fresh_host, models):
 
 def test_by_alias(logged, udfs, models, bucketfs_server, mlflow_udf_tracking_uri):
     """The alias is resolved by the tracking server, the files come from the mount."""
-    if isinstance(udfs.place, Exasol) and "//127." in mlflow_udf_tracking_uri:
+    if isinstance(udfs.executor, Exasol) and "//127." in mlflow_udf_tracking_uri:
         pytest.skip(
             "UDFs of the database do not reach it: --mlflow-bucketfs-mlflow-server-host ADDRESS"
         )
     udfs.use(logged.location)
     udfs.stand_ins[page.TRACKING_SERVER] = mlflow_udf_tracking_uri
-    udfs.place.reaches(mlflow_udf_tracking_uri)
+    udfs.executor.reaches(mlflow_udf_tracking_uri)
     assert udfs.read("By alias") == [(models.species[0],)]
     assert bucketfs_server.requests.count() == 0
 
@@ -118,7 +118,7 @@ def test_an_unreachable_tracking_server_is_given_up(udfs):
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
         udfs.stand_ins[page.TRACKING_SERVER] = url
-        udfs.place.reaches(url)
+        udfs.executor.reaches(url)
         try:
             with pytest.raises(UdfError, match="registered-models/alias failed"):
                 udfs.read("By alias")
@@ -142,7 +142,7 @@ def test_a_process_loads_the_model_once(logged, udfs, mlflow_udf_tracking_uri, h
     """However many rows and groups a process gets, it opens no model after its first call."""
     udfs.use(logged.location)
     udfs.stand_ins[page.TRACKING_SERVER] = mlflow_udf_tracking_uri
-    udfs.place.reaches(mlflow_udf_tracking_uri)
+    udfs.executor.reaches(mlflow_udf_tracking_uri)
     for statement in page.statements(heading, udfs.stand_ins):
         if " SCRIPT " in statement:
             create, code = statement.split(" AS\n", 1)
@@ -152,6 +152,8 @@ def test_a_process_loads_the_model_once(logged, udfs, mlflow_udf_tracking_uri, h
     call = call.format(location=logged.location, features=_FEATURES)
     groups = " GROUP BY region" if heading == "Many rows at a time" else ""
     assert len(udfs.execute(f"SELECT {call} FROM flowers{groups}")) == 10
-    opened = [line for line in udfs.place.database.output.splitlines() if "models opened" in line]
+    opened = [
+        line for line in udfs.executor.database.output.splitlines() if "models opened" in line
+    ]
     assert len(opened) == (2 if groups else 10)
     assert set(opened) == {opened[0]} != {"models opened: 0"}

@@ -215,14 +215,13 @@ class SlcContainer:
 
         Args:
             command: program and arguments.
-            env: see `run`, as ``mounts`` and ``reach``.
-            mounts: more directories to see.
-            reach: loopback addresses of this machine to reach.
+            env: see `run`.
+            mounts: see `run`.
+            reach: see `run`.
 
         Raises:
-            SlcUnavailableError: No container, or nothing that runs it.
-            SlcError: The engine cannot make a container, such as for a mount that is not there.
-            ValueError: ``reach`` names another address than one of the loopback network.
+            SlcError: see `run`.
+            ValueError: see `run`.
         """
         seen = {"/buckets": self.buckets} if self.buckets else {}
         line = list(command)
@@ -298,17 +297,16 @@ class SlcContainer:
         Args:
             source: the program.
             arguments: its ``sys.argv[1:]``.
-            env: see `run`, as ``mounts``, ``reach``, ``check`` and ``timeout_s``.
-            mounts: more directories to see.
+            env: see `run`.
+            mounts: see `run`.
             path: folders in the container to import from, after the fixed ones.
-            reach: loopback addresses of this machine to reach.
-            check: whether to raise if it fails.
-            timeout_s: how long it may take, in seconds.
+            reach: see `run`.
+            check: see `run`.
+            timeout_s: see `run`.
 
         Raises:
-            SlcCommandError: It failed, or took too long.
-            SlcUnavailableError: No file, or no Docker engine.
-            ValueError: ``reach`` names another address than one of the loopback network.
+            SlcError: see `run`.
+            ValueError: see `run`.
         """
         return self.run(
             self.python_command("-", *arguments),

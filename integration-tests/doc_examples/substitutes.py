@@ -65,7 +65,7 @@ class Services(Protocol):
         """Port of an MLflow server, which is started when this is asked for."""
 
 
-class Places:
+class Substitutes:
     """The substitutes of one page, the same for all its blocks.
 
     Args:

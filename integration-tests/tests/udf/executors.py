@@ -1,6 +1,6 @@
 """Where the pages' statements can be executed: by a UDF client, or by an Exasol.
 
-Each place executes one statement at a time and returns its rows.
+Each executes one statement at a time and returns its rows.
 """
 
 from __future__ import annotations
