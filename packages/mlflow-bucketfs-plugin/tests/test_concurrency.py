@@ -101,6 +101,10 @@ def test_eight_forked_processes_at_once(server, run_python):
     assert {key: server.read(key) for key in server.keys()} == expected
 
 
+# Longer than a process takes to end, however busy the machine: beside six others on two
+# processors, the exit of an interpreter that has imported MLflow, 0.3 s, was seen to take 11 s.
+PATIENCE_S = 600
+
 UPLOADING = """
 import sys
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
@@ -133,7 +137,7 @@ def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
     server = make_server(profile=Profile(put_floor_s=0.2))
     directory = local.write({"MLmodel": b"m"} | {f"{number}": b"x" for number in range(400)})
     with interrupted_upload(server, directory, server.keys) as process:
-        assert "KeyboardInterrupt" in process.communicate(timeout=120)[1]
+        assert "KeyboardInterrupt" in process.communicate(timeout=PATIENCE_S)[1]
     assert 0 < len(server.keys()) < 100
     assert "root/MLmodel" not in server.keys()
 
@@ -144,8 +148,8 @@ def test_interrupt_ends_the_waits_for_another_try(make_server, local):
     server.inject(Fault.status(503, method="PUT", retry_after=60, times=None))
     directory = local.write({"a": b"x"})
     with interrupted_upload(server, directory, lambda: server.requests.count(method="PUT")) as it:
-        # half of the wait that the server asks for
-        assert "KeyboardInterrupt" in it.communicate(timeout=30)[1]
+        assert "KeyboardInterrupt" in it.communicate(timeout=PATIENCE_S)[1]
+    # a process that waited would have made its second try then
     assert server.requests.count(method="PUT") == 1
 
 
@@ -153,7 +157,7 @@ def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
     """Ctrl-C reports how many uploads are not answered yet; another one ends the process."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
     server = make_server()
-    server.inject(Fault.stall(300, method="PUT", times=3))
+    server.inject(Fault.stall(10 * PATIENCE_S, method="PUT", times=3))
     directory = local.write({f"{number}": b"x" for number in range(20)})
     # stored, so that nothing but the answers is missing: an upload that still sends is ended
     with interrupted_upload(server, directory, lambda: len(server.keys()) == 3) as process:
@@ -162,8 +166,8 @@ def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
         assert "Ctrl-C once more" in reported
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        # far less than the time that the server takes
-        assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+        # the server would keep it waiting ten times as long
+        assert "KeyboardInterrupt" in process.communicate(timeout=PATIENCE_S)[1]
 
 
 def test_repositories_share_connections(server, local):
