@@ -15,6 +15,9 @@ from mlflow_bucketfs_core.errors import InvalidKeyError, InvalidUriError
 # open by default since 2025.1 (docs.exasol.com, "BucketFS"; exasol-testcontainers #258).
 _HTTP_PORT, _HTTPS_PORT = 2580, 2581
 
+# Exasol's names for the first service and its bucket, which every cluster has
+USUAL_SERVICE, USUAL_BUCKET = "bfsdefault", "default"
+
 # The spellings without "+" exist because MLflow's REST validation of model sources turns a "+"
 # into a space and then no longer sees a scheme.
 _TLS_BY_SCHEME = MappingProxyType(
@@ -140,7 +143,7 @@ class BucketFSUri:
         missing = "bucket" if self.service else "service and bucket"
         raise InvalidUriError(
             f"The URI '{self}' names no {missing}. {_EXPECTED} "
-            "On most systems service and bucket are bfsdefault/default."
+            f"On most systems service and bucket are {USUAL_SERVICE}/{USUAL_BUCKET}."
         )
 
 

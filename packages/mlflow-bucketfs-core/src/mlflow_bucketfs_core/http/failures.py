@@ -26,6 +26,7 @@ from mlflow_bucketfs_core.errors import (
     TransferTimeoutError,
     UnexpectedResponseError,
 )
+from mlflow_bucketfs_core.uri import USUAL_SERVICE
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -40,8 +41,6 @@ _REDIRECTS = range(300, 400)
 _OK = 200
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _LOCKED, _TOO_MANY = 423, 429
-# Exasol's name for the first service; a URI that contains it has a service.
-_USUAL_SERVICE = "bfsdefault"
 # Modules whose local variables may hold credentials, and all below them.
 _SECRET_FRAMES = (
     *("http.", "requests.", "socket.", "socks.", "ssl.", "urllib3."),
@@ -150,7 +149,7 @@ def _no_such_bucket(uri: BucketFSUri) -> str:
         f"there is no bucket {uri.bucket!r} at {uri.authority} (404). "
         f"Check the name; {uri.endpoint}/ lists the buckets."
     )
-    if uri.service == _USUAL_SERVICE:
+    if uri.service == USUAL_SERVICE:  # the URI has a service
         return text
     return (
         f"{text} Is the service missing in the URI? It is {uri.scheme}://host/service/bucket/path, "

@@ -16,7 +16,7 @@ from mlflow_bucketfs_core.errors import (
 )
 from mlflow_bucketfs_core.hosts import HostRule, any_rule_matches, check_host_allowed
 from mlflow_bucketfs_core.mounted import bucket_udf_path, mounted_path
-from mlflow_bucketfs_core.uri import join_key
+from mlflow_bucketfs_core.uri import USUAL_BUCKET, USUAL_SERVICE, join_key
 
 from mlflow_bucketfs_plugin.check.report import Finding, StepFailedError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _DISTRIBUTION = "mlflow-bucketfs-plugin"
 _ENTRY_POINT_GROUP = "mlflow.artifact_repository"
-_USUAL_SERVICE, _USUAL_BUCKET = "bfsdefault", "default"
 
 _MLFLOW, _MLFLOW_SKINNY = "mlflow", "mlflow-skinny"
 # What was seen to fail with mlflow-skinny alone, 3.8.1 and 3.17.2: "Model registry functionality
@@ -218,9 +217,9 @@ def check_mount(facts: Facts) -> Finding:
 
 def _names_to_append(uri: BucketFSUri) -> str:
     """Propose the names for a URI that ends before the bucket."""
-    if uri.service in {"", _USUAL_SERVICE}:
+    if uri.service in {"", USUAL_SERVICE}:
         what = "the bucket" if uri.service else "service and bucket"
-        usual = replace(uri, service=_USUAL_SERVICE, bucket=_USUAL_BUCKET)
+        usual = replace(uri, service=USUAL_SERVICE, bucket=USUAL_BUCKET)
         return f"Append {what}, on most systems: {usual}"
     return (
         f"If '{uri.service}' is the bucket, put its service before it, on most systems: "
@@ -242,8 +241,8 @@ def unknown_bucket_advice(uri: BucketFSUri, buckets: Sequence[str]) -> str:
             f"'{uri.service}', which the URI gives as the service, is one of them. "
             f"Is the service missing? Then use, on most systems: {_with_service(uri)}"
         )
-    elif uri.service == _USUAL_SERVICE and buckets:
-        bucket = _USUAL_BUCKET if _USUAL_BUCKET in buckets else buckets[0]
+    elif uri.service == USUAL_SERVICE and buckets:
+        bucket = USUAL_BUCKET if USUAL_BUCKET in buckets else buckets[0]
         folder = join_key(uri.bucket, uri.path)
         lines.append(
             f"If '{uri.bucket}' is a folder, the bucket is missing before it: "
@@ -261,12 +260,12 @@ def unknown_bucket_advice(uri: BucketFSUri, buckets: Sequence[str]) -> str:
 def _with_service(uri: BucketFSUri) -> BucketFSUri:
     """Return the URI with the usual service put before its first name."""
     folder = join_key(uri.bucket, uri.path)
-    return replace(uri, service=_USUAL_SERVICE, bucket=uri.service, path=folder)
+    return replace(uri, service=USUAL_SERVICE, bucket=uri.service, path=folder)
 
 
 def unchecked_service_advice(uri: BucketFSUri, settings: ConnectionSettings) -> str | None:
     """Warn that the service's name was not checked, if it is unusual and not on the mount."""
-    if not uri.bucket or uri.service == _USUAL_SERVICE:
+    if not uri.bucket or uri.service == USUAL_SERVICE:
         return None
     if Path(bucket_udf_path(uri, settings.mount_root)).is_dir():
         return None
