@@ -143,3 +143,14 @@ def test_constraints_prints_names_escaped(local):
     printed = CliRunner().invoke(main, ["constraints", str(model), str(constraints)]).stdout
     assert r"\x1b[2J.pkl" in printed
     assert all(line.isprintable() for line in printed.splitlines())
+
+
+def test_copy_prints_names_escaped(server, local):
+    """What was copied, and what keeps from it, names the target."""
+    source, target = str(local.write({"f": b""})), server.uri(path=REVERSED)
+    copied = CliRunner().invoke(main, ["copy", source, target])
+    refused = CliRunner().invoke(main, ["copy", source, target])
+    assert (copied.exit_code, refused.exit_code) == (0, 1)
+    for printed in (copied.output, refused.output):
+        assert r"/a\u202eb" in printed
+        assert all(line.isprintable() for line in printed.splitlines())

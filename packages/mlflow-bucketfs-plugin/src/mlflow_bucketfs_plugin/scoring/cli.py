@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from mlflow_bucketfs_core.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -127,7 +128,7 @@ def sql(model_uri: str, name: str, **given: Any) -> None:
     click.echo(script.text, nl=False)
     click.echo(f"{script.select}\n", err=True)
     for assumption in script.assumptions:
-        click.echo(f"- {assumption}", err=True)
+        _echo(f"- {assumption}", err=True)
 
 
 def script_options(given: Mapping[str, Any]) -> ScriptOptions:
@@ -177,8 +178,8 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
         from mlflow_bucketfs_plugin.scoring import copy_model  # noqa: PLC0415 -- for a quick --help
 
         copied = copy_model(source_uri, target_uri, replace=replace)
-    click.echo(f"Copied {copied.files} files, {copied.size_bytes:,} bytes, to {copied.uri}")
-    click.echo(f"UDFs will see them at {copied.mounted}")
+    _echo(f"Copied {copied.files} files, {copied.size_bytes:,} bytes, to {copied.uri}")
+    _echo(f"UDFs will see them at {copied.mounted}")
 
 
 @contextmanager
@@ -196,5 +197,10 @@ def _failures() -> Iterator[None]:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    _echo(f"Error: {message}", err=True)
     sys.exit(EXIT_FAILED)
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    """Print lines with names that others may have chosen."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
