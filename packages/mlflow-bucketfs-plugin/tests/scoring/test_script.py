@@ -59,6 +59,7 @@ def test_metadata(make_script, server):
         "path": script.spec.model,
         "model_id": f"m-{'0a' * 16}",
         "run_id": "0123",
+        "inputs": [[column.name, column.sql_type] for column in script.inputs],
     }
     assert "of run 0123 at" in script.text
 
