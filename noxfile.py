@@ -164,23 +164,23 @@ def bench(session: nox.Session) -> None:
 @nox.session(name="slc:engine")
 def slc_engine(session: nox.Session) -> None:
     """Start a private Docker engine where none runs; or, after ``--``: stop, status, remove."""
-    _slc_build(session, "engine", *(session.posargs or ["start"]))
+    _slc(session, "slc/bare_machine.py", "engine", *(session.posargs or ["start"]))
 
 
 @nox.session(name="slc:base")
 def slc_base(session: nox.Session) -> None:
     """Make a stand-in for Exasol's base image, where it cannot be pulled."""
-    _slc_build(session, "base", *session.posargs)
+    _slc(session, "slc/bare_machine.py", "base", *session.posargs)
 
 
 @nox.session(name="slc:export")
 def slc_export(session: nox.Session) -> None:
     """Build the container into ``.slc``; ``--require-official-base`` etc. go after ``--``."""
-    _slc_build(session, "export", *session.posargs)
+    _slc(session, "-m", "slc_build.export", *session.posargs)
 
 
-def _slc_build(session: nox.Session, *arguments: str) -> None:
-    command = ["uv", "run", "--locked", "--group", "slc", "python", "-m", "slc_build", *arguments]
+def _slc(session: nox.Session, *arguments: str) -> None:
+    command = ["uv", "run", "--locked", "--group", "slc", "python", *arguments]
     # exaslct stops its workers and removes gigabytes of temporary files when Ctrl-C is pressed
     patience = {"interrupt_timeout": 60, "terminate_timeout": 60}
     session.run(*command, env={"PYTHONPATH": "slc"}, external=True, **patience)

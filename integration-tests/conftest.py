@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow_bucketfs_testing import SlcBuilder
 from mlflow_bucketfs_testing.config import slc_archive_option
-from slc_build import docker, paths, wheels
+from slc_build import commands, paths, wheels
 
 _EXPORT = "uv run nox -s slc:export"
 _BASE_AND_EXPORT = f"uv run nox -s slc:base; {_EXPORT}"
@@ -23,8 +23,8 @@ _BASE_AND_EXPORT = f"uv run nox -s slc:base; {_EXPORT}"
 @pytest.fixture(scope="session")
 def slc_builder() -> SlcBuilder:
     """What pytest-exasol-slc builds and deploys when a ``--backend`` is selected."""
-    docker.choose_engine()
-    prepare = [sys.executable, "-m", "slc_build", "export", "--prepare-only"]
+    commands.choose_engine()
+    prepare = [sys.executable, "-m", "slc_build.export", "--prepare-only"]
     return SlcBuilder(
         paths.FLAVOR_PREPARED,
         output_directory=paths.EXASLCT_OUTPUT,
@@ -41,11 +41,11 @@ def language_alias() -> str:
 @pytest.fixture(scope="session")
 def slc_archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The container that was exported last, unless ``--mlflow-bucketfs-slc-archive`` names one."""
-    docker.choose_engine()
+    commands.choose_engine()
     if given := slc_archive_option(request.config):
         return given
-    if not docker.engine_answers():
-        pytest.skip(f"{docker.NO_ENGINE}; then: {_BASE_AND_EXPORT}")
+    if not commands.engine_info("ServerVersion"):
+        pytest.skip(f"{commands.NO_ENGINE}; then: {_BASE_AND_EXPORT}")
     if not (paths.OUTPUT / "build-info.json").is_file():
         pytest.skip(f"no container was exported: {_BASE_AND_EXPORT}")
     info = json.loads((paths.OUTPUT / "build-info.json").read_text(encoding="utf-8"))

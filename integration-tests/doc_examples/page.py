@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from doc_examples.blocks import blocks_of
 from doc_examples.environment import page_environment
-from doc_examples.substitutes import Substitutes
 from doc_examples.python_process import PythonProcess
 from doc_examples.shell import TIMEOUT_S, Background, ExampleFailedError, Shell
+from doc_examples.substitutes import Substitutes
 
 if TYPE_CHECKING:
     from doc_examples.blocks import Block

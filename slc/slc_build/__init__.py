@@ -1,4 +1,4 @@
-"""Building the script-language container: engine, base image, wheels, export.
+"""Building the script-language container, from ``uv.lock`` to the exported file.
 
-Each module does one step; ``python -m slc_build`` is what the nox sessions ``slc:*`` run.
+Each module does one step; the nox session ``slc:export`` runs ``python -m slc_build.export``.
 """

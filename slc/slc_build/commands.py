@@ -1,20 +1,57 @@
-"""Running other programs."""
+"""Running other programs, Docker's client above all; errors and progress for the user."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slc_build.progress import SlcBuildError
+from slc_build.paths import engine_directory, is_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+NO_ENGINE = (
+    "no Docker engine answers. Start yours, set DOCKER_HOST, or, as root, start a private one: "
+    "uv run nox -s slc:engine -- start"
+)
 _TAIL = 2000
+_STARTED = time.monotonic()
+
+
+class SlcBuildError(RuntimeError):
+    """A step failed; the message says what is missing and how to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image of the engine.
+
+    Attributes:
+        name: repository and tag.
+        id: the engine's identification of it.
+        digests: its digests in registries: none if it was made here.
+    """
+
+    name: str
+    id: str
+    digests: tuple[str, ...]
+
+    @property
+    def pulled(self) -> bool:
+        """Whether it came from a registry."""
+        return bool(self.digests)
+
+
+def say(text: str) -> None:
+    """Print a line with the seconds since the start."""
+    print(f"[{time.monotonic() - _STARTED:4.0f} s] {text}", flush=True)  # noqa: T201
 
 
 def output_of(*command: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
@@ -26,7 +63,7 @@ def output_of(*command: str, env: Mapping[str, str] | None = None, cwd: Path | N
         cwd: directory to run in.
 
     Raises:
-        SlcBuildError: it failed, or is not installed; with the end of what it said.
+        SlcBuildError: it failed; with the end of its output.
     """
     done = subprocess.run(  # noqa: S603 -- our own commands
         command,
@@ -37,11 +74,54 @@ def output_of(*command: str, env: Mapping[str, str] | None = None, cwd: Path | N
         env={**os.environ, **(env or {})},
     )
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip())[-_TAIL:]
-        raise SlcBuildError(f"{shlex.join(command)}\nended with {done.returncode}:\n{said}")
+        tail = (done.stderr.strip() or done.stdout.strip())[-_TAIL:]
+        raise SlcBuildError(f"{shlex.join(command)}\nended with {done.returncode}:\n{tail}")
     return done.stdout
 
 
 def missing(*programs: str) -> list[str]:
     """Return those of the programs that are not installed."""
     return [program for program in programs if shutil.which(program) is None]
+
+
+def private_engine() -> str:
+    """Return the address of the private engine, for ``DOCKER_HOST``, whether it runs or not."""
+    return f"unix://{engine_directory() / 'docker.sock'}"
+
+
+def choose_engine() -> None:
+    """Point this process and its children to the private engine, if it runs and none is set."""
+    directory = engine_directory()
+    if "DOCKER_HOST" in os.environ or not is_private(directory):
+        return
+    if (directory / "docker.sock").is_socket():
+        os.environ["DOCKER_HOST"] = private_engine()
+
+
+def engine_info(field: str) -> str:
+    """Return a field of ``docker info``, such as ``ServerVersion``.
+
+    Args:
+        field: its name in Docker's template language.
+
+    Returns:
+        The field; empty if no engine answers at the chosen address.
+    """
+    if missing("docker"):
+        return ""
+    try:
+        # Without an engine, `docker info` succeeds unless asked for something of the engine's
+        return output_of("docker", "info", "--format", f"{{{{.{field}}}}}").strip()
+    except SlcBuildError:
+        return ""
+
+
+def image(name: str) -> Image | None:
+    """Return the image of this name, or None if the engine does not have it."""
+    template = "{{json .Id}} {{json .RepoDigests}}"
+    try:
+        answer = output_of("docker", "image", "inspect", "--format", template, name)
+    except SlcBuildError:
+        return None
+    identification, _, digests = answer.strip().partition(" ")
+    return Image(name=name, id=json.loads(identification), digests=tuple(json.loads(digests) or ()))

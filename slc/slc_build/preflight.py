@@ -9,10 +9,16 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from slc_build import docker
-from slc_build.commands import missing, output_of
+from slc_build.commands import (
+    NO_ENGINE,
+    Image,
+    SlcBuildError,
+    choose_engine,
+    engine_info,
+    image,
+    missing,
+)
 from slc_build.paths import BASE_DIGESTS, OUTPUT, ROOT, base_image
-from slc_build.progress import SlcBuildError
 
 _ARCHITECTURES = ("x86_64", "AMD64")
 # Unpacked twice (1 GB each), packed (0.3 GB) three times, wheels
@@ -25,7 +31,7 @@ RequiredBase = Literal["any", "official", "committed"]
 """What the base image must be: a stand-in will do, pulled, or one whose digest is committed."""
 
 
-def check(*, required_base: RequiredBase) -> docker.Image:
+def check(*, required_base: RequiredBase) -> Image:
     """Check everything at once and return the base image.
 
     Args:
@@ -34,12 +40,12 @@ def check(*, required_base: RequiredBase) -> docker.Image:
     Raises:
         SlcBuildError: something is missing; the message lists all of it, each with its remedy.
     """
-    docker.choose_engine()
-    answers = docker.engine_answers()
-    base = docker.image(base_image()) if answers else None
+    choose_engine()
+    engine_root = engine_info("DockerRootDir")
+    base = image(base_image()) if engine_root else None
     problems = [*_tools(), *_space(OUTPUT.parent, _NEEDED_HERE)]
-    if not answers:
-        problems.append(docker.NO_ENGINE)
+    if not engine_root:
+        problems.append(NO_ENGINE)
     elif base is None:
         problems.append(
             f"the engine has no base image: docker pull {base_image()}\n"
@@ -47,14 +53,14 @@ def check(*, required_base: RequiredBase) -> docker.Image:
         )
     elif problem := base_problem(base, required_base):
         problems.append(problem)
-    if answers:
-        problems += _space(_engine_root(), _NEEDED_BY_ENGINE)
+    if engine_root:
+        problems += _space(Path(engine_root), _NEEDED_BY_ENGINE)
     if problems or base is None:
         raise SlcBuildError("cannot export:\n" + "\n".join(f"- {p}" for p in problems))
     return base
 
 
-def base_problem(base: docker.Image, required: RequiredBase) -> str | None:
+def base_problem(base: Image, required: RequiredBase) -> str | None:
     """Return why an export must not be built on this image; None if it may.
 
     Args:
@@ -108,7 +114,3 @@ def _space(directory: Path, needed: int) -> list[str]:
     if free >= needed:
         return []
     return [f"{directory} has {free / _GIB:.1f} GiB free, {needed / _GIB:.0f} GiB are needed"]
-
-
-def _engine_root() -> Path:
-    return Path(output_of("docker", "info", "--format", "{{.DockerRootDir}}").strip())

@@ -8,14 +8,14 @@ import tarfile
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from slc_build import docker
-from slc_build.commands import output_of
+from slc_build.commands import SlcBuildError, engine_info, output_of
 from slc_build.paths import FLAVOR, LISTS_IN_CONTAINER, OUTPUT, OWN_PACKAGES, PYTHON, ROOT
-from slc_build.progress import SlcBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from slc_build.commands import Image
 
 BUILD_INFO = OUTPUT / "build-info.json"
 PACKAGES = OUTPUT / "packages.json"
@@ -24,7 +24,7 @@ _MIB = 1024**2
 _LARGEST = 10
 
 
-def write(container: Path, base: docker.Image, wheels: Mapping[str, str]) -> None:
+def write(container: Path, base: Image, wheels: Mapping[str, str]) -> None:
     """Write the files that belong to the container, and remove those of older ones.
 
     Args:
@@ -56,7 +56,7 @@ def write(container: Path, base: docker.Image, wheels: Mapping[str, str]) -> Non
         },
         "tools": {
             "exaslct": version("exasol-script-languages-container-tool"),
-            "docker": docker.engine_version(),
+            "docker": engine_info("ServerVersion"),
             "uv": output_of("uv", "--version").strip(),
         },
         "wheels": wheels,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_bucketfs_testing import SlcBuilder
-from slc_build import docker, locked, paths, wheels
+from slc_build import commands, paths, wheels
 
 # exaslct's scheduler forks, and its dependencies warn about themselves
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 def flavor_path(exported) -> Path:
     """The flavor that was exported, with its wheels."""
     pytest.importorskip("exasol.slc.api", reason="exaslct is missing: uv run --group slc pytest")
-    docker.choose_engine()
-    if docker.image(paths.base_image()) is None or not paths.FLAVOR_PREPARED.is_dir():
+    commands.choose_engine()
+    if commands.image(paths.base_image()) is None or not paths.FLAVOR_PREPARED.is_dir():
         pytest.skip(
             f"nothing was exported to {exported} with this engine: uv run nox -s slc:export"
         )
@@ -44,7 +44,7 @@ def test_the_same_source_gives_the_same_wheels(tmp_path, build_info):
         built.append(wheels.hashes_of(folder))
     assert built[0] == built[1]
     assert len(built[0]) == len(paths.OWN_PACKAGES)
-    wheels.download(locked.pinned_packages(), tmp_path / "locked")
+    wheels.download(wheels.pinned_packages(), tmp_path / "locked")
     downloaded = wheels.hashes_of(tmp_path / "locked" / "wheels")
     assert downloaded.items() <= build_info["wheels"].items()
 

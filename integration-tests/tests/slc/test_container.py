@@ -9,8 +9,8 @@ import subprocess
 import pytest
 from mlflow_bucketfs_testing import SlcCommandError
 from packaging.utils import canonicalize_name
-from slc_build import locked
 from slc_build.paths import OWN_PACKAGES
+from slc_build.wheels import pinned_packages
 
 MEGABYTE = 1_000_000
 
@@ -103,7 +103,7 @@ def test_the_packages_fit_together(slc_container):
 
 def test_the_container_has_what_the_lock_says(installed):
     """Each package of uv.lock for Python 3.12 is there in its exact version, numpy as 1.26.4."""
-    pinned = {package.name: package.version for package in locked.pinned_packages()}
+    pinned = {package.name: package.version for package in pinned_packages()}
     assert {name: installed[name] for name in pinned} == pinned
     assert pinned["numpy"] == "1.26.4"
     assert set(OWN_PACKAGES) <= set(installed)

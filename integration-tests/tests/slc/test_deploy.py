@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import pytest
 from mlflow_bucketfs_testing import BucketConfig, factories
-from slc_build import docker, paths
+from slc_build import commands, paths
 
 # A bucket of its own: what is unpacked takes a gigabyte
 slc_bucketfs_server = factories.bucketfs_server(buckets=[BucketConfig("default")], scope="module")
@@ -28,7 +28,7 @@ def test_exaslct_deploys_into_bucketfs(exaslct, exported, slc_bucketfs_server, m
     """The file arrives over HTTP and is unpacked under the mount root; the SQL is printed."""
     if not paths.FLAVOR_PREPARED.is_dir():
         pytest.skip(f"{paths.FLAVOR_PREPARED} is not here: uv run nox -s slc:export")
-    docker.choose_engine()
+    commands.choose_engine()
     bucket = slc_bucketfs_server.buckets[0]
     monkeypatch.setenv("BUCKETFS_PASSWORD", bucket.write_password)
     mounted = slc_bucketfs_server.mount_root / "bfsdefault" / "default" / "container"

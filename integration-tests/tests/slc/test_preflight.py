@@ -7,28 +7,32 @@ import socket
 import subprocess
 import sys
 
+import bare_machine
 import pytest
-from slc_build import docker, engine, paths, preflight, pythons
-from slc_build.progress import SlcBuildError
+from slc_build import commands, paths, preflight
+from slc_build.commands import SlcBuildError, choose_engine
 
+MACHINE = "bare_machine.py"
+EXPORT = ("-m", "slc_build.export")
 NOWHERE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
 
-def slc_build(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run the command behind the nox sessions."""
+def run(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command behind one of the nox sessions."""
     return subprocess.run(
-        [sys.executable, "-m", "slc_build", *arguments],
-        env={**os.environ, "PYTHONPATH": str(paths.ROOT / "slc"), **env},
+        [sys.executable, *arguments],
+        env={**os.environ, **env},
+        cwd=paths.ROOT / "slc",
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-@pytest.mark.parametrize("command", [["export"], ["base"], ["engine", "status"]])
+@pytest.mark.parametrize("command", [[*EXPORT], [MACHINE, "base"], [MACHINE, "engine", "status"]])
 def test_without_an_engine_the_way_to_one_is_named(command):
     """All that need Docker say how to start a private engine."""
-    done = slc_build(*command, env=NOWHERE)
+    done = run(*command, env=NOWHERE)
     assert done.returncode == 1
     assert "no Docker engine answers" in done.stderr
     assert "uv run nox -s slc:engine -- start" in done.stderr
@@ -37,7 +41,7 @@ def test_without_an_engine_the_way_to_one_is_named(command):
 
 def test_another_engine_is_not_started_behind_the_users_back():
     """DOCKER_HOST that names a dead engine is an error, not a reason to start one elsewhere."""
-    done = slc_build("engine", "start", env=NOWHERE)
+    done = run(MACHINE, "engine", "start", env=NOWHERE)
     assert done.returncode == 1
     assert f"no engine answers at DOCKER_HOST={NOWHERE['DOCKER_HOST']}" in done.stderr
 
@@ -49,7 +53,7 @@ def engine_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "")
     monkeypatch.delenv("DOCKER_HOST")  # recorded, so that what is set meanwhile is undone
     monkeypatch.setenv("PATH", str(tmp_path))
-    for module in (docker, engine):
+    for module in (commands, bare_machine):
         monkeypatch.setattr(module, "engine_directory", lambda: directory)
     return directory
 
@@ -64,7 +68,7 @@ def test_our_own_private_engine_is_chosen(engine_directory):
     """A directory of mode 0700 that is ours can be trusted."""
     engine_directory.mkdir(mode=0o700)
     with_a_socket(engine_directory)
-    docker.choose_engine()
+    choose_engine()
     assert os.environ["DOCKER_HOST"] == f"unix://{engine_directory}/docker.sock"
 
 
@@ -83,18 +87,18 @@ def test_a_directory_that_others_may_have_made_is_not_used(
         monkeypatch.setattr(os, "geteuid", lambda: made.stat().st_uid + 1)
     with_a_socket(made)
     (made / "dockerd.log").symlink_to(tmp_path / "victim")
-    docker.choose_engine()
+    choose_engine()
     assert "DOCKER_HOST" not in os.environ
     with pytest.raises(SlcBuildError, match="is not a directory of this user with mode 0700"):
-        engine.start()
-    engine.remove()
+        bare_machine.start()
+    bare_machine.remove()
     assert sorted(path.name for path in made.iterdir()) == ["docker.sock", "dockerd.log"]
     assert not (tmp_path / "victim").exists()
 
 
 def test_everything_that_is_missing_is_named_at_once(tmp_path):
     """Neither uv nor Docker: one message, two remedies."""
-    done = slc_build("export", env={**NOWHERE, "PATH": str(tmp_path)})
+    done = run(*EXPORT, env={**NOWHERE, "PATH": str(tmp_path)})
     assert done.returncode == 1
     assert "pip install uv" in done.stderr
     assert "no Docker engine answers" in done.stderr
@@ -104,7 +108,7 @@ def test_without_a_python_to_copy_the_way_to_one_is_named(tmp_path, monkeypatch)
     """The stand-in needs an interpreter of the container's version."""
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     with pytest.raises(SlcBuildError, match=r"no CPython 3\.99 to copy: uv python install 3\.99"):
-        pythons.python_to_copy("3.99")
+        bare_machine.python_to_copy("3.99")
 
 
 @pytest.fixture
@@ -120,7 +124,7 @@ def committed(tmp_path, monkeypatch):
 
 def base_image(*digests):
     """A base image of the engine with these digests."""
-    return docker.Image(name="base:1", id="sha256:0", digests=digests)
+    return commands.Image(name="base:1", id="sha256:0", digests=digests)
 
 
 def test_a_release_is_built_on_the_committed_base(committed):
@@ -149,6 +153,6 @@ def test_a_stand_in_is_refused_for_a_release(build_info):
     pytest.importorskip("exasol.slc.api", reason="exaslct is missing: uv run --group slc pytest")
     if build_info["base_image"]["origin"] == "pulled":
         pytest.skip("the base image is the official one")
-    done = slc_build("export", "--require-official-base", env={})
+    done = run(*EXPORT, "--require-official-base", env={})
     assert done.returncode == 1
     assert "is a local stand-in, and --require-official-base was given: docker rmi" in done.stderr
