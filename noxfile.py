@@ -117,7 +117,7 @@ def package_check(session: nox.Session) -> None:
 
     Versions of Python for the tests go after ``--``; those that are not here are left out.
     """
-    _release_check(session, "wheels", *session.posargs)
+    _check(session, "package_check.py", "wheels", *session.posargs)
 
 
 @nox.session(name="package:lowest")
@@ -126,7 +126,7 @@ def package_lowest(session: nox.Session) -> None:
 
     With ``--if-present`` after ``--``, a machine without this Python leaves it out.
     """
-    _release_check(session, "lowest", *session.posargs)
+    _check(session, "package_check.py", "lowest", *session.posargs)
 
 
 @nox.session(name="test:mlflow")
@@ -135,7 +135,7 @@ def test_mlflow(session: nox.Session) -> None:
 
     All else is as new as fits to it. What follows goes to pytest.
     """
-    _release_check(session, "mlflow", *session.posargs)
+    _check(session, "package_check.py", "mlflow", *session.posargs)
 
 
 @nox.session(name="release:check")
@@ -144,12 +144,11 @@ def release_check(session: nox.Session) -> None:
 
     A package's name instead of a tag rehearses the release of its next version.
     """
-    _release_check(session, "tag", *session.posargs)
+    _check(session, "release_check.py", *session.posargs)
 
 
-def _release_check(session: nox.Session, *arguments: str) -> None:
-    command = ["uv", "run", "--locked", "--group", "package", "python", "-m", "release_check"]
-    session.run(*command, *arguments, env={"PYTHONPATH": "release"}, external=True)
+def _check(session: nox.Session, script: str, *arguments: str) -> None:
+    _uv_run(session, "package", "python", str(Path("release", script)), *arguments)
 
 
 @nox.session(name="bench")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -39,8 +38,13 @@ def check(repository):
 
     def run(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "release_check", "tag", "--root", repository, *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "release")},
+            [
+                sys.executable,
+                ROOT / "release" / "release_check.py",
+                "--root",
+                repository,
+                *arguments,
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -87,10 +91,10 @@ def test_rehearsal(check):
         (("CHANGELOG.md", "## 0.1.7", "## 0.1.6"), "top entry is 0.1.6, not 0.1.7"),
         (("CHANGELOG.md", "## 0.1.7 - 2026-12-31", "## Next"), "top entry is 0.1.0, not 0.1.7"),
         (("CHANGELOG.md", "2026-12-31", "2026-02-30"), "neither a day such as 2026-12-31"),
-        (("CHANGELOG.md", "- #70: Faster.\n\n- #71: Safer.\n", ""), "says nothing"),
+        (("CHANGELOG.md", "- #70: Faster.\n\n- #71: Safer.\n", ""), "entry is empty"),
         (("pyproject.toml", '"0.1.7"', '"0.1.8"'), "tag says 0.1.7, pyproject.toml says 0.1.8"),
         (("pyproject.toml", '"0.1.7"', '"0.1"'), "0.1 is no version of SemVer"),
-        (("pyproject.toml", '"0.1.7"', '"new"'), "Invalid version: 'new'"),
+        (("pyproject.toml", '"0.1.7"', '"new"'), "new is no version of SemVer"),
         (("pyproject.toml", "Security = ", "Safety = "), "[project.urls] has no Security"),
         (("README.md", "# mlflow-bucketfs-core\n", "[a](../b.md)\n"), "links to ../b.md, which"),
     ],
@@ -105,7 +109,7 @@ def test_problem(check, repository, mistake, problem):
 
 
 def test_all_problems_at_once(check):
-    """One run tells all there is to fix."""
+    """One run reports all that has to be fixed."""
     problems = check(f"{PLUGIN}-v9.9.9").stderr
     assert "The tag says 9.9.9" in problems
     assert "`unreleased`" in problems

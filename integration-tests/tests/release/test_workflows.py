@@ -96,6 +96,16 @@ def test_only_publishing_has_credentials():
     assert jobs["build"]["permissions"] == {"contents": "read"}
 
 
+def test_a_package_is_published_after_what_it_requires():
+    """Before anything is uploaded for publishing, the index is asked for the requirements, once."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))["jobs"]
+    steps = [step.get("uses") or step["run"] for step in jobs["build"]["steps"]]
+    (asked,) = (i for i, step in enumerate(steps) if step.startswith("uv pip compile"))
+    assert "--no-sources" in steps[asked]
+    assert asked < next(i for i, step in enumerate(steps) if step.startswith("actions/upload-"))
+    assert jobs["publish"]["needs"] == "build"
+
+
 def test_every_package_can_be_released():
     """The release workflow starts for a tag of each package, and rehearses each."""
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))

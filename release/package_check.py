@@ -1,0 +1,262 @@
+"""Check the packages as users get them: wheels that work alone, lower bounds that are true.
+
+``python release/package_check.py --help`` lists the commands, which the nox sessions
+``package:check``, ``package:lowest`` and ``test:mlflow`` run. Each check runs in an environment
+that ``uv run --isolated`` makes, without the workspace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nox.project import dependency_groups, load_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+DIST = ROOT / "dist"
+# A project that knows of this workspace nothing but the wheels
+EXAMPLE = ROOT / "integration-tests" / "reuse-example"
+CORE, PLUGIN, TESTING = (
+    ROOT / "packages" / f"mlflow-bucketfs-{name}" for name in ("core", "plugin", "testing")
+)
+PACKAGES = (CORE, PLUGIN, TESTING)
+
+# The tests run on the workspace's Python from the sources, and on the lowest one below; these are
+# for the wheels.
+PYTHONS = ("3.13",)
+LOWEST_PYTHON = "3.10"
+
+# What each package must be able to do with nothing but its own dependencies; last, beside the full
+# mlflow, which must find the plugin.
+_ALONE = {
+    ("mlflow-bucketfs-core",): """
+from mlflow_bucketfs_core import Bucket
+Bucket("exa+bfs://h/s/b").as_path("x")
+""",
+    ("mlflow-bucketfs-plugin",): """
+import importlib.util
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+print(get_artifact_repository("exa+bfs://h/s/b/x"))
+assert importlib.util.find_spec("flask") is None, "the full mlflow came along"
+""",
+    ("mlflow-bucketfs-testing",): """
+from mlflow_bucketfs_testing.server import BucketFSServer
+with BucketFSServer() as server:
+    print(server.uri())
+""",
+    ("mlflow-bucketfs-testing[udf]",): """
+from mlflow_bucketfs_testing import UdfRunner
+script = "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\\ndef run(ctx): return ctx.x * 2\\n"
+with UdfRunner() as runner:
+    assert runner.create(script).run([(2,)]).rows == [(4,)]
+""",
+    ("mlflow", "mlflow-bucketfs-plugin"): """
+import importlib.metadata as metadata
+from mlflow.server import app
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+print(get_artifact_repository("exa+bfs://h/s/b/x"), app.name)
+versions = {metadata.version(name) for name in ("mlflow", "mlflow-skinny")}
+assert len(versions) == 1, f"mlflow and mlflow-skinny differ: {versions}"
+""",
+}
+# With all extras but `exasol`, which is a group of its own in the workspace too.
+_EXTRAS = {CORE: "", PLUGIN: "[server,progress,udf]", TESTING: "[mlflow,udf]"}
+# What somebody reads who has nothing but the published packages.
+_PAGES = [ROOT / "README.md", *(package / "README.md" for package in PACKAGES)]
+_PYTEST = ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+# Says which versions a test ran with
+_LIST = """
+import importlib.metadata
+for distribution in importlib.metadata.distributions():
+    print(distribution.name, distribution.version)
+"""
+
+
+class CheckError(Exception):
+    """A check failed; the message is for whoever wants to release."""
+
+
+def build(dist: Path = DIST) -> None:
+    """Build wheel and sdist of every package into a directory, and leave nothing else there.
+
+    Args:
+        dist: the directory.
+    """
+    # --no-sources: as for PyPI, where there is no workspace. With constraints, uv builds by the
+    # backend that they name, and not by the copy in itself.
+    pins = ("--build-constraints", ROOT / "release" / "build-constraints.txt", "--require-hashes")
+    how = ("--quiet", "--all-packages", "--no-sources", "--clear", *pins)
+    _run("uv", "build", *how, "--out-dir", dist)
+
+
+def check_wheels(pythons: Sequence[str]) -> None:
+    """Build all packages, install each one alone, and run the tests against the wheels.
+
+    Args:
+        pythons: versions of Python to run the tests on; those that are not here are left out.
+    """
+    build()
+    for package in PACKAGES:
+        module = package.name.replace("-", "_")
+        source = package / "src" / module
+        _run("check-wheel-contents", "--package", source, *DIST.glob(f"{module}-*.whl"))
+    _run("twine", "check", "--strict", *DIST.glob("mlflow_*"))
+    with tempfile.TemporaryDirectory() as directory:
+        locked, constraint = Path(directory, "locked.txt"), Path(directory, "constraint.txt")
+        everything = ("--all-packages", "--all-extras", "--all-groups")
+        form = ("--no-hashes", "--no-emit-workspace", "--no-header", "--output-file", locked)
+        _run("uv", "export", "--quiet", "--locked", *everything, *form)
+        constraint.write_text(f"--constraint {locked}\n", encoding="utf-8")
+        with_locked = ("--with-requirements", str(constraint))
+        for requirements, statement in _ALONE.items():
+            _run_isolated(*with_locked, *_with(*requirements), "python", "-I", "-c", statement)
+        tested = _with(f"mlflow-bucketfs-testing{_EXTRAS[TESTING]}", *_group(ROOT, "dev"))
+        for version in pythons:
+            if python := _find_python(version):
+                where = ("--python", python, *with_locked, *tested)
+                _run_isolated(*where, *_PYTEST, CORE, PLUGIN)
+            else:
+                sys.stderr.write(f"NOT TRIED: Python {version}, which is not here\n")
+        _run_isolated(*with_locked, *_with_example(), *_PYTEST, cwd=EXAMPLE)
+    # The pages' commands, in an empty environment with pip and the wheels
+    os.environ["DOC_EXAMPLES_WHEELS"] = str(DIST)
+    _run(sys.executable, *_PYTEST[1:], *_PAGES)
+
+
+def check_lowest(*, if_present: bool) -> None:
+    """Run the packages' tests on the lowest versions, and the lowest Python, that they allow.
+
+    Args:
+        if_present: leave the tests out where this Python is missing, instead of failing.
+
+    Raises:
+        CheckError: this Python is missing.
+    """
+    python = _find_python(LOWEST_PYTHON)
+    if python is None:
+        if not if_present:
+            raise CheckError(f"Python {LOWEST_PYTHON} is not here: uv python install it.")
+        sys.stderr.write(f"NOT TRIED: lower bounds, for want of Python {LOWEST_PYTHON}\n")
+        return
+    # A directory's dependencies count as direct ones, a wheel's do not. Without sources, because
+    # the workspace's constraints are not published.
+    lowest = ("--python", python, "--no-sources", "--resolution", "lowest-direct")
+    tools = _group(ROOT, "dev")
+    everything = _with(*(f"{package}{_EXTRAS[package]}" for package in PACKAGES), *tools)
+    _run_isolated(*lowest, *everything, "python", "-c", _LIST)
+    _run_isolated(*lowest, *everything, *_PYTEST, CORE, PLUGIN)
+    # The workspace's configuration of pytest is for a newer one than users need, so the tests of
+    # the testing package, and the project that uses it, run without it on the oldest pytest.
+    others = [tool for tool in tools if not tool.startswith("pytest>")]
+    users = (
+        *lowest,
+        *_with(f"{TESTING}{_EXTRAS[TESTING]}", CORE, PLUGIN, *others),
+        *_with_example(),
+    )
+    _run_isolated(*users, "python", "-c", _LIST)
+    # The example has the one MLflow server that the lowest versions need to start.
+    without_servers = ("--import-mode=importlib", "--ignore-glob=*/test_mlflow_process*")
+    parallel = ("--numprocesses=auto", "--dist=loadfile")
+    _run_isolated(*users, *_PYTEST, *without_servers, *parallel, TESTING)
+    _run_isolated(*users, *_PYTEST, cwd=EXAMPLE)
+
+
+def check_mlflow(version: str, arguments: Sequence[str]) -> None:
+    """Run tests with one version of MLflow, and all else as new as fits to it.
+
+    Args:
+        version: MLflow's, or ``newest``.
+        arguments: for pytest; by default all tests of packages and whole system.
+    """
+    build()
+    # an older MLflow imports what SQLAlchemy 2.1 has no more, although its metadata allows that
+    mlflow = ["mlflow"] if version == "newest" else [f"mlflow=={version}", "sqlalchemy<2.1"]
+    ours = [f"{package.name}{extras}" for package, extras in _EXTRAS.items()]
+    tested = _with(*mlflow, *ours, *_group(ROOT, "dev"))
+    _run_isolated(*tested, "python", "-c", _LIST)
+    _run_isolated(*tested, *_PYTEST, *(arguments or ["packages", "integration-tests"]))
+
+
+def _run_isolated(*arguments: str | Path, cwd: Path = ROOT) -> None:
+    """Run a command in an environment of its own, which finds our wheels in ``dist``."""
+    # Without --refresh-package, uv takes a wheel that it met before under the same name, whatever
+    # is in the file now.
+    refresh = [word for package in PACKAGES for word in ("--refresh-package", package.name)]
+    python = [] if "--python" in arguments else ["--python", sys.executable]
+    isolated = ("uv", "run", "--quiet", "--isolated", "--no-project", "--find-links", DIST)
+    _run(*isolated, *refresh, *python, *arguments, cwd=cwd)
+
+
+def _run(*command: str | Path, cwd: Path = ROOT) -> None:
+    words = [str(word) for word in command]
+    sys.stderr.write(f"$ {shlex.join(words)}\n")
+    status = subprocess.run(words, cwd=cwd, check=False).returncode  # noqa: S603 -- our own
+    if status != 0:
+        raise CheckError(f"exit status {status}: {shlex.join(words)}")
+
+
+def _with(*requirements: str | Path) -> list[str]:
+    """Return the options of ``uv run`` that install requirements."""
+    return [word for requirement in requirements for word in ("--with", str(requirement))]
+
+
+def _with_example() -> list[str]:
+    return _with(EXAMPLE, *_group(EXAMPLE, "test"))
+
+
+def _group(folder: Path, name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group."""
+    return dependency_groups(load_toml(folder / "pyproject.toml"), name)
+
+
+def _find_python(version: str) -> str | None:
+    """Return the path of an installed Python, or None if there is none of this version."""
+    # uv does not see pyenv's through their shims
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
+    search = os.pathsep.join([os.environ["PATH"], *map(str, pyenv)])
+    done = subprocess.run(  # noqa: S603 -- our own command
+        ["uv", "python", "find", "--no-project", "--no-python-downloads", version],  # noqa: S607
+        env={**os.environ, "UV_PYTHON_SEARCH_PATH": search},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None
+
+
+def main() -> int:
+    """Run the check on the command line; 1 if it fails."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    wheels = commands.add_parser("wheels", help="build, install alone, test the wheels")
+    wheels.add_argument("python", nargs="*", help=f"versions, default {' '.join(PYTHONS)}")
+    lowest = commands.add_parser("lowest", help="test the lowest versions that are allowed")
+    lowest.add_argument("--if-present", action="store_true", help="pass where Python is missing")
+    mlflow = commands.add_parser("mlflow", help="test with one version of MLflow")
+    mlflow.add_argument("version", nargs="?", default="newest", help="default: newest")
+    mlflow.add_argument("pytest", nargs=argparse.REMAINDER, help="arguments for pytest")
+    options = parser.parse_args()
+    try:
+        if options.command == "wheels":
+            check_wheels(options.python or PYTHONS)
+        elif options.command == "lowest":
+            check_lowest(if_present=options.if_present)
+        else:
+            check_mlflow(options.version, options.pytest)
+    except CheckError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
