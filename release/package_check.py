@@ -13,13 +13,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nox.project import dependency_groups, load_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
@@ -106,27 +107,19 @@ def check_wheels(pythons: Sequence[str]) -> None:
     """
     build()
     for package in PACKAGES:
-        module = package.name.replace("-", "_")
-        source = package / "src" / module
-        _run("check-wheel-contents", "--package", source, *DIST.glob(f"{module}-*.whl"))
+        source = package / "src" / _module(package)
+        _run("check-wheel-contents", "--package", source, _wheel(package))
     _run("twine", "check", "--strict", *DIST.glob("mlflow_*"))
-    with tempfile.TemporaryDirectory() as directory:
-        locked, constraint = Path(directory, "locked.txt"), Path(directory, "constraint.txt")
-        everything = ("--all-packages", "--all-extras", "--all-groups")
-        form = ("--no-hashes", "--no-emit-workspace", "--no-header", "--output-file", locked)
-        _run("uv", "export", "--quiet", "--locked", *everything, *form)
-        constraint.write_text(f"--constraint {locked}\n", encoding="utf-8")
-        with_locked = ("--with-requirements", str(constraint))
+    with _built_wheels(locked=True) as wheels:
         for requirements, statement in _ALONE.items():
-            _run_isolated(*with_locked, *_with(*requirements), "python", "-I", "-c", statement)
+            _run_isolated(*wheels, *_with(*requirements), "python", "-I", "-c", statement)
         tested = _with(f"mlflow-bucketfs-testing{_EXTRAS[TESTING]}", *_group(ROOT, "dev"))
         for version in pythons:
             if python := _find_python(version):
-                where = ("--python", python, *with_locked, *tested)
-                _run_isolated(*where, *_PYTEST, CORE, PLUGIN)
+                _run_isolated("--python", python, *wheels, *tested, *_PYTEST, CORE, PLUGIN)
             else:
                 sys.stderr.write(f"NOT TRIED: Python {version}, which is not here\n")
-        _run_isolated(*with_locked, *_with_example(), *_PYTEST, cwd=EXAMPLE)
+        _run_isolated(*wheels, *_with_example(), *_PYTEST, cwd=EXAMPLE)
     # The pages' commands, in an empty environment with pip and the wheels
     os.environ["DOC_EXAMPLES_WHEELS"] = str(DIST)
     _run(sys.executable, *_PYTEST[1:], *_PAGES)
@@ -147,21 +140,22 @@ def check_lowest(*, if_present: bool) -> None:
             raise CheckError(f"Python {LOWEST_PYTHON} is not here: uv python install it.")
         sys.stderr.write(f"NOT TRIED: lower bounds, for want of Python {LOWEST_PYTHON}\n")
         return
-    # A directory's dependencies count as direct ones, a wheel's do not. Without sources, because
-    # the workspace's constraints are not published.
+    # The requirements of a directory count as direct ones, those of a wheel do not; and editable,
+    # because uv would reuse what it built of a directory, whatever has changed there since.
+    # --no-sources: what users resolve has no workspace.
     lowest = ("--python", python, "--no-sources", "--resolution", "lowest-direct")
     tools = _group(ROOT, "dev")
-    everything = _with(*(f"{package}{_EXTRAS[package]}" for package in PACKAGES), *tools)
+    everything = [
+        *_editable(*(f"{package}{_EXTRAS[package]}" for package in PACKAGES)),
+        *_with(*tools),
+    ]
     _run_isolated(*lowest, *everything, "python", "-c", _LIST)
     _run_isolated(*lowest, *everything, *_PYTEST, CORE, PLUGIN)
     # The workspace's configuration of pytest is for a newer one than users need, so the tests of
     # the testing package, and the project that uses it, run without it on the oldest pytest.
-    others = [tool for tool in tools if not tool.startswith("pytest>")]
-    users = (
-        *lowest,
-        *_with(f"{TESTING}{_EXTRAS[TESTING]}", CORE, PLUGIN, *others),
-        *_with_example(),
-    )
+    others = _with(*(tool for tool in tools if not tool.startswith("pytest>")))
+    testing = _editable(f"{TESTING}{_EXTRAS[TESTING]}", CORE, PLUGIN)
+    users = (*lowest, *testing, *others, *_with_example())
     _run_isolated(*users, "python", "-c", _LIST)
     # The example has the one MLflow server that the lowest versions need to start.
     without_servers = ("--import-mode=importlib", "--ignore-glob=*/test_mlflow_process*")
@@ -182,18 +176,46 @@ def check_mlflow(version: str, arguments: Sequence[str]) -> None:
     mlflow = ["mlflow"] if version == "newest" else [f"mlflow=={version}", "sqlalchemy<2.1"]
     ours = [f"{package.name}{extras}" for package, extras in _EXTRAS.items()]
     tested = _with(*mlflow, *ours, *_group(ROOT, "dev"))
-    _run_isolated(*tested, "python", "-c", _LIST)
-    _run_isolated(*tested, *_PYTEST, *(arguments or ["packages", "integration-tests"]))
+    with _built_wheels(locked=False) as wheels:
+        _run_isolated(*wheels, *tested, "python", "-c", _LIST)
+        default = ("packages", "integration-tests")
+        _run_isolated(*wheels, *tested, *_PYTEST, *(arguments or default))
+
+
+@contextmanager
+def _built_wheels(*, locked: bool) -> Iterator[tuple[str, str]]:
+    """Yield the options of ``uv run`` that select the built wheels, for the duration of a block.
+
+    Args:
+        locked: whether everything else must have the version of ``uv.lock``.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        constraints, requirements = Path(directory, "constraints"), Path(directory, "requirements")
+        if locked:
+            which = ("--locked", "--all-packages", "--all-extras", "--all-groups")
+            form = ("--no-hashes", "--no-emit-workspace", "--no-header", "--output-file")
+            _run("uv", "export", "--quiet", *which, *form, constraints)
+        # By URL: of a wheel that it found by name, uv reuses the environment that it made for an
+        # older one of the same version, in spite of --refresh and --reinstall (uv 0.13.9).
+        with constraints.open("a", encoding="utf-8") as file:
+            file.writelines(f"{each.name} @ {_wheel(each).as_uri()}\n" for each in PACKAGES)
+        requirements.write_text(f"--constraint {constraints}\n", encoding="utf-8")
+        yield "--with-requirements", str(requirements)
+
+
+def _module(package: Path) -> str:
+    return package.name.replace("-", "_")
+
+
+def _wheel(package: Path) -> Path:
+    (wheel,) = DIST.glob(f"{_module(package)}-*.whl")
+    return wheel
 
 
 def _run_isolated(*arguments: str | Path, cwd: Path = ROOT) -> None:
-    """Run a command in an environment of its own, which finds our wheels in ``dist``."""
-    # Without --refresh-package, uv takes a wheel that it met before under the same name, whatever
-    # is in the file now.
-    refresh = [word for package in PACKAGES for word in ("--refresh-package", package.name)]
+    """Run a command in an environment of its own, by default with this Python."""
     python = [] if "--python" in arguments else ["--python", sys.executable]
-    isolated = ("uv", "run", "--quiet", "--isolated", "--no-project", "--find-links", DIST)
-    _run(*isolated, *refresh, *python, *arguments, cwd=cwd)
+    _run("uv", "run", "--quiet", "--isolated", "--no-project", *python, *arguments, cwd=cwd)
 
 
 def _run(*command: str | Path, cwd: Path = ROOT) -> None:
@@ -206,11 +228,15 @@ def _run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 def _with(*requirements: str | Path) -> list[str]:
     """Return the options of ``uv run`` that install requirements."""
-    return [word for requirement in requirements for word in ("--with", str(requirement))]
+    return [word for each in requirements for word in ("--with", str(each))]
+
+
+def _editable(*requirements: str | Path) -> list[str]:
+    return [word for each in requirements for word in ("--with-editable", str(each))]
 
 
 def _with_example() -> list[str]:
-    return _with(EXAMPLE, *_group(EXAMPLE, "test"))
+    return [*_editable(EXAMPLE), *_with(*_group(EXAMPLE, "test"))]
 
 
 def _group(folder: Path, name: str) -> tuple[str, ...]:
