@@ -70,14 +70,14 @@ assert len(versions) == 1, f"mlflow and mlflow-skinny differ: {versions}"
 """,
 }
 # With all extras but `exasol`, which is a group of its own in the workspace too.
-_EXTRAS = {CORE: "", PLUGIN: "[server,progress,udf]", TESTING: "[mlflow,udf]"}
+_EXTRAS = {CORE: "", PLUGIN: "[server,progress,sql,udf]", TESTING: "[mlflow,udf]"}
 # What somebody reads who has nothing but the published packages.
 _PAGES = [ROOT / "README.md", *(package / "README.md" for package in PACKAGES)]
 _PYTEST = ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
 # Says which versions a test ran with
 _LIST = """
 import importlib.metadata
-for distribution in importlib.metadata.distributions():
+for distribution in sorted(importlib.metadata.distributions(), key=lambda each: each.name):
     print(distribution.name, distribution.version)
 """
 

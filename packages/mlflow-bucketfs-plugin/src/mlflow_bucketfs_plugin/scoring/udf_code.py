@@ -480,7 +480,7 @@ def feature(values: pd.Series[Any], item: dict[str, Any], batch: Batch) -> Any:
     if dtype.kind in "iuU" or nested or (tensor and dtype.kind == "b"):  # MLflow takes none
         for row in values.index[null]:
             refuse(row, None, "is not allowed")
-    missing: Any = {"f": np.nan, "M": np.datetime64("NaT")}.get(dtype.kind)
+    missing: Any = {"f": np.nan, "M": np.datetime64("NaT", "ns")}.get(dtype.kind)
     filled = np.full(len(values), missing, dtype if missing is not None else object)
     filled[~null] = array
     return filled
@@ -533,7 +533,7 @@ def converted(
             result.append(RULES[item["type"]](value.item() if scalar else value, dtype, item))
         except RefusedValueError as problem:  # noqa: PERF203 -- the slow way
             refuse(row, value, str(problem))
-            result.append(dtype.type())
+            result.append(pd.NaT if dtype.kind == "M" else dtype.type())
     column = objects(result) if dtype.kind in "OU" else pd.Series(result, dtype=dtype).to_numpy()
     return column.astype(dtype)
 
