@@ -21,8 +21,8 @@ Marks are comments on the lines before a block:
 - ``<!-- prints this -->``: each line of output in the ``console`` block was printed, in this order;
   numbers may differ, and ``…`` stands for anything.
 
-Hosts that a test cannot have are replaced, see `doc_examples.substitutes`; ``pip install`` only checks
-that the requirements are met, see `doc_examples.environment`.
+Hosts that a test cannot have are replaced, see `doc_examples.substitutes`; ``pip install`` only
+checks that the requirements are met, see `doc_examples.environment`.
 
 With the variable ``DOC_EXAMPLES_WHEELS`` set to a directory with our wheels, each page runs as on
 a new machine: in an empty environment, into which ``pip install`` installs for real::
