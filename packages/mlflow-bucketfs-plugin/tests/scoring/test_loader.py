@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import copy
 import pickle
+from datetime import datetime
 
 import cloudpickle
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 import skops.io
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types.schema import Array, Map
+from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_plugin.scoring import ScriptError, ScriptOptions, scoring_script
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -77,6 +86,92 @@ def test_obstacles(make_script, model, obstacle):
     assert make_script(model=model, loader="mlflow").spec.loader.kind == "mlflow"
     with pytest.raises(ScriptError, match=f"--loader direct: .*{obstacle}"):
         make_script(model=model, loader="direct")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "obstacle"),
+    [
+        (
+            Schema([ColSpec("double", "x"), ColSpec(Array("double"), "v")]),
+            "an Array, Object or Map",
+        ),
+        (Schema([ColSpec(Map("string"), "v")]), "an Array, Object or Map"),
+        (Schema([TensorSpec(np.dtype("float64"), (-1, 2), "v")]), "its signature names its tensor"),
+    ],
+)
+def test_signatures_that_mlflow_enforces(make_script, inputs, obstacle):
+    """What pyfunc checks inside a value, or passes on in a dictionary, is left to it."""
+    assert make_script(inputs.to_dict()).spec.loader.kind == "mlflow"
+    with pytest.raises(ScriptError, match=f"--loader direct: .*{obstacle}"):
+        make_script(inputs.to_dict(), loader="direct")
+
+
+class Seen(BaseEstimator):
+    """An estimator that predicts what it gets, in each of its bits, as text for each row."""
+
+    def predict(self, X):  # noqa: N803
+        """Return the type, the labels and the values of each row."""
+        if isinstance(X, np.ndarray):
+            return [f"{X.dtype} {X.shape[1:]} {row!r}" for row in X]
+        labels = [f"{label!r} {dtype}" for label, dtype in X.dtypes.items()]
+        columns = [[repr(value) for value in X[label].tolist()] for label in X]
+        return [f"{labels} {row}" for row in zip(*columns, strict=True)]
+
+
+MOMENT = datetime(2026, 1, 31, 12, 30, 0, 1)  # noqa: DTZ001 -- a TIMESTAMP has no time zone
+COLUMNS = {
+    "boolean": [True, False, None],
+    "integer": [1, -(2**31), 7],
+    "long": [2**53 + 1, -1, 7],
+    "float": [0.1, None, 1e-40],
+    "double": [0.1, None, 5e-324],
+    "string": ["a", None, "12"],
+    "datetime": [MOMENT, None, MOMENT],
+}
+
+
+def tensor(dtype, *shape):
+    """Return the signature of a tensor without a name."""
+    return Schema([TensorSpec(np.dtype(dtype), (-1, *shape))])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "columns"),
+    [
+        (Schema([ColSpec(kind, kind) for kind in COLUMNS]), COLUMNS.values()),
+        (Schema([ColSpec(kind, kind, required=False) for kind in COLUMNS]), COLUMNS.values()),
+        (Schema([ColSpec(kind) for kind in COLUMNS]), COLUMNS.values()),
+        (Schema([ColSpec("boolean", "b")]), [[True, False]]),
+        (Schema([ColSpec("string", "s")]), [[None, None]]),
+        (tensor("float32", 2), [[0.1, 1.0], [2.0, None]]),
+        (tensor("float64", 1), [[0.1, 1.0]]),
+        (tensor("int64"), [[1, 2]]),
+        (tensor("uint64", 2), [[1, 2**64 - 1], [0, 1]]),
+        (tensor("bool", 2), [[True, False], [True, True]]),
+        (tensor("str"), [["a", "bc"]]),
+        (tensor("datetime64[ns]"), [[MOMENT, MOMENT]]),
+    ],
+)
+def test_estimators_get_the_same_from_both_loaders(  # noqa: PLR0917
+    server, udf, tmp_path, environment, inputs, columns
+):
+    """Whatever signature is loaded directly, the estimator gets the bits that pyfunc gives it."""
+    mlflow.sklearn.save_model(
+        Seen(),
+        tmp_path / "m",
+        signature=ModelSignature(inputs, Schema([ColSpec("string")])),
+        serialization_format="cloudpickle",
+        pip_requirements=["scikit-learn"],
+    )
+    uri = server.uri(path="seen")
+    BucketFSArtifactRepository(uri).log_artifacts(str(tmp_path / "m"))
+    environment.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
+    frame = pd.DataFrame({n: pd.Series(c, dtype=object) for n, c in enumerate(columns)})
+    specs = [scoring_script(uri, "s", ScriptOptions(loader=k)).spec for k in ("auto", "mlflow")]
+    assert [spec.loader.kind for spec in specs] == ["direct", "mlflow"]
+    direct, by_pyfunc = (udf(spec, frame) for spec in specs)
+    assert direct == by_pyfunc
+    assert len(direct) == len(frame)
 
 
 def test_chosen_loader(make_script):

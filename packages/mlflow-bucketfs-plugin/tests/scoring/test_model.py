@@ -80,6 +80,13 @@ def test_artifacts_of_a_run(server, new_experiment, store_model):
     assert location.uri.path == f"runs/{run.info.run_id}/artifacts/my/model"
 
 
+def test_raw_uris_need_no_tracking_store(store_model, environment, tmp_path):
+    """The location is resolved without a tracking server, and no database is created."""
+    environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert locate_model(store_model()).uri.path == "m"
+    assert not list(tmp_path.iterdir())
+
+
 def test_version_of_a_raw_uri(server, store_model, new_experiment):
     """A version that was made from a location is found there."""
     new_experiment(server.uri(path="x"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_bucketfs_plugin.scoring.model import StoredModel
+    from mlflow_bucketfs_plugin.scoring.signature import Parameters
 
 _FORMATS = ("skops", "pickle", "cloudpickle")
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
@@ -36,13 +37,14 @@ _UNUSABLE = {
 
 
 def choose_loader(
-    model: StoredModel, wanted: str, *, has_params: bool
+    model: StoredModel, wanted: str, *, taken: Parameters, has_params: bool
 ) -> DirectLoader | MlflowLoader:
     """Choose how the script loads the model.
 
     Args:
         model: the model.
         wanted: ``auto``, ``mlflow`` or ``direct``.
+        taken: the script's parameters.
         has_params: whether values are passed to the model's parameters.
 
     Raises:
@@ -62,7 +64,7 @@ def choose_loader(
         )
     if wanted == "mlflow":
         return MlflowLoader()
-    obstacles = list(_obstacles(model))
+    obstacles = list(_obstacles(model, taken))
     if not obstacles:
         return _direct(model)
     if wanted == "direct":
@@ -76,7 +78,7 @@ def _is_sklearn(model: StoredModel) -> bool:
     return model.pyfunc.get("loader_module") == "mlflow.sklearn"
 
 
-def _obstacles(model: StoredModel) -> Iterator[str]:
+def _obstacles(model: StoredModel, taken: Parameters) -> Iterator[str]:
     pyfunc, sklearn = model.pyfunc, model.flavor("sklearn")
     if not _is_sklearn(model) or sklearn is None:
         yield "it is not a scikit-learn model"
@@ -94,6 +96,10 @@ def _obstacles(model: StoredModel) -> Iterator[str]:
         "its MLmodel names no file of the model": str(pyfunc.get("model_path")) not in model.keys,
         "its signature comes from type hints": model.mlmodel.get("is_signature_from_type_hint")
         or model.mlmodel.get("type_hint_from_example"),
+        "its signature has an Array, Object or Map, which MLflow checks": any(
+            feature.type == "json" for feature in taken.inputs
+        ),
+        "its signature names its tensor": taken.tensor and taken.tensor.name,
         "it is an external model": isinstance(metadata, dict)
         and metadata.get("mlflow.model.isExternal"),
     }

@@ -164,12 +164,11 @@ def locate_model(
 
 def _resolve(model_uri: str) -> tuple[str, str]:
     origin = location = model_uri
-    client = MlflowClient()
     for step in range(_MOST_STEPS):
         if location.startswith("models:"):
-            versioned, location = _registered(client, location)
+            versioned, location = _registered(location)
         elif location.startswith("runs:"):
-            versioned, location = location, _of_run(client, location)
+            versioned, location = location, _of_run(location)
         else:
             return origin, location
         if step == 0:
@@ -177,7 +176,8 @@ def _resolve(model_uri: str) -> tuple[str, str]:
     raise ScriptError(f"{model_uri} leads to {location}, and so on: it has no location.")
 
 
-def _registered(client: MlflowClient, uri: str) -> tuple[str, str]:
+def _registered(uri: str) -> tuple[str, str]:
+    client = MlflowClient()
     found = get_model_name_and_version(client, uri)
     if len(found) == 1:
         return f"models:/{found[0]}", str(client.get_logged_model(found[0]).artifact_location)
@@ -185,11 +185,12 @@ def _registered(client: MlflowClient, uri: str) -> tuple[str, str]:
     return f"models:/{name}/{version}", str(client.get_model_version_download_uri(name, version))
 
 
-def _of_run(client: MlflowClient, uri: str) -> str:
+def _of_run(uri: str) -> str:
     """Return the location of a logged model of a run, or else of the run's artifacts.
 
     In this order, because MLflow lets the files of the logged model win.
     """
+    client = MlflowClient()
     run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
     name, _, below = (path or "").partition("/")
     experiment = client.get_run(run_id).info.experiment_id

@@ -195,7 +195,7 @@ def scoring_script(
             keys=made.keys,
             inputs=made.inputs,
             outputs=tuple(output for output, _ in predicted),
-            loader=choose_loader(model, options.loader, has_params=bool(params)),
+            loader=choose_loader(model, options.loader, taken=made, has_params=bool(params)),
             files=digests if options.verify else None,
             tensor=made.tensor,
             params=params,
