@@ -8,10 +8,10 @@ import sys
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_bucketfs_plugin.scoring.database import Credentials, Target
-from mlflow_bucketfs_plugin.scoring.literals import literal_table
-from mlflow_bucketfs_plugin.scoring.names import ScriptError
+from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring.rows import literal_table
 from mlflow_bucketfs_plugin.scoring.script import ScriptColumn
+from mlflow_bucketfs_plugin.scoring.target import Credentials, Target
 
 TARGET = Target("db.example.com", 8563, "ML")
 LOGIN = {"EXA_USER": "deployer", "EXA_PASSWORD": "hunter2"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow_bucketfs_plugin.scoring.copying import Copied, copy_model
-    from mlflow_bucketfs_plugin.scoring.names import ScriptError
+    from mlflow_bucketfs_plugin.scoring.errors import ScriptError
     from mlflow_bucketfs_plugin.scoring.script import (
         ScoringScript,
         ScriptColumn,
@@ -32,7 +32,7 @@ _MODULES = {
     "Copied": "copying",
     "ScoringScript": "script",
     "ScriptColumn": "script",
-    "ScriptError": "names",
+    "ScriptError": "errors",
     "ScriptOptions": "script",
     "copy_model": "copying",
     "scoring_script": "script",

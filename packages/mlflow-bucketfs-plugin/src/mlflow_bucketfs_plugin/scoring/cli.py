@@ -1,14 +1,18 @@
-"""The commands ``mlflow-bucketfs sql`` and ``mlflow-bucketfs copy``."""
+"""The commands ``mlflow-bucketfs sql`` and ``copy``, and the options of ``sql`` elsewhere."""
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from mlflow_bucketfs_core.errors import printable
+from mlflow_bucketfs_core.errors import BucketFSError, ConfigurationError, printable
+from mlflow_bucketfs_core.settings import parse_boolean
+
+from mlflow_bucketfs_plugin.scoring.errors import ScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_plugin.scoring import ScriptOptions
 
 EXIT_FAILED = 1
+_OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
 
 
 @click.command()
@@ -147,6 +152,44 @@ def script_options(given: Mapping[str, Any]) -> ScriptOptions:
     return ScriptOptions(**options)
 
 
+def options_from_config(config: Mapping[str, str]) -> ScriptOptions:
+    """Read the values of MLflow's ``-C NAME=VALUE`` as options of :func:`sql`.
+
+    Args:
+        config: values by option, without its dashes; lists are separated by commas.
+
+    Raises:
+        ScriptError: there is no such option, or it does not take this value.
+    """
+    known = {
+        option.opts[0].removeprefix("--"): option
+        for option in sql.params
+        if isinstance(option, click.Option) and option.name != "name"
+    }
+    arguments = []
+    for given, value in config.items():
+        name = given.replace("_", "-")
+        if name not in known:
+            raise ScriptError(f"-C {given}: there is no such option. There are {', '.join(known)}.")
+        option = known[name]
+        if option.is_flag:
+            try:
+                is_on = parse_boolean(str(value), f"-C {given}")
+            except ConfigurationError as error:
+                raise ScriptError(str(error)) from None
+            arguments += [option.opts[0]] if is_on else option.secondary_opts[:1]
+        elif option.multiple:
+            parts = (part.strip() for part in _OUTSIDE_BRACKETS.split(str(value)))
+            arguments += [f"--{name}={part}" for part in parts if part]
+        else:
+            arguments.append(f"--{name}={value}")
+    try:
+        with sql.make_context("sql", ["-", "--name=-", *arguments]) as context:
+            return script_options(context.params)
+    except click.UsageError as error:
+        raise ScriptError(f"-C: {error.format_message()}") from None
+
+
 def _pairs(option: str, texts: Iterable[str], *, first: bool = False) -> list[tuple[str, str]]:
     """Split ``NAME=VALUE``; a name may have a ``=``, unless the value may (``first``)."""
     pairs: dict[str, str] = {}
@@ -186,9 +229,6 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
 def _failures() -> Iterator[None]:
     """Print what is raised inside as one message, and end with status 1."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- for a quick --help
-    from mlflow_bucketfs_core.errors import BucketFSError  # noqa: PLC0415 -- the same
-
-    from mlflow_bucketfs_plugin.scoring.names import ScriptError  # noqa: PLC0415 -- the same
 
     try:
         yield

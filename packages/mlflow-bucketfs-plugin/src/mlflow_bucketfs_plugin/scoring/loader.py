@@ -14,7 +14,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mlflow_bucketfs_plugin.scoring.names import ScriptError
+from mlflow_bucketfs_plugin.scoring.errors import ScriptError
 from mlflow_bucketfs_plugin.scoring.spec import DirectLoader, MlflowLoader
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ _UNUSABLE = {
 
 
 def choose_loader(
-    model: StoredModel, wanted: str, *, taken: Parameters, has_params: bool
+    model: StoredModel, wanted: str, *, parameters: Parameters, has_params: bool
 ) -> DirectLoader | MlflowLoader:
     """Choose how the script loads the model.
 
     Args:
         model: the model.
         wanted: ``auto``, ``mlflow`` or ``direct``.
-        taken: the script's parameters.
+        parameters: the script's parameters.
         has_params: whether values are passed to the model's parameters.
 
     Raises:
@@ -64,7 +64,7 @@ def choose_loader(
         )
     if wanted == "mlflow":
         return MlflowLoader()
-    obstacles = list(_obstacles(model, taken))
+    obstacles = list(_obstacles(model, parameters))
     if not obstacles:
         return _direct(model)
     if wanted == "direct":
@@ -78,7 +78,7 @@ def _is_sklearn(model: StoredModel) -> bool:
     return model.pyfunc.get("loader_module") == "mlflow.sklearn"
 
 
-def _obstacles(model: StoredModel, taken: Parameters) -> Iterator[str]:
+def _obstacles(model: StoredModel, parameters: Parameters) -> Iterator[str]:
     pyfunc, sklearn = model.pyfunc, model.flavor("sklearn")
     if not _is_sklearn(model) or sklearn is None:
         yield "it is not a scikit-learn model"
@@ -97,9 +97,9 @@ def _obstacles(model: StoredModel, taken: Parameters) -> Iterator[str]:
         "its signature comes from type hints": model.mlmodel.get("is_signature_from_type_hint")
         or model.mlmodel.get("type_hint_from_example"),
         "its signature has an Array, Object or Map, which MLflow checks": any(
-            feature.type == "json" for feature in taken.inputs
+            feature.type == "json" for feature in parameters.inputs
         ),
-        "its signature names its tensor": taken.tensor and taken.tensor.name,
+        "its signature names its tensor": parameters.tensor and parameters.tensor.name,
         "it is an external model": isinstance(metadata, dict)
         and metadata.get("mlflow.model.isExternal"),
     }

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
+from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -68,10 +70,6 @@ _RESERVED = frozenset(
     WHILE WINDOW WITH WITHIN WITHOUT WORK YEAR YES ZONE
     """.split()  # noqa: SIM905 -- a word per line would be a page
 )
-
-
-class ScriptError(ValueError):
-    """A scoring script cannot be made; the message names the cause and the remedy."""
 
 
 def read_identifier(text: str, what: str) -> tuple[str, str]:

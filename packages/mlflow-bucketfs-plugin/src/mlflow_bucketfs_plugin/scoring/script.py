@@ -6,14 +6,14 @@ import json
 import re
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_bucketfs_plugin.constraints import compare_model
+from mlflow_bucketfs_plugin.scoring.errors import ScriptError
 from mlflow_bucketfs_plugin.scoring.example import predicted_schema
 from mlflow_bucketfs_plugin.scoring.loader import choose_loader
 from mlflow_bucketfs_plugin.scoring.model import fetched_model, locate_model
 from mlflow_bucketfs_plugin.scoring.names import (
-    ScriptError,
     parse_object_name,
     sql_columns,
     sql_name,
@@ -195,7 +195,7 @@ def scoring_script(
             keys=made.keys,
             inputs=made.inputs,
             outputs=tuple(output for output, _ in predicted),
-            loader=choose_loader(model, options.loader, taken=made, has_params=bool(params)),
+            loader=choose_loader(model, options.loader, parameters=made, has_params=bool(params)),
             files=digests if options.verify else None,
             tensor=made.tensor,
             params=params,
@@ -278,6 +278,17 @@ def _metadata(location: ModelLocation, model: StoredModel) -> dict[str, object]:
         if isinstance(value := model.mlmodel.get(key), str):
             metadata[key] = value
     return metadata
+
+
+def read_metadata(text: str) -> dict[str, Any]:
+    """Return the metadata in a script's text; empty for a script that was not made here."""
+    line = next((line for line in text.splitlines() if line.startswith(METADATA_MARK)), "")
+    try:
+        found = json.loads(line.removeprefix(METADATA_MARK))
+    except ValueError:
+        return {}
+    is_known = isinstance(found, dict) and {"model", "requested", "inputs"} <= set(found)
+    return found if is_known else {}
 
 
 def _text(

@@ -1,4 +1,4 @@
-"""The rows of a data frame as a table of literals in a statement."""
+"""Rows that ``predict`` sends and receives: from a data frame into a statement, and back."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from datetime import date, datetime
 from decimal import Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from mlflow_bucketfs_plugin.scoring.names import ScriptError, quoted
+import pandas as pd
+
+from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring.names import (
+    parse_object_name,
+    quoted,
+    sql_columns,
+    sql_object_name,
+)
 from mlflow_bucketfs_plugin.scoring.sql_types import parse_sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import pandas as pd
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlflow_bucketfs_plugin.scoring.script import ScriptColumn
 
@@ -23,9 +29,74 @@ MOST_ROWS = 10_000
 MOST_CHARACTERS = 1_000_000
 """Limits of our own: how long a statement may be, Exasol's documentation does not say."""
 
+_MOST_IN_INT64 = 2**63 - 1
 # a float holds each whole number up to here
 _EXACT_FLOAT = 2**53
 _EXACT = Context(prec=400)  # as many digits as a float can have
+
+
+def select_source(inputs: Any, columns: Sequence[ScriptColumn]) -> tuple[str, list[str]]:
+    """Write what a script reads from.
+
+    Args:
+        inputs: a data frame, or records that make one; ``{"table": …}`` or ``{"query": …}``, also
+            as a frame with one row.
+        columns: the script's parameters.
+
+    Returns:
+        What stands behind ``FROM``, and the script's arguments.
+
+    Raises:
+        ScriptError: the inputs are nothing of this, or see :func:`literal_table`.
+    """
+    names = [column.name for column in columns]
+    if isinstance(inputs, pd.DataFrame) and inputs.shape == (1, 1):
+        label = inputs.columns[0]
+        if label in {"table", "query"} and label not in names:
+            inputs = {label: inputs.iloc[0, 0]}
+    if isinstance(inputs, dict) and set(inputs) == {"table"}:
+        table = parse_object_name(str(inputs["table"]), "table")
+        return sql_object_name(table), sql_columns(names)
+    if isinstance(inputs, dict) and set(inputs) == {"query"}:
+        query = str(inputs["query"]).strip().rstrip(";")
+        return f"(\n{query}\n)", sql_columns(names)
+    if isinstance(inputs, (dict, list)):
+        inputs = pd.DataFrame(inputs)
+    if not isinstance(inputs, pd.DataFrame):
+        raise ScriptError(
+            'predict takes a data frame, {"table": "SCHEMA.TABLE"} or {"query": "SELECT …"}, not '
+            f"{type(inputs).__name__}."
+        )
+    return literal_table(inputs, columns), [quoted(name) for name in names]
+
+
+def result_frame(
+    types: Mapping[str, Mapping[str, Any]], rows: Sequence[tuple[Any, ...]]
+) -> pd.DataFrame:
+    """Return a query's result with Python's types.
+
+    Args:
+        types: of the columns, as pyexasol describes them.
+        rows: as pyexasol returns them, numbers as text.
+
+    Returns:
+        A frame in which a DECIMAL without decimals is an int, or text beyond 64 bits.
+    """
+    frame = pd.DataFrame(rows, columns=list(types), dtype=object)
+    for position, described in enumerate(types.values()):
+        frame.isetitem(position, _converted(frame.iloc[:, position], described))
+    return frame
+
+
+def _converted(column: pd.Series[Any], described: Mapping[str, Any]) -> pd.Series[Any]:
+    if described["type"] == "DECIMAL" and not described.get("scale"):
+        whole = [None if value is None else int(value) for value in column]
+        if any(value is not None and abs(value) > _MOST_IN_INT64 for value in whole):
+            return pd.Series([None if v is None else str(v) for v in whole], dtype=object)
+        return pd.Series(whole, dtype=object if None in whole else "int64")
+    if described["type"] in {"DOUBLE", "DECIMAL"}:
+        return pd.Series([None if v is None else float(v) for v in column], dtype="float64")
+    return column
 
 
 def literal_table(frame: pd.DataFrame, columns: Sequence[ScriptColumn]) -> str:
