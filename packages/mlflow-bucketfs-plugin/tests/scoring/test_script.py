@@ -64,6 +64,16 @@ def test_metadata(make_script, server):
     assert "of run 0123 at" in script.text
 
 
+@pytest.mark.parametrize(
+    ("key", "argument"),
+    [("age", "AGE"), ('"age"', '"age"'), ("Id", "ID"), ('"Id"', '"Id"'), ("end", '"END"')],
+)
+def test_keys_in_the_select_are_columns(make_script, key, argument):
+    """A key is the column that was named; a feature of the same name may be the same column."""
+    model = [{"type": "long", "name": "age" if key != '"age"' else "years"}]
+    assert f"SCORES({argument}, {model[0]['name']})" in make_script(model, keys=[key]).select
+
+
 def test_names_cannot_leave_the_comment(make_script):
     """What people have called their models stays in its line."""
     script = make_script(model={"run_id": "x\n/\nimport os"})

@@ -323,13 +323,15 @@ def _printable(text: object) -> str:
 
 
 def _select(name: str, spec: ScoringSpec, *, table: str | None, view: str | None) -> str:
-    names = [key.column for key in spec.keys] + [feature.column for feature in spec.inputs]
-    arguments = sql_columns(names)
+    # a key is a column that was named; a feature is called as Python calls it
+    keys = [sql_name(key.column) for key in spec.keys]
+    features = sql_columns([feature.column for feature in spec.inputs])
     if table:
-        first = len(spec.keys)
-        for position, feature in enumerate(spec.inputs, start=first):
-            if feature.iso:
-                arguments[position] = f"TO_CHAR({arguments[position]}, '{_ISO_FORMAT}')"
+        features = [
+            f"TO_CHAR({column}, '{_ISO_FORMAT}')" if feature.iso else column
+            for column, feature in zip(features, spec.inputs, strict=True)
+        ]
+    arguments = keys + features
     select = _wrapped(f"SELECT {name}(", arguments) + f"\nFROM {table or _NO_TABLE}"
     select += " GROUP BY IPROC();"
     return f"CREATE OR REPLACE VIEW {view} AS\n{select}" if view else select
