@@ -205,5 +205,5 @@ def test_ids_of_18_digits_beside_a_null_are_refused(score):
     rows = [
         (key, *row[1:]) for key, row in zip([2**53 + 1, None], rows_of(NULLABLE)[:2], strict=True)
     ]
-    with pytest.raises(UdfError, match=r"column ID: .* declare it as DECIMAL\(36,0\)"):
+    with pytest.raises(UdfError, match=r"column ID: .* declare the column as DECIMAL\(36,0\)"):
         score("nullable", NULLABLE, rows, key="DECIMAL(18,0)")

@@ -58,4 +58,4 @@ FROM MY_TABLE GROUP BY IPROC();
 - The script verifies FILES by their SHA-256; SOME bytes were downloaded to make them.
 - The model is loaded without MLflow.
 - Keys are whole numbers, as no type was given: ID.
-- The table's columns are called as the features, and MY_TABLE stands for the table; change the SELECT where they are not.
+- The SELECT assumes that the table's columns have the names of the features. MY_TABLE stands for the table.

@@ -56,4 +56,4 @@ FROM MY_TABLE GROUP BY IPROC();
 - The model is loaded without MLflow.
 - Keys are whole numbers, as no type was given: ID.
 - The feature a.b is the parameter a_b: identifiers have no dots.
-- The table's columns are called as the features, and MY_TABLE stands for the table; change the SELECT where they are not.
+- The SELECT assumes that the table's columns have the names of the features. MY_TABLE stands for the table.

@@ -205,7 +205,7 @@ def test_keys_pass_through_exactly(score, make_spec, values):
     [
         (
             [2.0**53, None],
-            f"{2.0**53} in row 1 (K {2.0**53}) {LOST}; declare it as DECIMAL(36,0)",
+            f"{2.0**53} in row 1 (K {2.0**53}) {LOST}; declare the column as DECIMAL(36,0)",
         ),
         (
             ["a\0b", "c"],

@@ -399,11 +399,8 @@ def _assumptions(
             f"A TIMESTAMP is read three times slower than all else: {', '.join(slow)}. Faster: "
             f"--type '{slow[0]}=VARCHAR(30)'"
         )
-    yield (
-        "The table's columns are called as the features"
-        + ("" if options.table else f", and {_NO_TABLE} stands for the table")
-        + "; change the SELECT where they are not."
-    )
+    stands = "" if options.table else f" {_NO_TABLE} stands for the table."
+    yield f"The SELECT assumes that the table's columns have the names of the features.{stands}"
     if options.constraints is not None:
         yield from _differences(model.directory, options.constraints)
 

@@ -21,7 +21,7 @@ import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np  # noqa: TC004 -- import_libraries imports them
     import pandas as pd  # noqa: TC004
 
+    Problem = tuple[Any, Any, str]  # position of the row, value, and the middle of a sentence
 
 SPEC: dict[str, Any] = json.loads(r"""{}""")
 
@@ -50,17 +51,22 @@ DTYPES = {
     "json": "object",
     "decimal": "object",
 }
-# By the kind of array that is wanted: what is converted without a look at each value
-NATIVE = {"i": "iuf", "u": "iuf", "f": "iuf", "b": "b", "O": "U", "U": "U"}
-OBJECTS: dict[str, set[type]] = {
-    "i": {int, Decimal},
-    "f": {int, float, Decimal},
-    "b": {bool},
-    "O": {str},
-    "U": {str},
+NUMBERS = (int, float, Decimal)
+# By the kind of array that is wanted: the kinds of arrays, and the types of objects, that are
+# converted at once
+AT_ONCE: dict[str, tuple[str, set[type]]] = {
+    "i": ("iuf", {int, Decimal}),
+    "u": ("iuf", {int, Decimal}),
+    "f": ("iuf", {int, float, Decimal}),
+    "b": ("b", {bool}),
+    "O": ("U", {str}),
+    "U": ("U", {str}),
 }
-OBJECTS["u"] = OBJECTS["i"]
 LOST = "is a float of 2^53 or more, which may have lost digits"
+EXACT = "declare the column as DECIMAL(36,0)"
+# Column, value, row, problem and remedy
+FOUND = "column {}: {} in {} {}; {}"
+PREDICTED = "column {}: {}, predicted for {}, {}; make the script again with another --output"
 
 
 class ScoringError(Exception):
@@ -144,7 +150,12 @@ def load_verified(folder: str) -> Callable[[Any], Any]:
         else:
             for module in loader["modules"]:
                 importlib.import_module(module)
-            load = deserializer()
+            if loader["format"] == "skops":
+                import skops.io
+
+                load = functools.partial(skops.io.load, trusted=loader["trusted"])
+            else:
+                load = importlib.import_module(loader["format"]).load
         model_file, verified = verification.result()
     if model_file is None:
         # Without warnings, MLflow does not compare the installed versions, which takes long
@@ -153,19 +164,10 @@ def load_verified(folder: str) -> Callable[[Any], Any]:
     else:
         with model_file:
             predict = getattr(load(model_file), loader["predict_fn"])
-    if states(folder, verified) != verified:
+    present = verified if SPEC["files"] is None else names(folder)
+    if {name: state(f"{folder}/{name}") for name in present} != verified:
         raise ScoringError(f"the model at {folder} was changed while it was loaded; query again")
     return predict
-
-
-def deserializer() -> Callable[[BinaryIO], Any]:
-    """Return what ``mlflow.sklearn`` loads this format with."""
-    loader = SPEC["loader"]
-    if loader["format"] == "skops":
-        import skops.io
-
-        return functools.partial(skops.io.load, trusted=loader["trusted"])
-    return importlib.import_module(loader["format"]).load  # type: ignore[no-any-return]
 
 
 def loading_error(error: Exception) -> ScoringError:
@@ -208,7 +210,7 @@ def verify(folder: str) -> tuple[BinaryIO | None, dict[str, tuple[int, int]]]:
             file = closing.enter_context(open_regular(f"{folder}/{name}"))
             if hashed(file, buffer) != digest:
                 raise changed_error(file.name, "is not the one that this script was made for")
-            verified[name] = state(os.fstat(file.fileno()))
+            verified[name] = state(file.fileno())
             if name == loader.get("file"):
                 closing.pop_all()
                 file.seek(0)
@@ -246,15 +248,10 @@ def hashed(file: BinaryIO, buffer: bytearray) -> str:
     return digest.hexdigest()
 
 
-def state(file: os.stat_result) -> tuple[int, int]:
-    """Return what changes when a file is written."""
-    return file.st_size, file.st_mtime_ns
-
-
-def states(folder: str, verified: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Return the present state of the verified files, and of those that were added."""
-    present = verified if SPEC["files"] is None else names(folder)
-    return {name: state(os.stat(f"{folder}/{name}")) for name in present}  # noqa: PTH116
+def state(file: str | int) -> tuple[int, int]:
+    """Return what changes when a file, given by its path or descriptor, is written."""
+    status = os.stat(file)  # noqa: PTH116
+    return status.st_size, status.st_mtime_ns
 
 
 def missing_error(path: str) -> ScoringError:
@@ -287,14 +284,18 @@ class Batch:
         self.frame, self.rows_before = frame, rows_before
         self.reasons: dict[int, str] = {}
 
-    def refuse(self, row: int, start: str, end: str) -> None:
-        """Refuse a row, by its position; its number and its first key go into the sentence."""
-        number = f"row {self.rows_before + row + 1}"
-        if SPEC["keys"]:
-            key = f" ({SPEC['keys'][0]['column']} {shown(self.frame.iloc[row, 0])})"
-            if len(start + number + key + end) <= MESSAGE_LENGTH:
-                number += key
-        self.fail([row], ScoringError(start + number + end))
+    def refuse(self, sentence: str, column: str, problems: list[Problem], remedy: str = "") -> None:
+        """Refuse rows; the number of each and its first key go into its sentence."""
+        for row, value, problem in problems:
+            number = f"row {self.rows_before + row + 1}"
+            keys = [f" ({k['column']} {shown(self.frame.iloc[row, 0])})" for k in SPEC["keys"][:1]]
+            advice = EXACT if problem == LOST else remedy
+            texts = [
+                sentence.format(column, shown(value), number + key, problem, advice)
+                for key in (*keys, "")
+            ]
+            fitting = (text for text in texts if len(text) <= MESSAGE_LENGTH)
+            self.fail([row], ScoringError(next(fitting, texts[-1])))
 
     def fail(self, rows: Iterable[int], error: ScoringError) -> None:
         """Keep the first reason of each row, or raise it."""
@@ -302,10 +303,6 @@ class Batch:
             raise error from None
         for row in rows:
             self.reasons.setdefault(row, str(error))
-
-    def good_rows(self) -> list[int]:
-        """Return the positions of the rows that were not refused."""
-        return [row for row in range(len(self.frame)) if row not in self.reasons]
 
 
 def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) -> pd.DataFrame:
@@ -320,7 +317,7 @@ def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) 
     for place, key in enumerate(keys):
         emitted[place] = key_values(frame.iloc[:, place], key, batch)
     columns = features(frame, batch)
-    rows = batch.good_rows()
+    rows = [row for row in range(len(frame)) if row not in batch.reasons]
     if batch.reasons:
         columns = features(frame.iloc[rows], batch)
     if rows:
@@ -361,12 +358,11 @@ def predicted_columns(
             f"the model returned {len(predicted)} columns and the script emits "
             f"{len(SPEC['outputs'])}; make it again with an --output for each one"
         )
-    for values in predicted:
-        if len(values) != rows:
-            raise ScoringError(
-                f"the model returned {len(values)} rows for {rows}; a script can only call a model "
-                "that returns one for each"
-            )
+    if other := [len(values) for values in predicted if len(values) != rows]:
+        raise ScoringError(
+            f"the model returned {other[0]} rows for {rows}; a script can only call a model that "
+            "returns one for each"
+        )
     return predicted
 
 
@@ -393,22 +389,18 @@ def output_columns(prediction: Any) -> list[pd.Series[Any]]:
     if hasattr(prediction, "toarray"):  # a sparse matrix
         prediction = prediction.toarray()
     if isinstance(prediction, (list, tuple)):
-        values = objects(prediction)
-        if len(values) and not as_json and isinstance(values[0], (dict, list, tuple, np.ndarray)):
-            prediction = pd.DataFrame(list(prediction))
-        else:
-            prediction = values
+        first = next(iter(prediction), None)
+        is_table = isinstance(first, (dict, list, tuple, np.ndarray)) and not as_json
+        prediction = pd.DataFrame(list(prediction)) if is_table else objects(prediction)
     if isinstance(prediction, (pd.DataFrame, dict)):
         fields = [output["field"] for output in outputs]
         if None in fields:
             fields = list(prediction)
-        for field in fields:
-            if field not in prediction:
-                there = cut(", ".join(map(str, prediction)), 80)
-                raise ScoringError(
-                    f"the model returned no column {field}, but {there}; make the script again "
-                    "with --output"
-                )
+        if missing := [field for field in fields if field not in prediction]:
+            raise ScoringError(
+                f"the model returned no column {missing[0]}, but "
+                f"{cut(', '.join(map(str, prediction)), 80)}; make the script again with --output"
+            )
         return [series(prediction[field]) for field in fields]
     if not as_json and getattr(prediction, "ndim", 1) == 2:  # noqa: PLR2004 -- rows and columns
         return [series(column) for column in np.asarray(prediction).T]
@@ -440,46 +432,34 @@ def objects(values: Any) -> np.ndarray[Any, Any]:
 
 def key_values(values: pd.Series[Any], key: dict[str, Any], batch: Batch) -> Any:
     """Return a key exactly as it is in the table."""
-    refused = []
-
-    def refuse(row: int, value: Any, problem: str) -> None:
-        refused.append(row)
-        remedy = "declare it as DECIMAL(36,0)" if problem == LOST else "replace it in the query"
-        batch.refuse(row, f"column {key['column']}: {shown(value)} in ", f" {problem}; {remedy}")
-
     null = values.isna().to_numpy()
     present = without(null, values)
-    passed = np.empty(len(values), dtype=object)
     if key["whole"] and values.dtype.kind == "f":
-        passed[~null] = converted(present, np.dtype("int64"), {"type": "long"}, refuse)
+        exact, problems = converted(present, np.dtype("int64"), {"type": "long"})
     else:
-        passed[~null] = present.astype(object)
-    refuse_nul(present, refuse)
-    passed[refused] = None
+        exact, problems = present, nul_characters(present)
+    batch.refuse(FOUND, key["column"], problems, "replace it in the query")
+    passed = np.empty(len(values), dtype=object)
+    passed[~null] = exact.astype(object)
+    passed[[row for row, _, _ in problems]] = None
     return passed
 
 
 def feature(values: pd.Series[Any], item: dict[str, Any], batch: Batch) -> Any:
     """Return a column as an array of the type that the signature requires."""
-
-    def refuse(row: int, value: Any, problem: str) -> None:
-        remedy = f"the model's signature requires {item['type']}"
-        if problem == LOST:
-            remedy = "declare the column as DECIMAL(36,0)"
-        batch.refuse(row, f"column {item['column']}: {shown(value)} in ", f" {problem}; {remedy}")
-
     tensor = SPEC["tensor"]
     dtype = np.dtype(tensor["dtype"] if tensor else DTYPES[item["type"]])
     null = values.isna().to_numpy()
     if item["null_as_empty"]:
         values, null = values.where(~null, ""), np.zeros_like(null)
-    array = converted(without(null, values), dtype, item, refuse)
+    array, problems = converted(without(null, values), dtype, item)
+    required_json = item["type"] == "json" and item["required"]
+    if dtype.kind in "iuU" or required_json or (tensor and dtype.kind == "b"):  # as MLflow
+        problems += [(row, None, "is not allowed") for row in values.index[null]]
+    remedy = f"the model's signature requires {item['type']}"
+    batch.refuse(FOUND, item["column"], problems, remedy)
     if not null.any():
         return array
-    nested = item["type"] == "json" and item["required"]
-    if dtype.kind in "iuU" or nested or (tensor and dtype.kind == "b"):  # MLflow takes none
-        for row in values.index[null]:
-            refuse(row, None, "is not allowed")
     missing: Any = {"f": np.nan, "M": np.datetime64("NaT", "ns")}.get(dtype.kind)
     filled = np.full(len(values), missing, dtype if missing is not None else object)
     filled[~null] = array
@@ -488,20 +468,16 @@ def feature(values: pd.Series[Any], item: dict[str, Any], batch: Batch) -> Any:
 
 def output_values(values: pd.Series[Any], output: dict[str, Any], batch: Batch) -> Any:
     """Return a predicted column as plain Python values; NaN and infinity become NULL."""
-
-    def refuse(row: int, value: Any, problem: str) -> None:
-        start = f"column {output['column']}: {shown(value)}, predicted for "
-        batch.refuse(row, start, f", {problem}; make the script again with another --output")
-
     null = values.isna().to_numpy()
     if values.dtype.kind == "f":
         null |= np.isinf(values.to_numpy())
     # A float32 is emitted as the DOUBLE that it is, and not rounded again
     dtype = np.dtype(DTYPES["double" if output["type"] == "float" else output["type"]])
     present = without(null, values)
-    array = converted(present, dtype, output, refuse)
+    array, problems = converted(present, dtype, output)
     if output["type"] == "string":
-        refuse_nul(present, refuse)
+        problems += nul_characters(present)
+    batch.refuse(PREDICTED, output["column"], problems)
     plain = pd.Series(array).astype(object).to_numpy()
     if dtype.kind == "f":
         plain[~np.isfinite(array)] = None
@@ -516,26 +492,24 @@ def without(null: np.ndarray[Any, Any], values: pd.Series[Any]) -> pd.Series[Any
 
 
 def converted(
-    values: pd.Series[Any],
-    dtype: np.dtype[Any],
-    item: dict[str, Any],
-    refuse: Callable[[int, Any, str], None],
-) -> np.ndarray[Any, Any]:
-    """Return values, none of them NULL, as an array; a refused one is empty in it."""
+    values: pd.Series[Any], dtype: np.dtype[Any], item: dict[str, Any]
+) -> tuple[np.ndarray[Any, Any], list[Problem]]:
+    """Return values, none of them NULL, as an array; and those that are refused, empty in it."""
     array = converted_at_once(values.to_numpy(), dtype, item)
     if array is not None:
-        return array
+        return array, []
     # Something is wrong, or unusual: find out what, value by value
-    result = []
+    result, problems = [], []
     for row, value in values.items():
         try:
             scalar = isinstance(value, np.generic) and dtype.kind != "M"
             result.append(RULES[item["type"]](value.item() if scalar else value, dtype, item))
-        except RefusedValueError as problem:  # noqa: PERF203 -- the slow way
-            refuse(row, value, str(problem))
+        except (RefusedValueError, ArithmeticError) as error:  # noqa: PERF203 -- the slow way
+            is_known = isinstance(error, RefusedValueError)
+            problems.append((row, value, str(error) if is_known else "is out of range"))
             result.append(pd.NaT if dtype.kind == "M" else dtype.type())
     column = objects(result) if dtype.kind in "OU" else pd.Series(result, dtype=dtype).to_numpy()
-    return column.astype(dtype)
+    return column.astype(dtype), problems
 
 
 def converted_at_once(  # noqa: PLR0911 -- one for each way out
@@ -550,7 +524,8 @@ def converted_at_once(  # noqa: PLR0911 -- one for each way out
             return None
         moments = pd.to_datetime(values, format="ISO8601", errors="coerce").to_numpy()
         return None if np.isnat(moments).any() else moments
-    known = set(map(type, values)) <= OBJECTS[wanted] if given == "O" else given in NATIVE[wanted]
+    kinds, types = AT_ONCE[wanted]
+    known = set(map(type, values)) <= types if given == "O" else given in kinds
     if not known or item["type"] in ("json", "decimal"):
         return None
     if given == "f" and wanted in "iu" and not (np.abs(values) < DIGITS_LOST).all():
@@ -568,24 +543,30 @@ def converted_at_once(  # noqa: PLR0911 -- one for each way out
     return None
 
 
-def refuse_nul(values: pd.Series[Any], refuse: Callable[[int, Any, str], None]) -> None:
-    """Refuse text with a NUL character, where Exasol's client would end it silently."""
-    if values.dtype.kind == "O" and "\0" in "".join(v for v in values if isinstance(v, str)):
-        for row, value in values.items():
-            if isinstance(value, str) and "\0" in value:
-                refuse(row, value, "has a NUL character")
+def nul_characters(values: pd.Series[Any]) -> list[Problem]:
+    """Find text with a NUL character, where Exasol's client would end it silently."""
+    if values.dtype.kind != "O" or "\0" not in "".join(v for v in values if isinstance(v, str)):
+        return []
+    texts = ((row, value) for row, value in values.items() if isinstance(value, str))
+    return [(row, value, "has a NUL character") for row, value in texts if "\0" in value]
 
 
 # ---- Values --------------------------------------------------------------------------------------
 
 
+def required(value: Any, types: Any, problem: str) -> Any:
+    """Return a value of one of these types; True is no number."""
+    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+        raise RefusedValueError(problem)
+    return value
+
+
 def whole_number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> int:
     """Return a number that has no decimals, and all of its digits."""
-    if type(value) not in (int, float, Decimal):
-        raise RefusedValueError("is not a number")
-    if type(value) is not int and (not math.isfinite(value) or value != int(value)):
+    required(value, NUMBERS, "is not a number")
+    if not isinstance(value, int) and (not math.isfinite(value) or value != int(value)):
         raise RefusedValueError("is not a whole number")
-    if type(value) is float and abs(value) >= DIGITS_LOST:
+    if isinstance(value, float) and abs(value) >= DIGITS_LOST:
         raise RefusedValueError(LOST)
     if not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
         raise RefusedValueError("is out of range")
@@ -594,42 +575,18 @@ def whole_number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> int:
 
 def number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> float:
     """Return a number as a float, of which the required one has fewer digits but enough range."""
-    if type(value) not in (int, float, Decimal):
-        raise RefusedValueError("is not a number")
-    try:
-        double = float(value)
-    except OverflowError:
-        raise RefusedValueError("is out of range") from None
-    with np.errstate(over="ignore"):
-        overflows = np.isinf(np.float64(double).astype(dtype)) and not math.isinf(double)
-    if overflows:
-        raise RefusedValueError("is out of range")
+    double = float(required(value, NUMBERS, "is not a number"))
+    with np.errstate(over="raise"):
+        np.float64(double).astype(dtype)
     return double
 
 
 def decimal_number(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Decimal:
     """Return a number with the decimals of its column."""
-    if type(value) not in (int, float, Decimal) or not math.isfinite(value):
+    if not math.isfinite(required(value, NUMBERS, "is not a number")):
         raise RefusedValueError("is not a number")
     digits = Context(prec=36, rounding=ROUND_HALF_EVEN)
-    try:
-        return Decimal(str(value)).quantize(Decimal(1).scaleb(-item["scale"]), context=digits)
-    except InvalidOperation:
-        raise RefusedValueError("is out of range") from None
-
-
-def truth(value: Any, _: np.dtype[Any], __: dict[str, Any]) -> bool:
-    """Return true or false; a number is neither."""
-    if type(value) is not bool:
-        raise RefusedValueError("is not true or false")
-    return value
-
-
-def text(value: Any, _: np.dtype[Any], __: dict[str, Any]) -> str:
-    """Return text; a number as text would depend on how it is written."""
-    if not isinstance(value, str):
-        raise RefusedValueError("is not text")
-    return str(value)
+    return Decimal(str(value)).quantize(Decimal(1).scaleb(-item["scale"]), context=digits)
 
 
 def moment(value: Any, _: Any, item: dict[str, Any]) -> pd.Timestamp:
@@ -650,8 +607,10 @@ def moment(value: Any, _: Any, item: dict[str, Any]) -> pd.Timestamp:
     return timestamp
 
 
-def from_json(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Any:
-    """Return the Array, Object or Map of the signature that a text in JSON describes."""
+def nested(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Any:
+    """Return the Array, Object or Map that a text in JSON describes; for outputs, such a text."""
+    if "schema" not in item:
+        return json.dumps(plain_json(value), ensure_ascii=False, default=str)
     try:
         return typed(json.loads(value), item["schema"])
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -673,13 +632,8 @@ def typed(value: Any, schema: dict[str, Any]) -> Any:
     return value
 
 
-def to_json(value: Any, _: np.dtype[Any], __: dict[str, Any]) -> str:
-    """Return a value as text in JSON, which knows neither NaN nor infinity."""
-    return json.dumps(plain_json(value), ensure_ascii=False, default=str)
-
-
 def plain_json(value: Any) -> Any:
-    """Return a value without NumPy's types in it."""
+    """Return a value without NumPy's types, and without NaN and infinity, which JSON lacks."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
@@ -689,16 +643,17 @@ def plain_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+# A rule gets a value, the array's type, and the item of SPEC; an ArithmeticError is a range's
 RULES: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "boolean": truth,
+    "boolean": lambda value, *_: required(value, bool, "is not true or false"),
     "integer": whole_number,
     "long": whole_number,
     "uint64": whole_number,
     "float": number,
     "double": number,
-    "string": text,
+    "string": lambda value, *_: str(required(value, str, "is not text")),
     "datetime": moment,
-    "json": lambda *given: (from_json if "schema" in given[2] else to_json)(*given),
+    "json": nested,
     "decimal": decimal_number,
 }
 
