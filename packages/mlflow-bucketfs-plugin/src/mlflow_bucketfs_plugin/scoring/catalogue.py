@@ -1,4 +1,4 @@
-"""What a schema has and sees: its deployments, and what a new one needs there."""
+"""The deployments of a schema, and the checks before one is created."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Script:
 
     Attributes:
         text: as the database has it.
-        metadata: what its comment says of its model; empty if it is no deployment.
+        metadata: the JSON in its comment; empty if it is not a deployment.
     """
 
     text: str

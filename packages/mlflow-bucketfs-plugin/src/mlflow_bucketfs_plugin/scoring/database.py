@@ -1,4 +1,4 @@
-"""A session in Exasol: its statements, and what their failures mean."""
+"""A session in Exasol, and MLflow's errors for its failures."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _INSUFFICIENT_PRIVILEGES = "42500"
 class Database:
     """A session in a schema's database, in one transaction; a context manager.
 
-    Whatever is not committed when it is closed, or when the connection breaks, did not happen:
-    in Exasol that includes ``CREATE`` and ``DROP``.
+    Changes that are not committed when it is closed or the connection is lost are rolled back: in
+    Exasol, ``CREATE`` and ``DROP`` too.
 
     Args:
         target: where to connect.
@@ -93,7 +93,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """End the session; what was not committed is rolled back."""
+        """End the session, and roll back what was not committed."""
         try:
             self._connection.close()
         except (self._errors.ExaError, OSError):  # the connection is gone, and the session with it
@@ -132,11 +132,11 @@ class Database:
             raise self._statement_error(error, statement) from None
 
     def commit(self) -> None:
-        """Keep what was done.
+        """Commit the transaction.
 
         Raises:
-            MlflowException: see :meth:`execute`; if the connection was lost, nobody knows whether
-                it was kept, and the message says so.
+            MlflowException: see :meth:`execute`; if the connection was lost, the outcome is
+                unknown, as the message says.
         """
         try:
             self._connection.commit()

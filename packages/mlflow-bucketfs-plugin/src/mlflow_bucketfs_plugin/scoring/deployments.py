@@ -1,8 +1,8 @@
 """The target ``exasol`` of ``mlflow deployments``: models as scripts in a schema.
 
 MLflow loads this module for every command that names the target, and expects ``run_local``,
-``target_help`` and one client in it. What a deployment was made from stands in a comment of its
-script: the database alone knows which deployments there are.
+``target_help`` and one client in it. The metadata of a deployment is kept in a comment of its
+script, and nowhere else.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _FLAVOR = "python_function"
 class ExasolDeploymentClient(BaseDeploymentClient):
     """Deploys models as scripts of one schema; ``target_help`` has the guide to it.
 
-    Each method has a session of its own, in one transaction: it is done as a whole or not at all.
+    Each method makes its changes in one transaction of a session of its own.
 
     Args:
         target_uri: ``exasol://host[:port]/SCHEMA``.
@@ -161,7 +161,7 @@ class ExasolDeploymentClient(BaseDeploymentClient):
             endpoint: not supported.
 
         Raises:
-            MlflowException: the script is no deployment, or may not be dropped.
+            MlflowException: the script is not a deployment, or may not be dropped.
         """
         _refuse(None, endpoint)
         if config:

@@ -1,4 +1,4 @@
-"""What a model predicts for its input example, where its signature has no outputs."""
+"""Infer the outputs of a model from its input example, if its signature has none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predicted_schema(model: StoredModel) -> list[dict[str, Any]]:
             "with --output NAME=TYPE, once for each column."
         )
     try:
-        # what a UDF has is not needed to make scripts, apart from here
+        # only UDFs and this function need these packages
         import mlflow.pyfunc  # noqa: PLC0415
         from mlflow.models import Model, infer_signature  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
-"""Whether a UDF can load a model without importing MLflow, and predict exactly the same.
+"""Decide whether a UDF can load a model without MLflow and predict exactly the same.
 
-``mlflow.pyfunc`` adds little to a scikit-learn estimator: it enforces the signature, which the
-script does itself, and calls one method. Importing it costs more than everything else together.
-Each rule here is something else that it would do.
+For most scikit-learn models, ``mlflow.pyfunc`` enforces the signature, which the script does
+itself, and calls one method of the estimator. Importing it takes longer than all other steps
+together. Each rule here excludes models for which it does more.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ _FORMATS = ("skops", "pickle", "cloudpickle")
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
 # Enough for the head of a pickle, where classes are named; not for a vocabulary of millions
 _MOST_OPCODES = 200_000
-# scikit-learn models may be logged with these, but pyfunc cannot load the one, and the other
-# compares with labels
+# scikit-learn models can be logged with these methods, but no script can call them
 _UNUSABLE = {
     "decision_function": "MLflow logs it, but cannot load it",
     "score": "it needs labels",

@@ -1,4 +1,4 @@
-"""Which model a URI means, where UDFs see it, and what is in it."""
+"""Resolve a model's URI to its folder in BucketFS, and read the model there."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLocation:
-    """A model, and where it is.
+    """A model's version and location.
 
     Attributes:
         requested: the URI that was given, such as ``models:/churn@champion``.
-        origin: the same with its version, such as ``models:/churn/7``.
+        origin: the URI of the version, such as ``models:/churn/7``.
         uri: the model's folder in BucketFS.
         mounted: the folder as UDFs see it, below ``/buckets``.
     """
@@ -55,11 +55,11 @@ class ModelLocation:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredModel:
-    """What a model's folder holds: its ``MLmodel``, and the other files once they are asked for.
+    """The content of a model's folder: its ``MLmodel``, and the other files after a download.
 
     Attributes:
         uri: the folder.
-        bucket: where it is.
+        bucket: the bucket that contains it.
         keys: its files' keys by their relative path.
         directory: local copies of the files.
         mlmodel: content of the ``MLmodel``.
@@ -95,7 +95,7 @@ class StoredModel:
         return self.flavor("python_function") or {}
 
     def flavor(self, name: str) -> Mapping[str, Any] | None:
-        """Return what the ``MLmodel`` says of a flavor."""
+        """Return a flavor's entries in the ``MLmodel``, or None."""
         flavor = self.mlmodel["flavors"].get(name)
         return flavor if isinstance(flavor, dict) else None
 
@@ -125,15 +125,15 @@ class StoredModel:
 def locate_model(
     model_uri: str, *, artifacts_destination: str | None = None, mounted: str | None = None
 ) -> ModelLocation:
-    """Find the version that a URI means, and its folder in BucketFS.
+    """Resolve a URI to a version of a model and its folder in BucketFS.
 
     Args:
         model_uri: ``models:/…``, ``runs:/…`` or a URI in BucketFS.
-        artifacts_destination: what the tracking server was started with, if it hides the store.
+        artifacts_destination: the option of the tracking server, if it proxies artifacts.
         mounted: the model's folder as UDFs see it, if that does not follow from the URI.
 
     Raises:
-        ScriptError: the model is in another store, or in one that is hidden.
+        ScriptError: the model is in another store, or behind a proxy that was not named.
         MlflowException: the tracking server does not know the model, or cannot be reached.
         BucketFSError: the URI is malformed.
     """
@@ -229,7 +229,7 @@ def _behind_proxy(origin: str, location: str, destination: str | None) -> str:
 
 @contextmanager
 def fetched_model(location: ModelLocation) -> Iterator[StoredModel]:
-    """Read a model over HTTP, whatever is mounted here, into a directory for the block.
+    """Read a model over HTTP, even where its bucket is mounted, into a temporary directory.
 
     Raises:
         ScriptError: there is no model, or one that UDFs would not see as it is.

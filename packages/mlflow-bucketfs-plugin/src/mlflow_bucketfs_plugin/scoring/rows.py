@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 10_000
 MOST_CHARACTERS = 1_000_000
-"""Limits of our own: how long a statement may be, Exasol's documentation does not say."""
+"""Our own limits: Exasol's documentation names none for the length of a statement."""
 
 _MOST_IN_INT64 = 2**63 - 1
 # a float holds each whole number up to here

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_plugin.scoring.spec import Input, Key, Output
 
 METADATA_MARK = "# mlflow-bucketfs: "
-"""Begins the line of a script that says in JSON which model it has."""
+"""Prefix of the line of a script that contains its metadata as JSON."""
 ERROR_COLUMN = "SCORING_ERROR"
 _ERROR_TYPE = SqlType(kind="VARCHAR", text="VARCHAR(2000) UTF8")
 _MOST_BATCH_ROWS = 1_000_000
@@ -56,7 +56,7 @@ class ScriptOptions:
         types: columns' types by feature.
         outputs: names and columns' types of the outputs, by position.
         renames: parameters' names by feature.
-        params: values for the model's params; texts are read as what the signature says.
+        params: values for the model's params; texts are parsed as the type in the signature.
         null_as_empty: text features for which NULL is the empty string.
         on_error: ``column`` adds a column with the reason why a row has no prediction.
         table: the table in the SELECT.
@@ -64,7 +64,7 @@ class ScriptOptions:
         loader: ``direct`` loads without MLflow, ``auto`` does where it predicts the same.
         verify: put SHA-256 digests of the model's files into the script.
         mounted_path: the model's folder as UDFs see it, if that does not follow from its URI.
-        artifacts_destination: what the tracking server was started with, if it hides the store.
+        artifacts_destination: the option of the tracking server, if it proxies artifacts.
         constraints: the ``constraints.txt`` of the script-language container to compare with.
         score_example: score the model's input example here to learn its outputs. This loads
             the model: it runs whatever code is in it.
@@ -311,7 +311,7 @@ def _text(
     comments = (
         " ".join(map(_printable, notes)),
         f"Made by mlflow-bucketfs-plugin {metadata['plugin']}; to change it, make it again.",
-        # read back by whoever wants to know which model a script has
+        # see read_metadata
         f"{METADATA_MARK.removeprefix('# ')}{json.dumps(metadata)}",
     )
     head = f"CREATE OR REPLACE {language} SET SCRIPT {name}(\n{took}\n)\nEMITS (\n{gives}\n) AS\n"
@@ -323,7 +323,7 @@ def _printable(text: object) -> str:
 
 
 def _select(name: str, spec: ScoringSpec, *, table: str | None, view: str | None) -> str:
-    # a key is a column that was named; a feature is called as Python calls it
+    # keys are given as SQL identifiers, features are names in Python
     keys = [sql_name(key.column) for key in spec.keys]
     features = sql_columns([feature.column for feature in spec.inputs])
     if table:

@@ -53,7 +53,7 @@ class _Slot:
     Attributes:
         label: its name in options, and its column's unless an option names that.
         name: its name in the signature.
-        type: what the signature says; ``None`` if that is not known.
+        type: the type in the signature; ``None`` if that is not known.
         required: whether the signature requires it.
         schema: the type of a nested one, as MLflow writes it.
     """
@@ -67,7 +67,7 @@ class _Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """What a script takes.
+    """The parameters of a script.
 
     Attributes:
         keys: passed through.
@@ -382,7 +382,7 @@ def model_params(schema: Schema | None, given: Mapping[str, object]) -> dict[str
 
     Args:
         schema: the params, as the ``MLmodel`` has them, if it does.
-        given: values by name; texts are read as what the signature says.
+        given: values by name; texts are parsed as the type in the signature.
 
     Raises:
         ScriptError: a param is not in the signature, or a value does not fit it.

@@ -1,4 +1,4 @@
-"""What a scoring script knows of its model: made with the script, a JSON literal inside it."""
+"""The description of a model inside its scoring script, as a JSON literal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Input:
         iso: a datetime that arrives as text in ISO format.
         null_as_empty: NULL becomes the empty string.
         schema: for ``json`` the type as MLflow writes it, such as
-            ``{"type": "array", "items": {"type": "double"}}``: JSON does not tell 1 from 1.0.
+            ``{"type": "array", "items": {"type": "double"}}``. Needed because JSON does
+            not distinguish 1 and 1.0.
     """
 
     column: str
@@ -128,7 +129,7 @@ class DirectLoader:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringSpec:
-    """All that the code of a scoring script needs.
+    """The input of the code of a scoring script.
 
     Attributes:
         model: the model's folder as a UDF sees it, such as

@@ -67,7 +67,7 @@ def parse_sql_type(text: str, what: str) -> SqlType:
         what: where it was given, for messages.
 
     Raises:
-        ScriptError: it is none, or none that a UDF can have.
+        ScriptError: it is not a type, or not one of a UDF's.
     """
     written = " ".join(text.upper().split())
     written = _SYNONYMS.get(written, written)
@@ -169,10 +169,10 @@ def _check(value: ValueType, sql: SqlType, possible: tuple[Kind, ...], what: str
 def emitted_as(
     value: ValueType | None, sql: SqlType, what: str
 ) -> tuple[ValueType | Literal["decimal"], SqlType]:
-    """Return as which type the script's code emits an output, and the column's type.
+    """Return the type as which the script's code emits an output, and the column's type.
 
     Args:
-        value: what the signature says; ``None`` if it does not, then the column's type decides.
+        value: the type in the signature; ``None`` if unknown, then the column's type decides.
         sql: the column's type that was asked for.
         what: where, for messages.
 

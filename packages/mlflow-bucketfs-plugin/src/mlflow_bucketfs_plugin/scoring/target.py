@@ -1,4 +1,4 @@
-"""Which schema of which database, and how to log in there."""
+"""The schema that models are deployed to, and the credentials for its database."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Credentials:
-    """How to log in, and which certificate to accept.
+    """The credentials of a database user, and the certificate to accept.
 
     Attributes:
         user: name of the database user.

@@ -1,8 +1,8 @@
 """Score rows with an MLflow model, by the types of the model's signature.
 
-Made by mlflow-bucketfs from the model that SPEC names; to change it, make the script again.
-SQL knows other types than a model, and Exasol delivers a column in another type once a batch has a
-NULL: each column is converted to what the signature requires, or refused in one sentence.
+Made by mlflow-bucketfs for the model that SPEC describes; to change it, make the script again.
+SQL and models have different types, and Exasol delivers a column with another dtype if a batch has
+a NULL. So each column is converted to the type in the signature, or refused with one sentence.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ PREDICTED = "column {}: {}, predicted for {}, {}; make the script again with ano
 
 
 class ScoringError(Exception):
-    """What the SQL user sees: the problem in one sentence, with its remedy."""
+    """The sentence that the SQL user sees: the problem and its remedy."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(cut(sentence, MESSAGE_LENGTH))
@@ -137,7 +137,7 @@ def import_libraries() -> None:
 
 
 def load_verified(folder: str) -> Callable[[Any], Any]:
-    """Load the model while its files are as the script knows them."""
+    """Load the model, and check that its files did not change meanwhile."""
     loader = SPEC["loader"]
     switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"  # of MLflow, which heeds it for all formats
     if loader["kind"] == "direct" and os.environ.get(switch, "true").lower() in ("false", "0"):
@@ -171,7 +171,7 @@ def load_verified(folder: str) -> Callable[[Any], Any]:
 
 
 def loading_error(error: Exception) -> ScoringError:
-    """Return the error of a model that cannot be loaded, with what is likely to help."""
+    """Return the error of a model that cannot be loaded, with a likely remedy."""
     if isinstance(error, ImportError):
         remedy = "the script-language container needs the packages that the model was trained with"
     elif isinstance(error, MemoryError):
@@ -187,7 +187,7 @@ def loading_error(error: Exception) -> ScoringError:
 
 
 def verify(folder: str) -> tuple[BinaryIO | None, dict[str, tuple[int, int]]]:
-    """Compare the model's files with the script's digests.
+    """Compare the model's files with the digests in the script.
 
     Returns:
         For the direct loader the model's file, rewound and not closed since it was hashed, so that
@@ -195,7 +195,7 @@ def verify(folder: str) -> tuple[BinaryIO | None, dict[str, tuple[int, int]]]:
     """
     loader, files = SPEC["loader"], SPEC["files"]
     if files is None:
-        # What the direct loader knows of this model must not be applied to another one
+        # The direct loader has these settings from this MLmodel, and not from another one
         files = {"MLmodel": loader["mlmodel"]} if loader["kind"] == "direct" else {}
         open_regular(f"{folder}/MLmodel").close()
     else:
@@ -249,7 +249,7 @@ def hashed(file: BinaryIO, buffer: bytearray) -> str:
 
 
 def state(file: str | int) -> tuple[int, int]:
-    """Return what changes when a file, given by its path or descriptor, is written."""
+    """Return the size and time of a file, given by its path or descriptor."""
     status = os.stat(file)  # noqa: PTH116
     return status.st_size, status.st_mtime_ns
 
@@ -285,7 +285,7 @@ class Batch:
         self.reasons: dict[int, str] = {}
 
     def refuse(self, sentence: str, column: str, problems: list[Problem], remedy: str = "") -> None:
-        """Refuse rows; the number of each and its first key go into its sentence."""
+        """Refuse rows, each with a sentence that has its number and its first key."""
         for row, value, problem in problems:
             number = f"row {self.rows_before + row + 1}"
             keys = [f" ({k['column']} {shown(self.frame.iloc[row, 0])})" for k in SPEC["keys"][:1]]
@@ -344,7 +344,7 @@ def features(frame: pd.DataFrame, batch: Batch) -> list[Any]:
 def predicted_columns(
     predict: Callable[[Any], Any], columns: list[Any], rows: int
 ) -> list[pd.Series[Any]]:
-    """Return what the model predicts, as a column for each output."""
+    """Return the predictions, as a column for each output."""
     try:
         prediction = predict(model_input(columns))
     except Exception as error:  # noqa: BLE001 -- whatever a model raises
@@ -494,11 +494,11 @@ def without(null: np.ndarray[Any, Any], values: pd.Series[Any]) -> pd.Series[Any
 def converted(
     values: pd.Series[Any], dtype: np.dtype[Any], item: dict[str, Any]
 ) -> tuple[np.ndarray[Any, Any], list[Problem]]:
-    """Return values, none of them NULL, as an array; and those that are refused, empty in it."""
+    """Return values without NULL as an array, and those that are refused, which are empty in it."""
     array = converted_at_once(values.to_numpy(), dtype, item)
     if array is not None:
         return array, []
-    # Something is wrong, or unusual: find out what, value by value
+    # A value does not fit, or needs its own conversion
     result, problems = [], []
     for row, value in values.items():
         try:
@@ -515,7 +515,7 @@ def converted(
 def converted_at_once(  # noqa: PLR0911 -- one for each way out
     values: np.ndarray[Any, Any], dtype: np.dtype[Any], item: dict[str, Any]
 ) -> np.ndarray[Any, Any] | None:
-    """Return values as an array if all of them fit, and this is seen without a loop."""
+    """Return values as an array if NumPy alone shows that all of them fit, or else None."""
     given, wanted = values.dtype.kind, dtype.kind
     if wanted == "M":
         if values.dtype == dtype:
@@ -530,7 +530,7 @@ def converted_at_once(  # noqa: PLR0911 -- one for each way out
         return None
     if given == "f" and wanted in "iu" and not (np.abs(values) < DIGITS_LOST).all():
         return None
-    # What does not fit is found by comparing, not by NumPy's warnings
+    # Values that do not fit are found by comparison, not by NumPy's warnings
     with np.errstate(all="ignore"), contextlib.suppress(OverflowError):
         if wanted == "f":
             values = values.astype("float64")
@@ -643,7 +643,7 @@ def plain_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# A rule gets a value, the array's type, and the item of SPEC; an ArithmeticError is a range's
+# From a value, the array's dtype and the item of SPEC; an ArithmeticError means out of range
 RULES: dict[str, Callable[[Any, Any, Any], Any]] = {
     "boolean": lambda value, *_: required(value, bool, "is not true or false"),
     "integer": whole_number,
