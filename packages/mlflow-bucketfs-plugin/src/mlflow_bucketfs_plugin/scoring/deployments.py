@@ -119,7 +119,7 @@ class ExasolDeploymentClient(BaseDeploymentClient):
             model_uri: the new model; None resolves the URI that was deployed once more, such as
                 an alias that means another version now.
             flavor: ``python_function`` or None.
-            config: changed options. The others stay; an empty value takes one back.
+            config: changed options. The others stay; an empty value removes one.
             endpoint: not supported.
 
         Returns:
@@ -350,7 +350,7 @@ Models as scripts in a schema of Exasol; scored in SQL, without downloading anyt
   SELECT ML.CHURN(customer_id, age, income) FROM customers GROUP BY IPROC();
 
 Target: exasol://HOST[:PORT]/SCHEMA. The model has to be in BucketFS (exa+bfs://…, exa+bfss://…).
-An alias is resolved when the script is made: `update` promotes another version, or goes back.
+An alias is resolved when the script is made: `update` promotes another version, or rolls back.
 
 Options, -C NAME=VALUE, as of `mlflow-bucketfs sql --help`; lists with commas:
   key=customer_id,day DATE   columns that are passed through, in front
@@ -358,8 +358,8 @@ Options, -C NAME=VALUE, as of `mlflow-bucketfs sql --help`; lists with commas:
   output=SCORE=DOUBLE        names and types of what is predicted
   rename, param, null-as-empty, language, batch-size, loader, verify, on-error, constraints,
   mounted-path, artifacts-destination, score-example
-  table=T,view=V is two:  -C table=CUSTOMERS -C view=CHURN_OF_CUSTOMERS makes a view, too
-`update` keeps the options that it is not given; -C view= takes one back.
+Two of them create a view: -C table=CUSTOMERS -C view=CHURN_OF_CUSTOMERS
+`update` keeps the other options; an empty value, such as -C view=, removes one.
 
 predict: -I rows.json with a column for each parameter, at most 10,000 rows; or a file with
 [{"table": "ML.CUSTOMERS"}] or [{"query": "SELECT …"}].
@@ -368,5 +368,5 @@ The connection: EXA_USER with EXA_PASSWORD or EXA_ACCESS_TOKEN; EXA_DSN=host/FIN
 Exasol's own certificate, or EXA_SSL_TRUSTED_CA. pyexasol reports its use to Exasol unless
 EXASOL_TELEMETRY_DISABLE=1 is set.
 
-Needs pip install 'mlflow-bucketfs-plugin[sql]'. All about it: docs/user/deployments.md
+Needs pip install 'mlflow-bucketfs-plugin[sql]'. The guide: docs/user/deployments.md
 """

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlflow_bucketfs_core.errors import printable
+
 from mlflow_bucketfs_plugin.constraints import compare_model
 from mlflow_bucketfs_plugin.scoring.errors import ScriptError
 from mlflow_bucketfs_plugin.scoring.example import predicted_schema
@@ -309,17 +311,13 @@ def _text(
         f"at {metadata['path']}.",
     ]
     comments = (
-        " ".join(map(_printable, notes)),
+        " ".join(map(printable, notes)),
         f"Made by mlflow-bucketfs-plugin {metadata['plugin']}; to change it, make it again.",
         # see read_metadata
         f"{METADATA_MARK.removeprefix('# ')}{json.dumps(metadata)}",
     )
     head = f"CREATE OR REPLACE {language} SET SCRIPT {name}(\n{took}\n)\nEMITS (\n{gives}\n) AS\n"
     return head + "".join(f"# {line}\n" for line in comments) + code.rstrip("\n") + "\n/\n"
-
-
-def _printable(text: object) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def _select(name: str, spec: ScoringSpec, *, table: str | None, view: str | None) -> str:
