@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.mlflow_server import ExternalMlflowServer, MlflowServerProcess
     from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
     from mlflow_bucketfs_testing.slc import SlcBuilder, SlcContainer
+    from mlflow_bucketfs_testing.udf.clients import SlcClient
     from mlflow_bucketfs_testing.udf.runner import Udf, UdfResult, UdfRunner
-    from mlflow_bucketfs_testing.udf.slc_client import SlcClient
 
     __version__: str
 
@@ -74,7 +74,7 @@ _MODULES = {
     "Fault": "server",
     "MlflowServerProcess": "mlflow_server",
     "SlcBuilder": "slc",
-    "SlcClient": "udf.slc_client",
+    "SlcClient": "udf.clients",
     "SlcContainer": "slc",
     "Udf": "udf.runner",
     "UdfResult": "udf.runner",

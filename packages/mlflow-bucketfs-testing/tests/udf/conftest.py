@@ -30,7 +30,7 @@ def begin():
     send(MessageType.RUN)
 
 def emit(*values):
-    send(MessageType.EMIT, emit=pack_rows([ColumnType.STRING], [(value,) for value in values]))
+    send(MessageType.EMIT, emit=pack_rows([ColumnType.STRING], Rows(len(values), [values])))
 
 def end():
     send(MessageType.DONE)

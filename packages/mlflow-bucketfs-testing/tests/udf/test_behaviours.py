@@ -137,8 +137,8 @@ class Recorder(ProtobufCodec):
             self.groups.append([])
         if request.emit is None:
             return request
-        sent = unpack_rows(self.kinds, request.emit)
-        self.groups[-1] += [row[0] if len(row) == 1 else row for row in sent]
+        columns = unpack_rows(self.kinds, request.emit).columns
+        self.groups[-1] += columns[0] if len(columns) == 1 else zip(*columns, strict=True)
         return replace(request, emit=Table(rows=0))
 
 

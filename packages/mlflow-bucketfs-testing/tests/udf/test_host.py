@@ -177,8 +177,8 @@ def test_a_run_that_takes_too_long(run_client):
         ("send(MessageType.META)", "META came; expected CLIENT"),
         ("begin(); connection_id = 1; send(MessageType.NEXT)", "NEXT came with connection id 1"),
         (
-            "begin(); send(MessageType.EMIT, emit=pack_rows([ColumnType.INT64], [(1,)]))",
-            "too few values for its columns STRING",
+            "begin(); send(MessageType.EMIT, emit=pack_rows([ColumnType.INT64], Rows(1, [[1]])))",
+            "1 rows came with 0 strings; its columns STRING need 1",
         ),
     ],
     ids=["bytes", "order", "id", "table"],

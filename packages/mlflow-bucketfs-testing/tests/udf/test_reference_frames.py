@@ -8,8 +8,8 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow_bucketfs_testing.udf.messages import Column, ColumnType
+from mlflow_bucketfs_testing.udf.reference_channel import sent_size
 from mlflow_bucketfs_testing.udf.reference_frames import frame_of, rows_of
-from mlflow_bucketfs_testing.udf.reference_rows import sent_size
 
 _INT64 = st.integers(-(2**63), 2**63 - 1)
 _DECIMAL = st.decimals(allow_nan=False, allow_infinity=False, places=2)

@@ -19,7 +19,7 @@ from mlflow_bucketfs_testing import (
     UdfValueError,
 )
 from mlflow_bucketfs_testing.errors import Secret
-from mlflow_bucketfs_testing.udf.tables import split_rows
+from mlflow_bucketfs_testing.udf.values import split_rows
 
 pytest_plugins = ["pytester"]
 
@@ -286,8 +286,9 @@ def test_without_rows_nothing_is_started(runner):
         ([1], r"row 1 is 1; a row is a sequence with a value per parameter, such as \(1,\)"),
         (["ab"], "row 1 is 'ab'; a row is a sequence"),
         ([{"id": 1}], "the rows have no column x; they have id"),
-        ([{"id": 1, "x": "a"}, {"id": 1}], "row 2 has not the columns of row 1"),
+        ([{"id": 1, "x": "a"}, {"id": 1}], "row 2 has other columns than row 1"),
         (pd.DataFrame({"id": [1]}), "the rows have no column x; they have id"),
+        (pd.DataFrame([[1]]), "the data frame has 1 columns; the script has 2 parameters: id, x"),
         (
             pd.DataFrame([[1, "a", "b"]], columns=["id", "X", "X"]),
             "the rows have more than one column x; they have id, X, X",
@@ -315,7 +316,7 @@ def test_arguments_that_make_no_sense(runner):
 @pytest.mark.parametrize(
     ("grouping", "keys"),
     [
-        (None, [None, None, None]),
+        (None, []),
         ("a", [1, 1, None]),
         ("B", ["x", "y", "x"]),
         (["a", "b"], [(1, "x"), (1, "y"), (None, "x")]),
@@ -336,10 +337,11 @@ def test_rows_and_keys(kind, grouping, keys):
         "numbered frame": numbered,
     }[kind]
 
-    arguments, found = split_rows(rows, ["a", "b"], grouping)
+    arguments = split_rows(rows, ["a", "b"], grouping)
 
-    assert [tuple(None if pd.isna(v) else v for v in row) for row in arguments] == tuples
-    assert found == keys
+    columns = [[None if pd.isna(v) else v for v in column] for column in arguments.columns]
+    assert (arguments.count, list(zip(*columns, strict=True))) == (3, tuples)
+    assert arguments.keys == keys
 
 
 def test_windows_is_refused(monkeypatch):

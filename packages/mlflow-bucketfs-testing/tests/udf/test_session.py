@@ -21,6 +21,7 @@ from mlflow_bucketfs_testing.udf.messages import (
     MessageType,
     Meta,
     Request,
+    Rows,
     SingleCall,
     pack_rows,
     unpack_rows,
@@ -83,15 +84,15 @@ class Conversation:
         if response.type is MessageType.DONE:
             return None
         assert response.type is kind
-        return [row[0] for row in unpack_rows([ColumnType.INT64], response.next)]
+        return unpack_rows([ColumnType.INT64], response.next).columns[0]
 
     def emit(self, *values, kind=ColumnType.INT64):
         """Emit rows of one column."""
-        return self.send(MessageType.EMIT, emit=pack_rows([kind], [(value,) for value in values]))
+        return self.send(MessageType.EMIT, emit=pack_rows([kind], _rows(*values)))
 
 
 def _rows(*values):
-    return [(value,) for value in values]
+    return Rows(len(values), [values])
 
 
 def test_groups_in_packets():
@@ -118,7 +119,7 @@ def test_groups_in_packets():
     assert talk.send(MessageType.FINISHED).type is MessageType.FINISHED
     assert talk.session.finished
     assert talk.session.failure is None
-    assert talk.session.groups == [_rows(10, None, 30), []]
+    assert talk.session.groups == [[(10,), (None,), (30,)], []]
 
 
 def test_reset_begins_the_group_again():
@@ -284,7 +285,7 @@ _ALLOWED = {
 _BODIES = {
     "CLIENT": {"client": Client("c")},
     "CLOSE": {"close": Close("no")},
-    "EMIT": {"emit": pack_rows([ColumnType.INT64], [(1,)])},
+    "EMIT": {"emit": pack_rows([ColumnType.INT64], _rows(1))},
     "IMPORT": {"import_request": ImportRequest("x")},
 }
 

@@ -15,10 +15,10 @@ from mlflow_bucketfs_testing import UdfError, UdfValueError
 from mlflow_bucketfs_testing.udf.messages import ColumnType
 from mlflow_bucketfs_testing.udf.script import ScriptColumn, SqlType
 from mlflow_bucketfs_testing.udf.values import (
-    python_values,
+    python_columns,
     value_of_text,
     wire_column,
-    wire_rows,
+    wire_columns,
 )
 
 _INT = SqlType("DECIMAL", 18, 0)
@@ -35,11 +35,11 @@ _TIMESTAMP = SqlType("TIMESTAMP")
 def _sent(value, sql, digits=(9, 18)):
     column = ScriptColumn("c", sql)
     wire = wire_column(column, int32_digits=digits[0], int64_digits=digits[1])
-    return wire_rows([(value,)], [column], [wire.type])[0][0]
+    return wire_columns([[value]], [column], [wire.type])[0][0]
 
 
 def _received(value, sql):
-    return python_values([(value,)], [ScriptColumn("c", sql)])[0][0]
+    return python_columns([[value]], [ScriptColumn("c", sql)])[0][0]
 
 
 def _decimals(precision, scale):
@@ -47,16 +47,23 @@ def _decimals(precision, scale):
     return st.integers(-most, most).map(lambda digits: Decimal(f"{digits}E-{scale}"))
 
 
-_TYPES_AND_VALUES = st.one_of(
-    st.tuples(st.just(_INT), st.integers(-(10**18) + 1, 10**18 - 1)),
-    st.tuples(st.just(_LONG), _decimals(36, 0)),
-    st.tuples(st.just(_MONEY), _decimals(5, 2)),
-    st.tuples(st.just(SqlType("DECIMAL", 36, 36)), _decimals(36, 36)),
-    st.tuples(st.just(_DOUBLE), st.floats(allow_nan=False, allow_infinity=False)),
-    st.tuples(st.just(_BOOLEAN), st.booleans()),
-    st.tuples(st.just(_TEXT), st.text(st.characters(exclude_categories=["Cs"]), max_size=3)),
-    st.tuples(st.just(_DATE), st.dates()),
-    st.tuples(st.just(_TIMESTAMP), st.datetimes()),
+_VALUES = (
+    (_INT, st.integers(-(10**18) + 1, 10**18 - 1)),
+    (_LONG, _decimals(36, 0)),
+    (_MONEY, _decimals(5, 2)),
+    (SqlType("DECIMAL", 36, 36), _decimals(36, 36)),
+    (_DOUBLE, st.floats(allow_nan=False, allow_infinity=False)),
+    (_BOOLEAN, st.booleans()),
+    (_TEXT, st.text(st.characters(exclude_categories=["Cs"]), max_size=3)),
+    (_DATE, st.dates()),
+    (_TIMESTAMP, st.datetimes()),
+)
+_TYPES_AND_VALUES = st.one_of(*(st.tuples(st.just(sql), values) for sql, values in _VALUES))
+_TYPES_AND_COLUMNS = st.one_of(
+    *(
+        st.tuples(st.just(sql), st.lists(values) | st.lists(values | st.none()))
+        for sql, values in _VALUES
+    )
 )
 
 
@@ -70,6 +77,19 @@ def test_values_survive_the_wire(sql_and_value):
 
     assert back == expected
     assert type(back) is type(expected)
+
+
+@given(_TYPES_AND_COLUMNS)
+def test_a_column_is_converted_as_its_values_are(sql_and_values):
+    """Whole columns have a quick way; it gives what each value alone gives."""
+    sql, values = sql_and_values
+    column = ScriptColumn("c", sql)
+    kind = wire_column(column, int32_digits=9, int64_digits=18).type
+
+    (sent,) = wire_columns([values], [column], [kind])
+    assert list(sent) == [_sent(value, sql) for value in values]
+    (received,) = python_columns([sent], [column])
+    assert list(received) == [None if cell is None else _received(cell, sql) for cell in sent]
 
 
 @given(_TYPES_AND_VALUES)
@@ -171,7 +191,7 @@ def test_what_does_not_fit_is_named(value, sql, reason):
     kind = wire_column(column, int32_digits=9, int64_digits=18).type
 
     with pytest.raises(UdfValueError, match=re.escape(reason)) as caught:
-        wire_rows([(None,), (value,)], [column], [kind])
+        wire_columns([[None, value]], [column], [kind])
 
     assert str(caught.value).startswith(f"row 2, column c: {value!r} does not fit {sql}: ")
 
@@ -233,6 +253,6 @@ def test_what_is_emitted_becomes_python(wire, sql, value):
 def test_what_is_emitted_but_does_not_fit_is_named(wire, sql, reason):
     """A database refuses such a value; the error names row, column, value and type."""
     with pytest.raises(UdfError, match=reason) as caught:
-        python_values([(wire,)], [ScriptColumn("y", sql)], first=7)
+        python_columns([[wire]], [ScriptColumn("y", sql)], first=7)
 
     assert str(caught.value).startswith(f"row 7, output column y: the script emitted {wire!r}, ")

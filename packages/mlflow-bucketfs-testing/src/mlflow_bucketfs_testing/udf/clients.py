@@ -1,4 +1,4 @@
-"""The clients that run scripts: how each is started for a socket.
+"""The clients that run scripts, here or in a container: how each is started for a socket.
 
 Another kind of client is another subclass of `Client`, and a line in `find_client`.
 """
@@ -8,23 +8,30 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_bucketfs_testing.errors import UdfClientError
+import mlflow_bucketfs_testing
+from mlflow_bucketfs_testing.errors import SlcError, UdfClientError
+from mlflow_bucketfs_testing.slc import SlcContainer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
 
 REFERENCE = "reference"
-REFERENCE_MODULE = "mlflow_bucketfs_testing.udf.reference_client"
-CONTAINER = "slc:"
-"""What the path of an exported container has before it where a client is named."""
+"""The name of the client of this package."""
 
-ARGUMENTS = ("lang=python", "scriptOptionsParserVersion=1")
-"""What every client is started with, after the address of the socket."""
+_REFERENCE_MODULE = "mlflow_bucketfs_testing.udf.reference_client"
+_CONTAINER = "slc:"  # before the path of an exported container, where a client is named
+_ARGUMENTS = ("lang=python", "scriptOptionsParserVersion=1")  # of every client, after the socket
+# Paths in a container
+_EXASOLS = "/exaudf/exaudfclient"
+_SOCKETS = "/run/udf"
+_TESTING = "/run/udf-testing"
+_PACKAGES = "/run/udf-packages"
 
 
 class Client(ABC):
@@ -85,7 +92,96 @@ class LocalClient(Client):
         variables = dict(os.environ)
         if buckets is not None:
             variables["EXA_BUCKETFS_MOUNT_ROOT"] = str(buckets)
-        return [*self._program, f"ipc://{socket}", *ARGUMENTS], variables
+        return [*self._program, f"ipc://{socket}", *_ARGUMENTS], variables
+
+
+class SlcClient(Client):
+    """The client of a container: no network, a read-only system, user 500, its own ``/buckets``.
+
+    Args:
+        archive: the exported ``.tar.gz``, which Docker runs, or the directory that it was
+            unpacked to, which root runs without Docker.
+        reach: loopback addresses of this machine, such as ``127.0.0.1:5000``, that scripts reach
+            under the same address although there is no network.
+        reference_packages: run the reference client in the container's Python instead of Exasol's
+            client, with the packages in this directory, which other users can read: pyzmq for
+            that Python, and protobuf if the container has none. For a container that was not
+            built on Exasol's base image.
+        python: version of the container's Python, for ``reach`` and the reference client.
+    """
+
+    sees_buckets = True
+    other_user = True
+
+    def __init__(
+        self,
+        archive: str | os.PathLike[str],
+        *,
+        reach: Sequence[str] = (),
+        reference_packages: str | os.PathLike[str] | None = None,
+        python: str = "3.12",
+    ) -> None:
+        kind = " (reference client)" if reference_packages else ""
+        super().__init__(f"{_CONTAINER}{os.fspath(archive)}{kind}")
+        self._container = SlcContainer(archive, python=python)
+        self._reach = reach
+        self._packages = reference_packages
+        self._has_client = reference_packages is not None
+        self._runs: dict[Path, ExitStack] = {}
+
+    def command(self, socket: Path, buckets: Path | None) -> tuple[list[str], dict[str, str]]:
+        """Return the command that runs the client in a fresh container.
+
+        Args:
+            socket: the socket that the client connects to.
+            buckets: directory that is ``/buckets`` in the container; None: an empty one.
+
+        Raises:
+            UdfClientError: There is no container, nothing that runs it, or no client in it.
+        """
+        mounts: dict[str, str | os.PathLike[str]] = {_SOCKETS: socket.parent}
+        if buckets is not None:
+            mounts["/buckets"] = buckets
+        program, env = self._program(mounts)
+        address = f"ipc://{_SOCKETS}/{socket.name}"
+        with ExitStack() as stack:
+            try:
+                self._require_client()
+                launcher = self._container.launcher(
+                    [*program, address, *_ARGUMENTS], env=env, mounts=mounts, reach=self._reach
+                )
+                line = stack.enter_context(launcher)
+            except SlcError as error:
+                raise UdfClientError(str(error)) from error
+            self._runs[socket] = stack.pop_all()
+        return line, dict(os.environ)
+
+    def end(self, socket: Path) -> None:
+        """Remove the container of a run."""
+        if run := self._runs.pop(socket, None):
+            run.close()
+
+    def _program(
+        self, mounts: dict[str, str | os.PathLike[str]]
+    ) -> tuple[list[str], Mapping[str, str]]:
+        if self._packages is None:
+            return [_EXASOLS], {}
+        package = Path(mlflow_bucketfs_testing.__file__).parent
+        mounts[f"{_TESTING}/{package.name}"] = package
+        mounts[_PACKAGES] = self._packages
+        # Last, so that they replace nothing of what the container has
+        path = self._container.python_path([_TESTING, _PACKAGES])
+        return self._container.python_command("-m", _REFERENCE_MODULE), {"PYTHONPATH": path}
+
+    def _require_client(self) -> None:
+        if self._has_client:
+            return
+        if self._container.run(["test", "-x", _EXASOLS], check=False).returncode:
+            raise UdfClientError(
+                f"the container {self._container.archive} has no UDF client {_EXASOLS}: build it "
+                "on a base image of Exasol's"
+            )
+        self._has_client = True
 
 
 def find_client(name: str) -> Client:
@@ -99,11 +195,9 @@ def find_client(name: str) -> Client:
         UdfClientError: It is missing, or not executable.
     """
     if name == REFERENCE:
-        return LocalClient(name, [sys.executable, "-m", REFERENCE_MODULE])
-    if name.startswith(CONTAINER):
-        from mlflow_bucketfs_testing.udf.slc_client import SlcClient  # noqa: PLC0415 -- derived
-
-        return SlcClient(name.removeprefix(CONTAINER))
+        return LocalClient(name, [sys.executable, "-m", _REFERENCE_MODULE])
+    if name.startswith(_CONTAINER):
+        return SlcClient(name.removeprefix(_CONTAINER))
     path = Path(name).absolute()
     if not path.is_file():
         raise UdfClientError(

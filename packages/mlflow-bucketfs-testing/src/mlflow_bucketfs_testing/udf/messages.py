@@ -103,6 +103,24 @@ class Column:
     scale: int | None = None
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows, held by column.
+
+    Attributes:
+        count: number of rows; they may have no columns.
+        columns: the cells of each column, as they are sent; None for NULL.
+    """
+
+    count: int
+    columns: Sequence[Sequence[WireValue]]
+
+    def part(self, first: int, end: int) -> Rows:
+        """Return the rows from `first` up to `end`, or fewer if there are fewer."""
+        count = max(min(end, self.count) - first, 0)
+        return Rows(count, [column[first:end] for column in self.columns])
+
+
 @dataclass
 class Table:
     """A packet of rows, as it is sent: the cells by type, row after row.
@@ -131,20 +149,26 @@ class Table:
     doubles: list[float] = field(default_factory=list)
     row_numbers: list[int] = field(default_factory=list)
 
-    def cells(self, kind: ColumnType) -> list[Any]:
-        """Return the list that holds the cells of a column type."""
-        lists: dict[ColumnType, list[Any]] = {
-            ColumnType.DOUBLE: self.doubles,
-            ColumnType.INT32: self.int32,
-            ColumnType.INT64: self.int64,
-            ColumnType.BOOLEAN: self.bools,
-        }
-        return lists.get(kind, self.strings)
+
+_CELLS = {
+    ColumnType.DOUBLE: "doubles",
+    ColumnType.INT32: "int32",
+    ColumnType.INT64: "int64",
+    ColumnType.BOOLEAN: "bools",
+}  # the list of a table that holds the cells of a column; `strings` for all other types
+
+
+def _lists(kinds: Sequence[ColumnType]) -> dict[str, list[int]]:
+    """Return the columns whose cells share a list of a table, by the name of the list."""
+    lists: dict[str, list[int]] = {}
+    for column, kind in enumerate(kinds):
+        lists.setdefault(_CELLS.get(kind, "strings"), []).append(column)
+    return lists
 
 
 def pack_rows(
     kinds: Sequence[ColumnType],
-    rows: Iterable[Sequence[WireValue]],
+    rows: Rows,
     *,
     rows_in_group: int = 0,
     row_numbers: Iterable[int] = (),
@@ -153,24 +177,28 @@ def pack_rows(
 
     Args:
         kinds: the types of the columns.
-        rows: the rows, each with a value per column; None is NULL.
+        rows: the rows.
         rows_in_group: number of rows in the whole group.
         row_numbers: one per row.
     """
-    table = Table(rows=0, rows_in_group=rows_in_group, row_numbers=list(row_numbers))
-    appends = [table.cells(kind).append for kind in kinds]
-    append_null = table.nulls.append
-    for row in rows:
-        table.rows += 1
-        for append, value in zip(appends, row, strict=True):
-            append_null(value is None)
-            if value is not None:
-                append(value)
+    table = Table(rows.count, rows_in_group, row_numbers=list(row_numbers))
+    table.nulls = [False] * (rows.count * len(kinds))
+    # Whole columns are put between each other by slices: no loop of Python's sees a cell
+    for name, columns in _lists(kinds).items():
+        cells: list[Any] = [None] * (rows.count * len(columns))
+        has_null = False
+        for place, column in enumerate(columns):
+            values = rows.columns[column]
+            cells[place :: len(columns)] = values
+            if None in values:
+                has_null = True
+                table.nulls[column :: len(kinds)] = [value is None for value in values]
+        setattr(table, name, [c for c in cells if c is not None] if has_null else cells)
     return table
 
 
-def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> list[tuple[WireValue, ...]]:
-    """Read the rows of a table, each as a tuple with None for NULL.
+def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> Rows:
+    """Read the rows of a table.
 
     Args:
         kinds: the types of the columns.
@@ -184,26 +212,26 @@ def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> list[tuple[WireVal
             f"a table of {table.rows} rows and {len(kinds)} columns came with "
             f"{len(table.nulls)} NULL flags; expected one per cell"
         )
-    cells = {id(table.cells(kind)): iter(table.cells(kind)) for kind in ColumnType}
-    nexts = [cells[id(table.cells(kind))].__next__ for kind in kinds]
-    next_null = iter(table.nulls).__next__
-    columns = ", ".join(kind.name for kind in kinds)
-    try:
-        rows = [
-            tuple([None if next_null() else next_cell() for next_cell in nexts])
-            for _ in range(table.rows)
-        ]
-    except StopIteration:
-        raise UdfProtocolError(
-            f"a table of {table.rows} rows came with too few values for its columns {columns}"
-        ) from None
-    rest = sum(1 for left in cells.values() for _ in left)
-    if rest:
-        raise UdfProtocolError(
-            f"a table of {table.rows} rows came with {rest} values that belong to no cell of its "
-            f"columns {columns}"
-        )
-    return rows
+    lists = _lists(kinds)
+    found: list[Sequence[WireValue]] = [()] * len(kinds)
+    for name in _TABLE_CELLS:
+        columns = lists.get(name, [])
+        cells = getattr(table, name)
+        nulls = [False] * (table.rows * len(columns))
+        for place, column in enumerate(columns):
+            nulls[place :: len(columns)] = table.nulls[column :: len(kinds)]
+        missing = nulls.count(True)
+        if len(cells) != len(nulls) - missing:
+            raise UdfProtocolError(
+                f"a table of {table.rows} rows came with {len(cells)} {name}; its columns "
+                f"{', '.join(kind.name for kind in kinds)} need {len(nulls) - missing}"
+            )
+        if missing:
+            next_cell = iter(cells).__next__
+            cells = [None if null else next_cell() for null in nulls]
+        for place, column in enumerate(columns):
+            found[column] = cells[place :: len(columns)]
+    return Rows(table.rows, found)
 
 
 @dataclass(frozen=True)
@@ -707,6 +735,7 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
 }
 _INFO_FIELDS = tuple(_FIELDS["info"])
 _COLUMN_FIELDS = tuple(_FIELDS["column"])
+_TABLE_CELLS = ("strings", *_CELLS.values())
 _TABLE_LISTS = tuple(name for name, (_, kind) in _FIELDS["table"].items() if kind[0] in "*#")
 
 

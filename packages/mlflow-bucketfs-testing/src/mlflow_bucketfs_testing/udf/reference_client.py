@@ -32,9 +32,14 @@ from mlflow_bucketfs_testing.udf.messages import (
     Request,
     SingleCall,
 )
-from mlflow_bucketfs_testing.udf.reference_channel import Channel, HostError
+from mlflow_bucketfs_testing.udf.reference_channel import (
+    Channel,
+    HostError,
+    InputRows,
+    OutputRows,
+    until_nul,
+)
 from mlflow_bucketfs_testing.udf.reference_context import Context
-from mlflow_bucketfs_testing.udf.reference_rows import InputRows, OutputRows, until_nul
 
 if TYPE_CHECKING:
     from collections.abc import Callable

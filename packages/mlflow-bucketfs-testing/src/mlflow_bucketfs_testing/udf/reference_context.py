@@ -12,8 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlflow_bucketfs_testing.udf.messages import ColumnType, IterationType, Meta, WireValue
-from mlflow_bucketfs_testing.udf.reference_channel import HostError
-from mlflow_bucketfs_testing.udf.reference_rows import (
+from mlflow_bucketfs_testing.udf.reference_channel import (
+    HostError,
     sent_integer,
     sent_size,
     sent_text,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import TypeAlias
 
-    from mlflow_bucketfs_testing.udf.reference_rows import InputRows, OutputRows
+    from mlflow_bucketfs_testing.udf.reference_channel import InputRows, OutputRows
 
     Senders: TypeAlias = dict[ColumnType, Callable[[Any], WireValue]]
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mlflow_bucketfs_testing.udf.messages import ColumnType
-from mlflow_bucketfs_testing.udf.reference_rows import (
+from mlflow_bucketfs_testing.udf.reference_channel import (
     INTEGERS,
     sent_integer,
     sent_text,

@@ -16,12 +16,12 @@ from mlflow_bucketfs_testing.udf.messages import (
     IterationType,
     Meta,
     ProtobufCodec,
+    Rows,
     SingleCall,
 )
 from mlflow_bucketfs_testing.udf.script import Script, parse_script
 from mlflow_bucketfs_testing.udf.session import Session, Work
-from mlflow_bucketfs_testing.udf.tables import split_rows
-from mlflow_bucketfs_testing.udf.values import wire_column, wire_rows
+from mlflow_bucketfs_testing.udf.values import split_rows, wire_column, wire_columns
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_testing.server import BucketFSServer
     from mlflow_bucketfs_testing.udf.clients import Client
-    from mlflow_bucketfs_testing.udf.messages import WireValue
 
 Row: TypeAlias = "tuple[Any, ...]"
 
@@ -270,14 +269,13 @@ class Udf:
         if packet_rows < 1:
             raise ValueError(f"packet_rows must be positive, not {packet_rows}")
         names = tuple(column.name for column in script.outputs)
-        arguments, keys = split_rows(rows, [column.name for column in script.inputs], groups)
-        if not arguments:
+        arguments = split_rows(rows, [column.name for column in script.inputs], groups)
+        if not arguments.count:
             nulls = [(None,) * len(names)] if script.kind == "SET" and groups is None else []
             return UdfResult(nulls, {None: nulls} if nulls else {}, names, output="", seconds=0.0)
         kinds = [column.type for column in self._meta.input_columns]
-        grouped: dict[Hashable, list[tuple[WireValue, ...]]] = {}
-        for key, row in zip(keys, wire_rows(arguments, script.inputs, kinds), strict=True):
-            grouped.setdefault(key, []).append(row)
+        columns = wire_columns(arguments.columns, script.inputs, kinds)
+        grouped = _grouped(Rows(arguments.count, columns), arguments.keys)
         work = Work(
             groups=list(grouped.values()),
             packet_rows=packet_rows,
@@ -351,6 +349,19 @@ class _Done:
     session: Session
     output: str
     seconds: float
+
+
+def _grouped(rows: Rows, keys: Sequence[Hashable]) -> dict[Hashable, Rows]:
+    """Return the rows of each group by its key; all by the key None if there are no keys."""
+    if not keys:
+        return {None: rows}
+    members: dict[Hashable, list[int]] = {}
+    for number, key in enumerate(keys):
+        members.setdefault(key, []).append(number)
+    return {
+        key: Rows(len(numbers), [[column[n] for n in numbers] for column in rows.columns])
+        for key, numbers in members.items()
+    }
 
 
 def _info(script: Script, memory_limit: int) -> Info:

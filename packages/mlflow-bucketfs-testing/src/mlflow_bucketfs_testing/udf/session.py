@@ -21,16 +21,15 @@ from mlflow_bucketfs_testing.udf.messages import (
     MessageType,
     Request,
     Response,
-    WireValue,
     pack_rows,
     unpack_rows,
 )
-from mlflow_bucketfs_testing.udf.values import python_values
+from mlflow_bucketfs_testing.udf.values import python_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mlflow_bucketfs_testing.udf.messages import Info, Meta
+    from mlflow_bucketfs_testing.udf.messages import Info, Meta, Rows
     from mlflow_bucketfs_testing.udf.script import ScriptColumn
 
 _T = TypeVar("_T")
@@ -44,14 +43,14 @@ class Work:
     """What the client has to do: rows in groups, or a single call.
 
     Attributes:
-        groups: the rows of each group, as they are sent; empty for a single call.
+        groups: the rows of each group; empty for a single call.
         call: the single call; None for rows.
         packet_rows: most rows in a packet.
         connections: name → address, user, password.
         scripts: name → source code.
     """
 
-    groups: Sequence[Sequence[tuple[WireValue, ...]]] = ()
+    groups: Sequence[Rows] = ()
     call: Call | None = None
     packet_rows: int = 1000
     connections: Mapping[str, tuple[str, str, str]] = field(default_factory=dict, repr=False)
@@ -206,18 +205,19 @@ class Session:
     def _packet(self, kind: MessageType) -> Response:
         group = self._work.groups[len(self.groups) - 1]
         first, self._next_row = self._next_row, self._next_row + self._work.packet_rows
-        rows = group[first : self._next_row]
-        if not rows:
+        rows = group.part(first, self._next_row)
+        if not rows.count:
             return _response(MessageType.DONE)
-        numbers = range(first, first + len(rows))
-        table = pack_rows(self._input_kinds, rows, rows_in_group=len(group), row_numbers=numbers)
+        numbers = range(first, first + rows.count)
+        table = pack_rows(self._input_kinds, rows, rows_in_group=group.count, row_numbers=numbers)
         return _response(kind, next=table)
 
     def _emit(self, request: Request) -> Response:
         table = _body(request.emit, "EMIT", "rows")
         emitted = self.groups[-1]
         rows = unpack_rows(self._output_kinds, table)
-        emitted += python_values(rows, self._outputs, first=len(emitted) + 1)
+        columns = python_columns(rows.columns, self._outputs, first=len(emitted) + 1)
+        emitted += zip(*columns, strict=True)
         return _response(MessageType.EMIT)
 
     def _done(self, _: Request) -> Response:
@@ -228,7 +228,7 @@ class Session:
             return _response(MessageType.DONE)
         wanted, returned = 1, len(self.groups[-1])
         if self._meta.input_iteration is IterationType.EXACTLY_ONCE:
-            wanted = len(self._work.groups[len(self.groups) - 1])
+            wanted = self._work.groups[len(self.groups) - 1].count
             if self._first_row < returned < wanted:
                 # when what is returned fills a packet, the client ends the run: the other rows
                 # are for the next

@@ -1,18 +1,24 @@
-"""Convert values between Python and the wire, by the SQL type of their column."""
+"""Rows of a run: from what the caller passes to what is sent, and from what is sent to Python.
+
+They are held by column: `split_rows` picks the script's parameters and the groups,
+`wire_columns` and `python_columns` convert by the SQL type of each column.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlflow_bucketfs_testing.errors import UdfError, UdfValueError
 from mlflow_bucketfs_testing.udf.messages import Column, ColumnType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import pandas as pd
 
     from mlflow_bucketfs_testing.udf.messages import WireValue
     from mlflow_bucketfs_testing.udf.script import ScriptColumn, SqlType
@@ -30,6 +36,107 @@ _OTHER_TYPES = {
     "DATE": ColumnType.DATE,
     "TIMESTAMP": ColumnType.TIMESTAMP,
 }
+
+Input: TypeAlias = "Iterable[Sequence[Any] | Mapping[str, Any]] | pd.DataFrame"
+"""What the rows of a run can be."""
+
+Grouping: TypeAlias = str | Sequence[str] | Callable[[Sequence[Any]], Hashable]
+"""What ``GROUP BY`` says: a column, several, or a function of the script's arguments."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a script.
+
+    Attributes:
+        count: number of rows.
+        columns: the values of each parameter.
+        keys: the key of each row's group; empty if nothing is grouped.
+    """
+
+    count: int
+    columns: list[Sequence[Any]]
+    keys: list[Hashable]
+
+
+def split_rows(rows: Input, parameters: Sequence[str], grouping: Grouping | None) -> Arguments:
+    """Return the arguments of a script, by column, and how they are grouped.
+
+    Args:
+        rows: sequences with a value per parameter; or mappings, or a data frame, from which the
+            parameters are taken by name. A data frame whose labels are no texts is a sequence of
+            rows.
+        parameters: names of the script's parameters.
+        grouping: how the rows are grouped; None: all are one group.
+
+    Raises:
+        UdfValueError: A column is missing, or a row is no sequence of values.
+    """
+    count, labels, columns = _by_column(rows, parameters)
+    arguments = [columns[_position(name, labels)] for name in parameters]
+    if grouping is None:
+        return Arguments(count, arguments, [])
+    if callable(grouping):
+        whole = zip(*arguments, strict=True) if arguments else [()] * count
+        return Arguments(count, arguments, [grouping(row) for row in whole])
+    by = [grouping] if isinstance(grouping, str) else grouping
+    parts = [map(_key, columns[_position(name, labels)]) for name in by]
+    keys = list(parts[0] if isinstance(grouping, str) else zip(*parts, strict=True))
+    return Arguments(count, arguments, keys)
+
+
+def _by_column(
+    rows: Input, parameters: Sequence[str]
+) -> tuple[int, list[str], list[Sequence[Any]]]:
+    """Return the number of rows, and names and values of their columns."""
+    if hasattr(rows, "iloc"):  # a data frame; pandas need not be installed
+        frame: Any = rows
+        columns = [frame.iloc[:, number].tolist() for number in range(len(frame.columns))]
+        if all(isinstance(label, str) for label in frame.columns):
+            return len(frame), list(frame.columns), columns
+        _require_width(f"the data frame has {len(columns)} columns", len(columns), parameters)
+        return len(frame), list(parameters), columns
+    data: list[Any] = list(rows)
+    if data and isinstance(data[0], Mapping):
+        labels = list(data[0])
+        for number, row in enumerate(data, 1):
+            if not isinstance(row, Mapping) or row.keys() != data[0].keys():
+                raise UdfValueError(f"row {number} has other columns than row 1: {labels}")
+        return len(data), labels, [[row[label] for row in data] for label in labels]
+    for number, row in enumerate(data, 1):
+        if isinstance(row, str) or not hasattr(row, "__len__"):
+            raise UdfValueError(
+                f"row {number} is {row!r}; a row is a sequence with a value per parameter, such as "
+                f"({row!r},)"
+            )
+        _require_width(f"row {number} has {len(row)} values", len(row), parameters)
+    return len(data), list(parameters), list(zip(*data, strict=True)) or [()] * len(parameters)
+
+
+def _require_width(what: str, width: int, parameters: Sequence[str]) -> None:
+    if width != len(parameters):
+        raise UdfValueError(
+            f"{what}; the script has {len(parameters)} parameters: "
+            f"{', '.join(parameters) or 'none'}"
+        )
+
+
+def _position(name: str, labels: Sequence[str]) -> int:
+    """Find a column: by its exact name, or by one that differs in case only."""
+    if labels.count(name) == 1:
+        return labels.index(name)
+    alike = [number for number, label in enumerate(labels) if label.upper() == name.upper()]
+    if len(alike) != 1:
+        raise UdfValueError(
+            f"the rows have {'no' if not alike else 'more than one'} column {name}; they have "
+            f"{', '.join(labels) or 'none'}"
+        )
+    return alike[0]
+
+
+def _key(value: Any) -> Hashable:
+    key: Hashable = None if is_null(value) else value
+    return key
 
 
 def wire_column(column: ScriptColumn, *, int32_digits: int, int64_digits: int) -> Column:
@@ -57,27 +164,25 @@ def wire_column(column: ScriptColumn, *, int32_digits: int, int64_digits: int) -
     )
 
 
-def wire_rows(
-    rows: Sequence[Sequence[Any]], columns: Sequence[ScriptColumn], kinds: Sequence[ColumnType]
-) -> list[tuple[WireValue, ...]]:
-    """Convert input rows to what is sent.
+def wire_columns(
+    columns: Sequence[Sequence[Any]], types: Sequence[ScriptColumn], kinds: Sequence[ColumnType]
+) -> list[Sequence[WireValue]]:
+    """Convert the columns of the input to what is sent.
 
     Args:
-        rows: the rows, with a value per column.
-        columns: the parameters of the script.
+        columns: the values of each column.
+        types: the parameters of the script.
         kinds: how the values of each are sent.
 
     Raises:
         UdfValueError: A value does not fit its column.
     """
-    cells = [
-        _sent(values, column, kind)
-        for values, column, kind in zip(_transposed(rows, columns), columns, kinds, strict=True)
-    ]
-    return list(zip(*cells, strict=True)) if cells else [()] * len(rows)
+    return [_sent(*each) for each in zip(columns, types, kinds, strict=True)]
 
 
-def _sent(values: Sequence[Any], column: ScriptColumn, kind: ColumnType) -> list[WireValue]:
+def _sent(values: Sequence[Any], column: ScriptColumn, kind: ColumnType) -> Sequence[WireValue]:
+    if kind is not ColumnType.NUMERIC and _are_the_same(values, column.type):
+        return values
     convert = _to_wire(column.type, kind)
     cells: list[WireValue] = []
     try:
@@ -91,31 +196,25 @@ def _sent(values: Sequence[Any], column: ScriptColumn, kind: ColumnType) -> list
     return cells
 
 
-def _transposed(rows: Sequence[Sequence[Any]], columns: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * len(columns)
-
-
-def python_values(
-    rows: Sequence[tuple[WireValue, ...]], columns: Sequence[ScriptColumn], *, first: int = 1
-) -> list[tuple[Any, ...]]:
-    """Convert emitted rows to Python values, by the types of the output columns.
+def python_columns(
+    columns: Sequence[Sequence[WireValue]], types: Sequence[ScriptColumn], *, first: int = 1
+) -> list[Sequence[Any]]:
+    """Convert the columns of what was emitted to Python values.
 
     Args:
-        rows: what was emitted.
-        columns: the output columns of the script.
+        columns: the cells of each column.
+        types: the output columns of the script.
         first: number of the first row, for errors.
 
     Raises:
         UdfError: A value is none of its column's type: the database refuses it.
     """
-    values = [
-        _received(cells, column, first)
-        for cells, column in zip(_transposed(rows, columns), columns, strict=True)
-    ]
-    return list(zip(*values, strict=True))
+    return [_received(cells, column, first) for cells, column in zip(columns, types, strict=True)]
 
 
-def _received(cells: Sequence[WireValue], column: ScriptColumn, first: int) -> list[Any]:
+def _received(cells: Sequence[WireValue], column: ScriptColumn, first: int) -> Sequence[Any]:
+    if _are_the_same(cells, column.type):
+        return cells
     convert = _from_wire(column.type)
     values: list[Any] = []
     try:
@@ -126,6 +225,27 @@ def _received(cells: Sequence[WireValue], column: ScriptColumn, first: int) -> l
             f"{_shown(cells[len(values)])}, which does not fit {column.type}: {error}"
         ) from None
     return values
+
+
+def _are_the_same(values: Sequence[Any], sql: SqlType) -> bool:
+    """Return whether Python and the wire have the same values, all of them good: the quick way.
+
+    False says nothing: the values are then converted one by one.
+    """
+    kinds = set(map(type, values))
+    if sql.kind == "DOUBLE":
+        # a sum is finite only if all numbers are
+        return kinds == {float} and math.isfinite(sum(values))
+    if sql.kind == "BOOLEAN":
+        return kinds == {bool}
+    if sql.kind == "VARCHAR" and kinds == {str}:
+        sizes = set(map(len, values))
+        return min(sizes) > 0 and max(sizes) <= (sql.size or 0) and "".join(values).isascii()
+    if sql.kind == "DECIMAL" and kinds == {int} and not sql.scale:
+        precision = sql.precision or 0
+        limit = 10**precision
+        return precision <= _INT_DIGITS and -limit < min(values) and max(values) < limit
+    return False
 
 
 def value_of_text(text: str, sql: SqlType) -> Any:
