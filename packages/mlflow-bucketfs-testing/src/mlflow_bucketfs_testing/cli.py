@@ -95,9 +95,8 @@ def demo(context: click.Context, *, keep: bool) -> None:
     "--input",
     "rows",
     type=click.File(encoding="utf-8-sig", lazy=False),
-    required=True,
     help="CSV file with a column for each parameter, by name, or - for standard input. An empty "
-    "field is NULL.",
+    "field is NULL. Scripts without parameters need none.",
 )
 @click.option(
     "--group-by",
@@ -123,7 +122,7 @@ def demo(context: click.Context, *, keep: bool) -> None:
 def udf(
     *,
     script: IO[str],
-    rows: IO[str],
+    rows: IO[str] | None,
     group_by: tuple[str, ...],
     buckets: str | None,
     client: str,

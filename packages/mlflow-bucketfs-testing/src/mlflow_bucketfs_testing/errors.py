@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,6 +92,12 @@ class UdfError(RuntimeError):
         """The first of the codes, which begins the text; None if it has none."""
         return self.codes[0] if self.codes else None
 
+    @property
+    def printed(self) -> str:
+        """The output without the traceback that the client writes and the text has as well."""
+        _, _, traceback = self.text.partition("ExaUDFError: ")
+        return self.output.removesuffix(f"{traceback}\n")
+
 
 class UdfScriptError(ValueError):
     """A ``CREATE SCRIPT`` statement was not understood.
@@ -137,6 +143,18 @@ class UdfProtocolError(UdfClientError):
 
 class UdfExtraMissingError(UdfClientError, ImportError):
     """The extra ``[udf]`` of this package is not installed."""
+
+
+def is_about_udf(info: Any) -> bool:
+    """Return whether an error is about a script, its rows or its client.
+
+    As ``__tracebackhide__`` of a module: pytest's report of such an error ends in the test, not in
+    our code.
+
+    Args:
+        info: pytest's ``ExceptionInfo``.
+    """
+    return isinstance(info.value, (UdfError, UdfScriptError, UdfValueError, UdfClientError))
 
 
 class Secret(str):

@@ -85,6 +85,8 @@ def test_rows_of_standard_input_and_buckets(folder):
         ("id,x,ok\n1,2\n", "row 1 has 2 fields; the first line names 3 columns"),
         ("id,x,ok\n\n", "row 1 has 1 fields; the first line names 3 columns"),
         ("id,x,id\n", "the first line names a column twice: id, x, id"),
+        ("", "the first line is empty: it must name the columns"),
+        ("id;x;ok\n1;2;\n", "the first line has ';' but no comma: fields are separated by commas"),
         ('id,x,ok\n"1"2,3,\n', "line 2 is no CSV"),
     ],
 )
@@ -107,15 +109,48 @@ def test_a_script_that_is_not_understood(folder, refused):
 
 
 def test_a_script_that_fails(folder, refused):
-    """The text is the one that a SQL user sees."""
+    """The text is the one that a SQL user sees, once; what the script printed comes before it."""
     (folder / "f.sql").write_text(
-        "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\ndef run(ctx): return 1 / ctx.x\n"
+        "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\n"
+        "def run(ctx):\n    print('seen')\n    return 1 / ctx.x\n"
     )
     (folder / "rows.csv").write_text("x\n0\n")
 
     output = refused("f.sql", "--input", "rows.csv")
-    assert "Error: F-UDF-CL-LIB-1127: " in output
-    assert "ZeroDivisionError: division by zero" in output
+    assert output.startswith("seen\nError: F-UDF-CL-LIB-1127: ")
+    assert output.count("ZeroDivisionError: division by zero") == 1
+
+
+def test_a_script_without_parameters(folder):
+    """It needs no file, and is called once."""
+    (folder / "f.sql").write_text(
+        "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\ndef run(c): return 1\n"
+    )
+
+    assert CliRunner().invoke(main, ["udf", "f.sql"]).output == "RETURN\n1\n"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_script_with_parameters_needs_a_file():
+    """The error says which parameters, and which option."""
+    result = CliRunner().invoke(main, ["udf", "total.sql"])
+
+    assert result.exit_code == 2
+    assert "the script has parameters (id, x, ok): use --input FILE" in result.output
+
+
+def test_a_script_that_takes_too_long(folder, refused):
+    """The error shows what it printed, and says how to allow more."""
+    (folder / "f.sql").write_text(
+        "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\nimport time\n"
+        "def run(ctx):\n    print('sleeping')\n    time.sleep(600)\n"
+    )
+
+    output = refused("f.sql", "--timeout", "3")
+    assert (
+        "the UDF took more than 3 s and was killed; allow more by timeout_s, or --timeout" in output
+    )
+    assert "sleeping" in output
 
 
 def test_a_client_that_is_missing(folder, refused):

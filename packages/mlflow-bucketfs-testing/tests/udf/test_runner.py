@@ -181,6 +181,25 @@ def test_passwords_are_not_in_reports(pytester, call):
     result.stdout.no_fnmatch_line("*secret*")
 
 
+def test_reports_end_in_the_test(pytester):
+    """A report shows the test, the error of the script and its output, and none of our code."""
+    pytester.makepyfile("""
+        def test(udf_runner):
+            udf_runner.create(
+                "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\\n"
+                "def run(ctx):\\n    print('seen')\\n    1 / 0\\n"
+            ).run([()])
+    """)
+
+    result = pytester.runpytest_inprocess()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E*ZeroDivisionError: division by zero"])
+    result.stdout.no_fnmatch_line("*def _serve*")
+    if sys.version_info >= (3, 11):
+        result.stdout.fnmatch_lines(["E*The script printed:", "E*seen"])
+
+
 def test_an_adapter(runner):
     """Its function gets the request, and its answer comes back."""
     udf = runner.create("""
@@ -218,7 +237,8 @@ def test_an_exception_in_a_script(runner):
         udf.run([(1,)])
 
     assert caught.value.code == "F-UDF-CL-LIB-1127"
-    assert "seen" in caught.value.output
+    assert caught.value.output.startswith("seen\nF-UDF-CL-SL-PYTHON-1114")
+    assert caught.value.printed == "seen\n"
 
 
 def test_buckets_by_the_variable(tmp_path):

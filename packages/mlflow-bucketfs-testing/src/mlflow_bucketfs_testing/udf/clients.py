@@ -27,6 +27,8 @@ REFERENCE = "reference"
 _REFERENCE_MODULE = "mlflow_bucketfs_testing.udf.reference_client"
 _CONTAINER = "slc:"  # before the path of an exported container, where a client is named
 _ARGUMENTS = ("lang=python", "scriptOptionsParserVersion=1")  # of every client, after the socket
+# What a script printed is not lost when it fails or is killed: clients end without flushing
+_UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 # Paths in a container
 _EXASOLS = "/exaudf/exaudfclient"
 _SOCKETS = "/run/udf"
@@ -88,8 +90,8 @@ class LocalClient(Client):
         self._program = program
 
     def command(self, socket: Path, buckets: Path | None) -> tuple[list[str], dict[str, str]]:
-        """Return the command; its environment is ours, with `EXA_BUCKETFS_MOUNT_ROOT`."""
-        variables = dict(os.environ)
+        """Return the command; its environment is ours, with ``EXA_BUCKETFS_MOUNT_ROOT``."""
+        variables = {**os.environ, **_UNBUFFERED}
         if buckets is not None:
             variables["EXA_BUCKETFS_MOUNT_ROOT"] = str(buckets)
         return [*self._program, f"ipc://{socket}", *_ARGUMENTS], variables
@@ -165,13 +167,16 @@ class SlcClient(Client):
         self, mounts: dict[str, str | os.PathLike[str]]
     ) -> tuple[list[str], Mapping[str, str]]:
         if self._packages is None:
-            return [_EXASOLS], {}
+            return [_EXASOLS], _UNBUFFERED
         package = Path(mlflow_bucketfs_testing.__file__).parent
         mounts[f"{_TESTING}/{package.name}"] = package
         mounts[_PACKAGES] = self._packages
         # Last, so that they replace nothing of what the container has
         path = self._container.python_path([_TESTING, _PACKAGES])
-        return self._container.python_command("-m", _REFERENCE_MODULE), {"PYTHONPATH": path}
+        return self._container.python_command("-m", _REFERENCE_MODULE), {
+            "PYTHONPATH": path,
+            **_UNBUFFERED,
+        }
 
     def _require_client(self) -> None:
         if self._has_client:

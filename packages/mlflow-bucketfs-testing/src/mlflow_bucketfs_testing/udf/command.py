@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def run_script(
     script: IO[str],
-    rows: IO[str],
+    rows: IO[str] | None,
     *,
     group_by: Sequence[str],
     buckets: str | None,
@@ -37,32 +37,41 @@ def run_script(
 
     Args:
         script: file with the ``CREATE SCRIPT`` statement.
-        rows: CSV file with a line of names.
+        rows: CSV file with a line of names; None: one row, for a script without parameters.
         group_by: columns to group by; empty: all rows are one group.
         buckets: directory with the buckets; None: there are none.
         client: the client to run.
-        timeout_s: how long it may take, in seconds.
+        timeout_s: how long it may take, in seconds, whether it sends anything meanwhile or not.
 
     Raises:
         click.ClickException: The script, its rows or its run failed.
     """
     try:
-        with UdfRunner(client, buckets=buckets, timeout_s=timeout_s) as runner:
+        limits = {"timeout_s": timeout_s, "silence_s": timeout_s}
+        with UdfRunner(client, buckets=buckets, **limits) as runner:
             udf = runner.create(script.read())
-            result = udf.run(_values(rows, udf.script), groups=group_by or None)
+            values = _values(rows, udf.script) if rows else _no_values(udf.script)
+            result = udf.run(values, groups=group_by or None)
     except UdfError as error:
-        click.echo(error.output, err=True, nl=False)
+        click.echo(error.printed, err=True, nl=False)
         raise click.ClickException(str(error)) from error
     except UdfScriptError as error:
         raise click.ClickException(f"{script.name}, {error}") from error
     except UdfValueError as error:
-        raise click.ClickException(f"{rows.name}: {error}") from error
+        raise click.ClickException(f"{rows.name if rows else script.name}: {error}") from error
     except (UdfClientError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(result.output, err=True, nl=False)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(result.columns)
     writer.writerows([_text(value) for value in row] for row in result.rows)
+
+
+def _no_values(script: Script) -> list[dict[str, Any]]:
+    if script.inputs:
+        names = ", ".join(column.name for column in script.inputs)
+        raise click.UsageError(f"the script has parameters ({names}): use --input FILE")
+    return [{}]
 
 
 def _values(file: IO[str], script: Script) -> list[dict[str, Any]]:
@@ -73,6 +82,12 @@ def _values(file: IO[str], script: Script) -> list[dict[str, Any]]:
         rows = list(reader)
     except csv.Error as error:
         raise UdfValueError(f"line {reader.line_num} is no CSV: {error}") from error
+    if not names:
+        raise UdfValueError("the first line is empty: it must name the columns")
+    if len(names) == 1 and (separator := next((c for c in ";\t|" if c in names[0]), None)):
+        raise UdfValueError(
+            f"the first line has {separator!r} but no comma: fields are separated by commas"
+        )
     if len(set(names)) < len(names):
         raise UdfValueError(f"the first line names a column twice: {', '.join(names)}")
     types = {column.name.upper(): column.type for column in script.inputs}

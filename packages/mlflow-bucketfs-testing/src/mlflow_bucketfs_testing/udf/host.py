@@ -19,6 +19,7 @@ from mlflow_bucketfs_testing.errors import (
     UdfClientDiedError,
     UdfClientError,
     UdfTimeoutError,
+    is_about_udf,
 )
 from mlflow_bucketfs_testing.process_session import ProcessSession
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.udf.clients import Client
     from mlflow_bucketfs_testing.udf.messages import Codec
     from mlflow_bucketfs_testing.udf.session import Session
+
+__tracebackhide__ = is_about_udf
 
 _LONGEST_DIRECTORY = 60  # a socket's path has about 100 bytes in all
 _POLL_MS = 50  # how soon a client that died or took too much memory is noticed
@@ -158,13 +161,14 @@ class _Run:
                 self._check_memory(process)
             if now - started > self._limits.timeout_s:
                 raise UdfTimeoutError(
-                    f"the UDF took more than {self._limits.timeout_s:g} s and was killed; expected "
-                    f"{self._session.expected}{self._tail()}"
+                    f"the UDF took more than {self._limits.timeout_s:g} s and was killed; allow "
+                    f"more by timeout_s, or --timeout in a shell{self._tail()}"
                 )
             if now - last > self._limits.silence_s:
                 raise UdfTimeoutError(
                     f"the UDF client was silent for {self._limits.silence_s:g} s and was killed; "
-                    f"expected {self._session.expected}{self._tail()}"
+                    f"expected {self._session.expected}; if the script computes for so long "
+                    f"between two packets of rows, allow it by silence_s{self._tail()}"
                 )
         return time.monotonic() - (first or started)
 

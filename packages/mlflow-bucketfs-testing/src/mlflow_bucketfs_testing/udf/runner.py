@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mlflow_bucketfs_testing.errors import UdfError
+from mlflow_bucketfs_testing.errors import UdfError, is_about_udf
 from mlflow_bucketfs_testing.udf.clients import REFERENCE, find_client
 from mlflow_bucketfs_testing.udf.host import Limits, serve
 from mlflow_bucketfs_testing.udf.messages import (
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_testing.server import BucketFSServer
     from mlflow_bucketfs_testing.udf.clients import Client
+
+__tracebackhide__ = is_about_udf
 
 Row: TypeAlias = "tuple[Any, ...]"
 
@@ -187,7 +190,10 @@ class UdfRunner:
             session, ProtobufCodec(), self._client, limits=limits, buckets=buckets
         )
         if session.failure is not None:
-            raise UdfError(session.failure, hint=self._hint(session.failure), output=output)
+            error = UdfError(session.failure, hint=self._hint(session.failure), output=output)
+            if sys.version_info >= (3, 11) and error.printed:
+                error.add_note(f"The script printed:\n{error.printed}")
+            raise error
         return _Done(session, output, seconds)
 
     def _meta(self, script: Script) -> Meta:

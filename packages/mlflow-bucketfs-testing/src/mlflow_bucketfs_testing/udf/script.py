@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
-from mlflow_bucketfs_testing.errors import UdfScriptError
+from mlflow_bucketfs_testing.errors import UdfScriptError, is_about_udf
+
+__tracebackhide__ = is_about_udf
 
 TypeKind = Literal["DECIMAL", "DOUBLE", "BOOLEAN", "VARCHAR", "CHAR", "DATE", "TIMESTAMP"]
 ScriptKind = Literal["SCALAR", "SET", "ADAPTER"]
@@ -348,7 +350,8 @@ class _Parser:
 
     def _expect(self, keyword: str) -> _Token:
         if self._token.keyword != keyword:
-            self._fail(f"expected {keyword}")
+            alone = ": the text must be one CREATE SCRIPT statement" if keyword == "CREATE" else ""
+            self._fail(f"expected {keyword}{alone}")
         token = self._token
         if keyword != "AS":  # what follows AS is no SQL
             self._advance()
@@ -367,7 +370,9 @@ class _Parser:
     def _fail(self, message: str, token: _Token | None = None, at: int | None = None) -> NoReturn:
         if token is None and at is None:
             found = self._token.text or "the end of the text"
-            message = f"{message}, found {found!r}" if message.startswith("expected") else message
+            if message.startswith("expected"):
+                expected, colon, reason = message.partition(":")
+                message = f"{expected}, found {found!r}{colon}{reason}"
         position = at if at is not None else (token or self._token).start
         line = self._text.count("\n", 0, position) + 1
         column = position - (self._text.rfind("\n", 0, position) + 1) + 1

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlflow_bucketfs_testing.errors import UdfProtocolError
+from mlflow_bucketfs_testing.errors import UdfProtocolError, is_about_udf
 from mlflow_bucketfs_testing.udf.messages import (
     Call,
     Connection,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_testing.udf.messages import Info, Meta, Rows
     from mlflow_bucketfs_testing.udf.script import ScriptColumn
+
+__tracebackhide__ = is_about_udf
 
 _T = TypeVar("_T")
 

@@ -14,7 +14,7 @@ from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mlflow_bucketfs_testing.errors import UdfError, UdfValueError
+from mlflow_bucketfs_testing.errors import UdfError, UdfValueError, is_about_udf
 from mlflow_bucketfs_testing.udf.messages import Column, ColumnType
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_testing.udf.messages import WireValue
     from mlflow_bucketfs_testing.udf.script import ScriptColumn, SqlType
+
+__tracebackhide__ = is_about_udf
 
 _INT_DIGITS = 18  # of DECIMAL(p,0) that come back as int; longer ones as Decimal
 _NEVER_NULL = frozenset({bool, int, date, datetime})  # the quick way out for most cells
