@@ -19,7 +19,10 @@ from mlflow_bucketfs_testing.udf.clients import REFERENCE, Client, LocalClient
 
 from .database import Database
 
-_FORK_CLIENT = str(Path(__file__).with_name("fork_client.py"))
+_PACKAGES = Path(__file__).parents[3] / "packages"
+_FORK_CLIENT = str(_PACKAGES / "mlflow-bucketfs-testing" / "tests" / "udf" / "fork_client.py")
+# What the scripts of the pages and their models import
+_IMPORTS = ("mlflow.pyfunc", "mlflow.sklearn", "skops.io", "sklearn.linear_model")
 # The mount of an Exasol follows an upload after a while; MLmodel is uploaded last.
 _SEEN = """
 CREATE OR REPLACE {language} SCALAR SCRIPT seen(model VARCHAR(2000)) RETURNS BOOLEAN AS
@@ -40,7 +43,7 @@ class ForkingClient(LocalClient):
         server = str(Path(self._folder.name, "s"))
         python = [sys.executable, "-W", "ignore"]
         self._server = subprocess.Popen(
-            [*python, _FORK_CLIENT, "serve", server],
+            [*python, _FORK_CLIENT, "serve", server, *_IMPORTS],
             env=without_settings(os.environ),
             stdout=subprocess.PIPE,
             text=True,

@@ -1,21 +1,26 @@
 """The client that the option names treats data and errors as Exasol's does, row by row.
 
-The rows are in `behaviours.py`. Many of them share a process: each is a group of its rows.
+The rows are in `behaviours.py`. Many of them share a process: each is a group of its rows. The
+processes of the reference client are forks of one that has imported pandas.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import util
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from mlflow_bucketfs_testing import UdfError
+from mlflow_bucketfs_testing import UdfError, UdfRunner
+from mlflow_bucketfs_testing.config import udf_client_option
 from mlflow_bucketfs_testing.udf import runner
+from mlflow_bucketfs_testing.udf.clients import REFERENCE, LocalClient
 from mlflow_bucketfs_testing.udf.messages import MessageType, ProtobufCodec, Table, unpack_rows
 
 
@@ -150,6 +155,28 @@ def observed(sent, raised):
     codes = re.findall(r"-UDF-CL-[A-Z-]+-(\d+)", text)
     refused = codes[-1] if codes else kind
     return (sent, refused) if sent else refused
+
+
+@pytest.fixture(scope="module")
+def udf_runner(request):
+    """Run scripts by the client that the option names."""
+    name = udf_client_option(request.config)
+    if name != REFERENCE:
+        with UdfRunner(name) as started:
+            yield started
+        return
+    program = str(Path(__file__).with_name("fork_client.py"))
+    with TemporaryDirectory(prefix="fork-") as folder:
+        address = f"{folder}/s"
+        client = LocalClient(REFERENCE, [sys.executable, "-I", "-S", program, "run", address])
+        command = [sys.executable, program, "serve", address]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout.readline() == "ready\n"
+                with UdfRunner(client) as started:
+                    yield started
+            finally:
+                server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -92,11 +92,12 @@ def test_packets_of_four_million_bytes(watch):
 
 def test_packets_of_a_frame(watch):
     """A frame is sent in packets of the same size as single rows."""
-    head = "SET SCRIPT f(x DOUBLE) EMITS (y DOUBLE)"
-    code = "import pandas\ndef run(ctx):\n    ctx.emit(pandas.DataFrame({'y': range(500001)}))"
-    result, watcher = watch(code, head=head)
-    assert [request.emit.rows for request in watcher.requests if request.emit] == [500_000, 1]
-    assert result.rows[-1] == (500_000.0,)
+    text = 1_999_996 * "x"
+    frame = f"pandas.DataFrame({{'y': [{len(text)} * 'x'] * 3}})"
+    code = f"import pandas\ndef run(ctx):\n    ctx.emit({frame})"
+    result, watcher = watch(code)
+    assert [request.emit.rows for request in watcher.requests if request.emit] == [2, 1]
+    assert result.rows == [(text,)] * 3
 
 
 def test_a_run_that_returns_too_much_for_a_packet(watch):

@@ -47,8 +47,7 @@ def run_script(
         click.ClickException: The script, its rows or its run failed.
     """
     try:
-        limits = {"timeout_s": timeout_s, "silence_s": timeout_s}
-        with UdfRunner(client, buckets=buckets, **limits) as runner:
+        with UdfRunner(client, buckets=buckets, timeout_s=timeout_s, silence_s=timeout_s) as runner:
             udf = runner.create(script.read())
             values = _values(rows, udf.script) if rows else _no_values(udf.script)
             result = udf.run(values, groups=group_by or None)

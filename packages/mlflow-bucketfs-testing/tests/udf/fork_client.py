@@ -1,8 +1,8 @@
-"""The reference client by a fork of a process that has imported MLflow: 0.5 s instead of 5 s.
+"""The reference client by a fork of a process that has imported what many scripts import.
 
-This file is also run as a script. ``serve SOCKET`` waits for requests and answers each by a fork;
-``run SOCKET ARGUMENTS…`` is the process that the runner starts instead of a client: it hands its
-arguments, environment and output to the server, and ends as the fork does.
+Run as a script: ``serve SOCKET MODULES…`` imports the modules, waits for requests and answers each
+by a fork. ``run SOCKET ARGUMENTS…`` is the process that the runner starts instead of a client: it
+hands its arguments, environment and output to the server, and ends as the fork does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import signal
 import socket
 import sys
 
-# What the scripts of the pages and their models import
-_IMPORTS = ("mlflow.pyfunc", "mlflow.sklearn", "skops.io", "sklearn.linear_model")
 _LONGEST = 1 << 20
 
 
@@ -30,11 +28,11 @@ def run(address: str, arguments: list[str]) -> int:
     return int(status or 1)
 
 
-def serve(address: str) -> None:
-    """Import what all scripts import, and fork for each request."""
+def serve(address: str, modules: list[str]) -> None:
+    """Import the modules, and fork for each request."""
     from mlflow_bucketfs_testing.udf import reference_client, reference_frames  # noqa: F401, PLC0415
 
-    for module in _IMPORTS:
+    for module in modules:
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -70,4 +68,4 @@ def _become(connection, main) -> None:
 
 if __name__ == "__main__":
     role, place, *rest = sys.argv[1:]
-    sys.exit(serve(place) if role == "serve" else run(place, rest))
+    sys.exit(serve(place, rest) if role == "serve" else run(place, rest))
