@@ -208,7 +208,7 @@ def outcomes(udf_runner):
     ],
 )
 def test_data(outcomes, outputs, number):
-    """What is read and what is sent is what the table says."""
+    """A script reads and sends the values in the table."""
     # as texts: 1 is not 1.0, and NaN is NaN
     assert repr(outcomes(outputs)[number]) == repr(cases()[outputs][number].outcome)
 

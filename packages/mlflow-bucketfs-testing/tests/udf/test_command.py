@@ -122,7 +122,7 @@ def test_a_script_that_fails(folder, refused):
 
 
 def test_a_script_without_parameters(folder):
-    """It needs no file, and is called once."""
+    """A script without parameters needs no file, and is called once."""
     (folder / "f.sql").write_text(
         "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\ndef run(c): return 1\n"
     )
@@ -132,7 +132,7 @@ def test_a_script_without_parameters(folder):
 
 @pytest.mark.usefixtures("folder")
 def test_a_script_with_parameters_needs_a_file():
-    """The error says which parameters, and which option."""
+    """The error names the parameters and the option."""
     result = CliRunner().invoke(main, ["udf", "total.sql"])
 
     assert result.exit_code == 2
@@ -154,7 +154,7 @@ def test_a_script_that_takes_too_long(folder, refused):
 
 
 def test_a_client_that_is_missing(folder, refused):
-    """The error names it."""
+    """The error names the path of the missing client."""
     (folder / "rows.csv").write_text("x\n")
 
     output = refused("total.sql", "--input", "rows.csv", "--client", "/none/exaudfclient")

@@ -37,7 +37,7 @@ def nothing_is_left(session_processes, monkeypatch, tmp_path_factory):
 
 
 def test_a_client_that_works(run_client):
-    """It is started as Exasol starts it; what it emits and what it writes come back."""
+    """The client gets the arguments of a database; the result has its rows and its output."""
     result = run_client("""
 print("hello", *sys.argv[2:], flush=True)
 print("error", file=sys.stderr, flush=True)
@@ -74,7 +74,7 @@ sys.exit(1)
 
 
 def test_an_exception_without_a_code():
-    """A text of another client has none."""
+    """An error text without codes has no code."""
     assert UdfError("no").code is None
 
 
@@ -112,7 +112,7 @@ def _elf_for_another_libc():
     ids=["libc", "interpreter", "processor"],
 )
 def test_a_client_that_cannot_be_executed(tmp_path, content, message):
-    """Why it cannot be executed is said, although the file is there."""
+    """The error explains why an existing file cannot be executed."""
     program = tmp_path / "exaudfclient"
     program.write_bytes(content())
     program.chmod(0o700)
@@ -122,7 +122,7 @@ def test_a_client_that_cannot_be_executed(tmp_path, content, message):
 
 
 def test_a_client_that_vanishes(client):
-    """One that is gone when it shall run is named."""
+    """The error names a client that was removed after the runner was made."""
     with UdfRunner(client("")) as runner:
         udf = runner.create(_SCRIPT)
         Path(runner.client).unlink()
@@ -154,7 +154,7 @@ def test_a_client_that_ends_too_early(run_client, code, how, expected, status):
 
 
 def test_a_client_that_is_silent(client):
-    """It is killed, and the error says which message was expected."""
+    """A silent client is killed, and the error names the expected messages."""
     silent = client("print('starting', flush=True)\nwhile True: signal.pause()")
     with (
         UdfRunner(silent, silence_s=0.3) as runner,
@@ -164,7 +164,7 @@ def test_a_client_that_is_silent(client):
 
 
 def test_a_run_that_takes_too_long(run_client):
-    """It is killed although it sends messages."""
+    """A run that exceeds its time is killed although its client sends messages."""
     endless = "begin()\nwhile True: send(MessageType.RESET)"
     with pytest.raises(UdfTimeoutError, match=r"more than 0\.5 s and was killed; allow more"):
         run_client(endless, timeout_s=0.5)
@@ -196,14 +196,14 @@ def test_a_script_that_emits_too_much_for_its_column(run_client):
 
 
 def test_a_script_that_takes_too_much_memory(run_client):
-    """It is killed, and the error has both numbers."""
+    """A script above its memory limit is killed; the error has the limit and the use."""
     with pytest.raises(UdfClientError, match=r"the UDF used \d+ MiB, more than .* 100 MiB"):
         run_client("begin(); much = bytearray(2 * 10**8); time.sleep(600)", memory_limit=100 << 20)
 
 
 @pytest.mark.parametrize("session", [False, True], ids=["child", "daemon"])
 def test_processes_of_a_script_end_with_it(run_client, session):
-    """Even those that went into a session of their own."""
+    """Child processes are ended, also those in a session of their own."""
     result = run_client(f"""
 begin()
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
@@ -215,7 +215,7 @@ end()
 
 
 def test_a_client_that_does_not_end(run_client, monkeypatch):
-    """Its work is done, so it is a result; the process is killed."""
+    """A client that has finished but does not end is killed; its rows are returned."""
     monkeypatch.setattr(host, "_LEAVE_S", 0.1)
 
     assert run_client("begin(); emit('a'); end(); time.sleep(600)").rows == [("a",)]
@@ -238,7 +238,7 @@ for path in (os.path.dirname(socket_path), socket_path):
 
 
 def test_the_socket_is_private(run_client):
-    """No other user can reach it."""
+    """No other user can reach the socket."""
     assert run_client(_SHOW_MODES + "begin(); end()").output.split()[1] == "700"
 
 
@@ -260,7 +260,7 @@ def test_the_socket_of_a_client_of_another_user(run_client, monkeypatch):
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_owner_leaves_nothing(client, session_processes, wait_until, signal_number):
-    """Neither the client nor its socket, however the process that runs UDFs ends."""
+    """No client and no socket is left, whichever signal ends the process that runs UDFs."""
     endless = client("begin(); print(sys.argv[1], flush=True); time.sleep(600)")
     program = f"""
 from mlflow_bucketfs_testing import UdfRunner

@@ -125,13 +125,13 @@ _RESPONSES = st.builds(
 
 @given(_REQUESTS)
 def test_requests_survive_the_codec(request):
-    """What is encoded as a request is decoded to the same."""
+    """A request is the same after encoding and decoding."""
     assert _CODEC.decode_request(_CODEC.encode_request(request)) == request
 
 
 @given(_RESPONSES)
 def test_responses_survive_the_codec(response):
-    """What is encoded as a response is decoded to the same."""
+    """A response is the same after encoding and decoding."""
     assert _CODEC.decode_response(_CODEC.encode_response(response)) == response
 
 

@@ -79,5 +79,5 @@ def test_timestamps_are_read_as_strptime_reads_them(moment, short):
 
 @given(_TEXT)
 def test_a_text_counts_its_bytes(text):
-    """It counts its bytes in UTF-8, and four more."""
+    """A text counts its bytes in UTF-8, and four more."""
     assert sent_size(ColumnType.STRING, text) == 4 + len(text.encode())

@@ -101,7 +101,7 @@ _EVERY_TYPE = {
 
 
 def test_every_type_and_its_null_in_several_packets(runner):
-    """All come back as they were, by row as well as by packet."""
+    """Values of each type, and their NULLs, are returned unchanged, in several packets."""
     columns = ", ".join(_EVERY_TYPE)
     names = ", ".join(f"ctx.{column.split()[0]}" for column in _EVERY_TYPE)
     udf = runner.create(
@@ -201,7 +201,7 @@ def test_reports_end_in_the_test(pytester):
 
 
 def test_an_adapter(runner):
-    """Its function gets the request, and its answer comes back."""
+    """The adapter's function gets the request, and its answer is returned."""
     udf = runner.create("""
         CREATE PYTHON3 ADAPTER SCRIPT a AS
         import json
@@ -215,7 +215,7 @@ def test_an_adapter(runner):
 
 
 def test_default_output_columns(runner):
-    """What the script's function returns; one that is not there is an error."""
+    """The function's result is returned; a missing function is an error."""
     udf = runner.create(
         "CREATE PYTHON3 SET SCRIPT f(x INT) EMITS (y INT) AS\n"
         "def default_output_columns(): return 'y INT'\ndef run(ctx): pass\n"
@@ -288,7 +288,7 @@ def test_many_rows_in_frames(runner):
 
 @pytest.mark.usefixtures("no_process")
 def test_without_rows_nothing_is_started(runner):
-    """As SQL has it: one row of NULLs without GROUP BY, none with it, none of a SCALAR script."""
+    """The result is as in SQL: one row of NULLs without GROUP BY, no row with it or for SCALAR."""
     udf = runner.create(_ECHO)
     scalar = runner.create("CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\nx")
 
@@ -316,14 +316,14 @@ def test_without_rows_nothing_is_started(runner):
     ],
 )
 def test_rows_that_do_not_fit(runner, rows, message):
-    """They are refused before anything is started."""
+    """Rows that do not fit are refused before a client is started."""
     with pytest.raises(UdfValueError, match=message):
         runner.create(_ECHO).run(rows)
 
 
 @pytest.mark.usefixtures("no_process")
 def test_arguments_that_make_no_sense(runner):
-    """They are refused before anything is started."""
+    """Invalid arguments are refused before a client is started."""
     scalar = runner.create("CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\nx")
     with pytest.raises(ValueError, match="F is a SCALAR script: only SET scripts have groups"):
         scalar.run([(1,)], groups="x")
@@ -365,7 +365,7 @@ def test_rows_and_keys(kind, grouping, keys):
 
 
 def test_windows_is_refused(monkeypatch):
-    """With a sentence, when the package is imported."""
+    """Importing the package on Windows raises an error that names the alternatives."""
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.delitem(sys.modules, "mlflow_bucketfs_testing.udf")
     with pytest.raises(UdfClientError, match="UDFs do not run on Windows: use Linux, macOS or WSL"):
@@ -373,7 +373,7 @@ def test_windows_is_refused(monkeypatch):
 
 
 def test_a_result_without_rows_as_a_data_frame():
-    """It has the columns."""
+    """An empty result becomes a data frame with its columns."""
     result = UdfResult([], {}, ("a", "b"), output="", seconds=0.0)
 
     assert list(result.to_pandas().columns) == ["a", "b"]

@@ -37,7 +37,7 @@ def test_a_script_is_understood():
 
 
 def test_a_script_that_returns_has_one_output_column():
-    """Without parameters and without a slash at the end, too."""
+    """A statement may have no parameters, and no slash at its end."""
     script = parse_script(f"CREATE PYTHON3 SCALAR SCRIPT IF NOT EXISTS f() RETURNS INT AS {_CODE}")
 
     assert (script.kind, script.returns, script.inputs) == ("SCALAR", True, ())
@@ -46,7 +46,7 @@ def test_a_script_that_returns_has_one_output_column():
 
 
 def test_an_adapter_script_has_no_columns():
-    """Its code follows its name."""
+    """The code of an adapter script follows its name."""
     script = parse_script(f"CREATE PYTHON3 ADAPTER SCRIPT a AS\n{_CODE}/")
 
     assert (script.kind, script.inputs, script.outputs, script.code) == ("ADAPTER", (), (), _CODE)

@@ -134,7 +134,7 @@ def test_reset_begins_the_group_again():
 
 
 def test_a_client_repeats_its_introduction():
-    """It does until it has an answer, so the same answer must come again."""
+    """A repeated introduction gets the same answer."""
     talk = Conversation(Work(groups=[_rows(1)]))
     client = Client("ipc:///x")
 
@@ -155,7 +155,7 @@ def test_an_exception_of_the_script_ends_the_conversation():
 
 
 def test_an_exception_without_a_text_is_a_failure():
-    """Nobody may take such a run for a success."""
+    """CLOSE without a text is a failure with a text of ours."""
     talk = Conversation(Work(groups=[_rows(1)]))
     talk.send(MessageType.CLOSE, close=Close())
 
@@ -163,7 +163,7 @@ def test_an_exception_without_a_text_is_a_failure():
 
 
 def test_pings_are_answered():
-    """With what the client sent."""
+    """The answer to a ping has the text that the client sent."""
     response = Conversation(Work(groups=[_rows(1)])).begin().send(MessageType.PING_PONG, ping="p")
 
     assert (response.type, response.ping) == (MessageType.PING_PONG, "p")
@@ -209,7 +209,7 @@ def test_imports(name, kind, answer):
 
 
 def test_passwords_are_not_shown():
-    """Neither by the work nor by the answer to an import."""
+    """Passwords are in the repr of neither the work nor the answer to an import."""
     work = Work(connections={"C": ("a", "u", "secret")})
 
     assert "secret" not in repr(work)
@@ -228,7 +228,7 @@ def test_a_single_call():
 
 
 def test_a_single_call_of_a_function_that_is_not_there():
-    """Its name is known afterwards."""
+    """The session has the name of the missing function."""
     talk = Conversation(Work(call=_ADAPTER)).begin()
     talk.send(MessageType.RUN)
 
@@ -243,7 +243,7 @@ def test_a_single_call_of_a_function_that_is_not_there():
     ids=["scalar-none", "scalar-many", "set-none", "set-many"],
 )
 def test_a_script_that_returns_has_one_result_per_call(scalar, emitted, wanted):
-    """One per row of a SCALAR script, one per group of a SET script."""
+    """DONE is refused unless there is one result per row (SCALAR) or per group (SET)."""
     talk = Conversation(Work(groups=[_rows(1, 2, 3)]), scalar=scalar, returns=True).begin_group()
     talk.emit(*emitted)
 
@@ -252,7 +252,7 @@ def test_a_script_that_returns_has_one_result_per_call(scalar, emitted, wanted):
 
 
 def test_an_emitted_value_that_does_not_fit_its_column():
-    """It is refused with the number of its row in the group."""
+    """The error has the number of the row in its group."""
     work = Work(groups=[_rows(1)])
     talk = Conversation(work, output=ColumnType.STRING, sql=SqlType("VARCHAR", size=2))
     talk.begin_group().emit("ab", kind=ColumnType.STRING)
@@ -293,7 +293,7 @@ _BODIES = {
 @pytest.mark.parametrize("kind", list(MessageType), ids=lambda kind: kind.name)
 @pytest.mark.parametrize("state", list(_STATES))
 def test_messages_at_the_wrong_time(state, kind):
-    """In each state, each message is answered or refused with what came and what was expected."""
+    """In each state, a message is answered, or the error names the expected messages."""
     talk = Conversation(Work(groups=[_rows(1)]))
     _STATES[state](talk)
     expected = _ALLOWED[state] | (set() if state == "finished" else _ANYWHERE)
@@ -307,13 +307,13 @@ def test_messages_at_the_wrong_time(state, kind):
 
 
 def test_a_message_of_an_unknown_type():
-    """Its number is named."""
+    """The error has the number of the unknown type."""
     with pytest.raises(UdfProtocolError, match="message type 99 came; expected CLIENT, IMPORT"):
         Conversation(Work()).session.answer(Request(99))
 
 
 def test_a_wrong_connection_id():
-    """A client of another run is noticed."""
+    """A message with another connection id is refused."""
     talk = Conversation(Work(groups=[_rows(1)])).begin()
     wrong = Request(MessageType.RUN, talk.connection_id + 1)
 
@@ -333,7 +333,7 @@ def test_a_wrong_connection_id():
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_messages_without_their_content(kind, call, message):
-    """What is missing is named."""
+    """The error names the missing content."""
     talk = Conversation(Work(groups=[] if call else [_rows(1)], call=call)).begin_group()
 
     with pytest.raises(UdfProtocolError, match=message):
@@ -341,6 +341,6 @@ def test_messages_without_their_content(kind, call, message):
 
 
 def test_an_introduction_without_a_client():
-    """The first message too must have its content."""
+    """An introduction without its content is refused."""
     with pytest.raises(UdfProtocolError, match="CLIENT came without the client's name"):
         Conversation(Work()).send(MessageType.CLIENT)

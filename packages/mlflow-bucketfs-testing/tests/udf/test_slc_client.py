@@ -64,7 +64,7 @@ def test_a_script_runs_as_in_a_database(client, bucketfs_server):
 
 
 def test_a_server_of_this_machine_is_reached(container, bucketfs_server):
-    """With `reach`, under the address that it has here."""
+    """With `reach`, a script reaches the server under its address on this machine."""
     bucketfs_server.put("reached.txt", b"hello")
     address = bucketfs_server.url.removeprefix("http://")
     client = SlcClient(container, reach=[address], reference_packages=_PACKAGES, python="3")
@@ -87,7 +87,7 @@ def temporary(monkeypatch):
 
 @pytest.mark.parametrize("code", ["while True: pass", "import os; os._exit(3)"])
 def test_nothing_of_a_run_is_left(client, temporary, code):
-    """Neither processes nor files, if a script takes too long or kills its process."""
+    """No process and no file is left, if a script takes too long or kills its process."""
     with (
         UdfRunner(client, timeout_s=2) as runner,
         pytest.raises((UdfTimeoutError, UdfClientDiedError)),

@@ -69,7 +69,7 @@ _TYPES_AND_COLUMNS = st.one_of(
 
 @given(_TYPES_AND_VALUES)
 def test_values_survive_the_wire(sql_and_value):
-    """What fits its column comes back equal and of the same Python type; '' is NULL."""
+    """A value that fits its column is returned equal and with the same Python type; '' is NULL."""
     sql, value = sql_and_value
     expected = None if value == "" else value
 
@@ -81,7 +81,7 @@ def test_values_survive_the_wire(sql_and_value):
 
 @given(_TYPES_AND_COLUMNS)
 def test_a_column_is_converted_as_its_values_are(sql_and_values):
-    """Whole columns have a quick way; it gives what each value alone gives."""
+    """The fast path for columns gives the same as the conversion of each value."""
     sql, values = sql_and_values
     column = ScriptColumn("c", sql)
     kind = wire_column(column, int32_digits=9, int64_digits=18).type
@@ -123,7 +123,7 @@ def test_decimals_are_sent_by_their_digits(digits, kind):
 )
 @pytest.mark.parametrize("sql", [_INT, _LONG, _DOUBLE, _TEXT, _BOOLEAN, _DATE, _TIMESTAMP], ids=str)
 def test_everything_that_is_null(value, sql):
-    """None, an empty text, NaN and what pandas has for a missing value."""
+    """None, an empty text, NaN and the missing values of pandas are NULL."""
     assert _sent(value, sql) is None
 
 
@@ -233,7 +233,7 @@ def test_texts_that_are_no_values(text, sql):
     ],
 )
 def test_what_is_emitted_becomes_python(wire, sql, value):
-    """By the output column's type; NaN and the empty text are NULL."""
+    """The output column's type decides; NaN and the empty text are NULL."""
     received = _received(wire, sql)
 
     assert received == value

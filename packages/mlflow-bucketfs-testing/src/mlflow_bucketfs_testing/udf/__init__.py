@@ -13,7 +13,7 @@ if sys.platform == "win32":
     raise UdfClientError("UDFs do not run on Windows: use Linux, macOS or WSL")
 
 try:
-    # so that whatever needs them fails here, and says what to do
+    # every module needs them: fail here, with the command that installs them
     import google.protobuf  # noqa: F401
     import zmq  # noqa: F401
 except ImportError as error:

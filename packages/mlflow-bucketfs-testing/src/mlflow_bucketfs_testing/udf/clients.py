@@ -62,11 +62,11 @@ class Client(ABC):
 
     @abstractmethod
     def command(self, socket: Path, buckets: Path | None) -> tuple[list[str], dict[str, str]]:
-        """Return program and arguments of a process for one run, and its whole environment.
+        """Return the command of the process for one run, and its complete environment.
 
         Args:
             socket: the socket that the process connects to.
-            buckets: directory that it shall see as the buckets; None: none.
+            buckets: directory that the process sees as the buckets; None: none.
         """
 
     def end(self, socket: Path) -> None:  # noqa: B027 -- most have nothing to end

@@ -43,7 +43,7 @@ class Limits:
     """What a run may take.
 
     Attributes:
-        timeout_s: the whole run, in seconds.
+        timeout_s: the complete run, in seconds.
         silence_s: the time between two messages of the client, in seconds.
         memory: resident memory of all its processes, in bytes.
     """
@@ -68,7 +68,7 @@ def serve(
         codec: how messages are encoded.
         client: the client to start.
         limits: what it may take.
-        buckets: the buckets that it shall see; None: none.
+        buckets: directory that the client sees as the buckets; None: none.
 
     Returns:
         What script and client wrote, and the seconds between the first and the last message.

@@ -74,7 +74,7 @@ class ImportKind(enum.IntEnum):
 
 
 class SingleCall(enum.IntEnum):
-    """The function that the client shall call in the script instead of ``run``."""
+    """The function of the script that the client calls instead of ``run``."""
 
     DEFAULT_OUTPUT_COLUMNS = 1
     VIRTUAL_SCHEMA_ADAPTER = 2
@@ -125,11 +125,11 @@ class Rows:
 class Table:
     """A packet of rows, as it is sent: the cells by type, row after row.
 
-    A NULL takes a place in `nulls` only. `pack_rows` makes a table, `unpack_rows` reads one.
+    A NULL is in `nulls` only. `pack_rows` makes a table, `unpack_rows` reads one.
 
     Attributes:
         rows: number of rows.
-        rows_in_group: number of rows in the whole group; 0 in what the client emits.
+        rows_in_group: number of rows in the group; 0 in what the client emits.
         strings: texts of NUMERIC, TIMESTAMP, DATE and STRING.
         nulls: one per cell.
         bools: values of BOOLEAN.
@@ -178,18 +178,18 @@ def pack_rows(
     Args:
         kinds: the types of the columns.
         rows: the rows.
-        rows_in_group: number of rows in the whole group.
+        rows_in_group: number of rows in the group.
         row_numbers: one per row.
     """
     table = Table(rows.count, rows_in_group, row_numbers=list(row_numbers))
     table.nulls = [False] * (rows.count * len(kinds))
-    # Whole columns are put between each other by slices: no loop of Python's sees a cell
+    # Slices interleave complete columns: faster than a loop over the cells
     for name, columns in _lists(kinds).items():
         cells: list[Any] = [None] * (rows.count * len(columns))
         has_null = False
-        for place, column in enumerate(columns):
+        for offset, column in enumerate(columns):
             values = rows.columns[column]
-            cells[place :: len(columns)] = values
+            cells[offset :: len(columns)] = values
             if None in values:
                 has_null = True
                 table.nulls[column :: len(kinds)] = [value is None for value in values]
@@ -218,8 +218,8 @@ def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> Rows:
         columns = lists.get(name, [])
         cells = getattr(table, name)
         nulls = [False] * (table.rows * len(columns))
-        for place, column in enumerate(columns):
-            nulls[place :: len(columns)] = table.nulls[column :: len(kinds)]
+        for offset, column in enumerate(columns):
+            nulls[offset :: len(columns)] = table.nulls[column :: len(kinds)]
         missing = nulls.count(True)
         if len(cells) != len(nulls) - missing:
             raise UdfProtocolError(
@@ -229,8 +229,8 @@ def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> Rows:
         if missing:
             next_cell = iter(cells).__next__
             cells = [None if null else next_cell() for null in nulls]
-        for place, column in enumerate(columns):
-            found[column] = cells[place :: len(columns)]
+        for offset, column in enumerate(columns):
+            found[column] = cells[offset :: len(columns)]
     return Rows(table.rows, found)
 
 
@@ -624,7 +624,7 @@ def _message_type(number: int) -> MessageType | int:
     try:
         return MessageType(number)
     except ValueError:
-        return number  # whoever waited for another message reports it
+        return number  # the session, or the channel, reports it with what it expected
 
 
 def _enum(kind: type[Any], number: int) -> Any:

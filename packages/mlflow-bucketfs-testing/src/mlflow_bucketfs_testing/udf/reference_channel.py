@@ -65,8 +65,8 @@ _SIZES = {
     ColumnType.INT64: 8,
     ColumnType.BOOLEAN: 1,
 }
-# The functions of Exasol's client that take a value, and the type of C that they want: these
-# names are in its errors
+# The functions of Exasol's client that take a value, and the C type of their argument: its errors
+# contain these names
 _SETTERS = {
     ColumnType.DOUBLE: ("setDouble", "double"),
     ColumnType.INT32: ("setInt32", "int"),
@@ -102,7 +102,7 @@ class Channel:
             threading.Thread(target=_end_with_the_host, args=watch, daemon=True).start()
 
     def introduce(self) -> tuple[Info, Meta]:
-        """Repeat the first request until the host answers, and return what it says of the script.
+        """Repeat the first request until the host answers; return its description of the script.
 
         Raises:
             HostError: The host refused, or answered with another message.

@@ -37,7 +37,7 @@ _TIMESTAMP_LENGTH = len("2026-01-31 23:59:59.123456")
 
 
 class _RefusedError(Exception):
-    """A cell that the client refuses; the text is what follows the code of the whole frame."""
+    """A cell that the client refuses; the text follows the code for the complete frame."""
 
 
 # --- into a script -------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def rows_of(
         The columns, up to the first row that is refused; and why that one is, or None.
 
     Raises:
-        RuntimeError: A column is refused as a whole.
+        RuntimeError: A column is refused, whatever its values are.
     """
     dtypes = [str(dtype) for dtype in frame.dtypes]
     for dtype in dtypes:
@@ -228,7 +228,7 @@ def _column(
 
 
 def _number_cells(array: Any, kind: ColumnType) -> list[Any]:
-    """Return numbers as Python's, None for NaN; as integers where the column wants these.
+    """Return Python numbers, None for NaN; integers for an output column of integers.
 
     Unsigned integers are read as signed ones, as Exasol's client reads their memory.
     """

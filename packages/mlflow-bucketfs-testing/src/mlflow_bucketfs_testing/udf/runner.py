@@ -105,8 +105,8 @@ class UdfRunner:
     Args:
         client: ``reference`` for the one of this package, the path of an ``exaudfclient``,
             ``slc:`` and the path of an exported container, or a `SlcClient`.
-        buckets: directory that holds ``<service>/<bucket>/…``, or an embedded BucketFS whose
-            mount it shall be. The client gets it as ``EXA_BUCKETFS_MOUNT_ROOT``, and as
+        buckets: directory that holds ``<service>/<bucket>/…``, or an embedded BucketFS, for its
+            mount. The client gets it as ``EXA_BUCKETFS_MOUNT_ROOT``, and as
             ``/buckets`` where it has a file system of its own.
         timeout_s: how long a run may take, in seconds, unless the call says otherwise.
         silence_s: how long the client may be silent, in seconds: starting, or computing between
@@ -256,7 +256,7 @@ class Udf:
             scripts: scripts to import by ``exa.import_script``: name → source code.
             packet_rows: most rows that are sent at once. What a database sends is not
                 documented; scripts must not depend on it.
-            memory_limit: bytes that the script is told, and that its processes may use.
+            memory_limit: bytes that the script's processes may use; also ``exa.meta.memory_limit``.
             timeout_s: how long it may take, in seconds; None: as long as the runner allows.
 
         Raises:

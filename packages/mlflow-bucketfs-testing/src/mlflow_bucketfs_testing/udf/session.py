@@ -126,7 +126,7 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether the client has said its last word."""
+        """Whether the client has sent its last message."""
         return self._state is _State.FINISHED
 
     @property

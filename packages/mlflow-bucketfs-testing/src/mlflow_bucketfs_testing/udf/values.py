@@ -1,6 +1,6 @@
 """Rows of a run: from what the caller passes to what is sent, and from what is sent to Python.
 
-They are held by column: `split_rows` picks the script's parameters and the groups,
+They are held by column: `split_rows` selects the script's parameters and the groups,
 `wire_columns` and `python_columns` convert by the SQL type of each column.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __tracebackhide__ = is_about_udf
 
 _INT_DIGITS = 18  # of DECIMAL(p,0) that come back as int; longer ones as Decimal
-_NEVER_NULL = frozenset({bool, int, date, datetime})  # the quick way out for most cells
+_NEVER_NULL = frozenset({bool, int, date, datetime})  # the fast path for most cells
 _TRUE = frozenset({"true", "t", "1", "yes", "y", "on"})
 _FALSE = frozenset({"false", "f", "0", "no", "n", "off"})
 _EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
@@ -79,8 +79,8 @@ def split_rows(rows: Input, parameters: Sequence[str], grouping: Grouping | None
     if grouping is None:
         return Arguments(count, arguments, [])
     if callable(grouping):
-        whole = zip(*arguments, strict=True) if arguments else [()] * count
-        return Arguments(count, arguments, [grouping(row) for row in whole])
+        tuples = zip(*arguments, strict=True) if arguments else [()] * count
+        return Arguments(count, arguments, [grouping(row) for row in tuples])
     by = [grouping] if isinstance(grouping, str) else grouping
     parts = [map(_key, columns[_position(name, labels)]) for name in by]
     keys = list(parts[0] if isinstance(grouping, str) else zip(*parts, strict=True))
@@ -183,7 +183,7 @@ def wire_columns(
 
 
 def _sent(values: Sequence[Any], column: ScriptColumn, kind: ColumnType) -> Sequence[WireValue]:
-    if kind is not ColumnType.NUMERIC and _are_the_same(values, column.type):
+    if kind is not ColumnType.NUMERIC and _needs_no_conversion(values, column.type):
         return values
     convert = _to_wire(column.type, kind)
     cells: list[WireValue] = []
@@ -215,7 +215,7 @@ def python_columns(
 
 
 def _received(cells: Sequence[WireValue], column: ScriptColumn, first: int) -> Sequence[Any]:
-    if _are_the_same(cells, column.type):
+    if _needs_no_conversion(cells, column.type):
         return cells
     convert = _from_wire(column.type)
     values: list[Any] = []
@@ -229,14 +229,14 @@ def _received(cells: Sequence[WireValue], column: ScriptColumn, first: int) -> S
     return values
 
 
-def _are_the_same(values: Sequence[Any], sql: SqlType) -> bool:
-    """Return whether Python and the wire have the same values, all of them good: the quick way.
+def _needs_no_conversion(values: Sequence[Any], sql: SqlType) -> bool:
+    """Return whether a column needs no conversion, in either direction: the fast path.
 
-    False says nothing: the values are then converted one by one.
+    If False, its values must be converted and checked one by one.
     """
     kinds = set(map(type, values))
     if sql.kind == "DOUBLE":
-        # a sum is finite only if all numbers are
+        # the sum is finite only if all numbers are
         return kinds == {float} and math.isfinite(sum(values))
     if sql.kind == "BOOLEAN":
         return kinds == {bool}
