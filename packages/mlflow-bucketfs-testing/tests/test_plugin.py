@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from importlib import import_module
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -243,7 +243,7 @@ def pytest_without(pytester):
         site = pytester.mkdir("site")
         ours = Path(import_module("mlflow_bucketfs_testing").__file__).parent
         (site / ours.name).symlink_to(ours)
-        for installed in Path(sysconfig.get_path("purelib")).iterdir():
+        for installed in Path(str(distribution("pytest").locate_file(""))).iterdir():
             if not installed.name.startswith(prefixes):
                 (site / installed.name).symlink_to(installed)
         # -S: no site-packages, so there is only what the directory holds
