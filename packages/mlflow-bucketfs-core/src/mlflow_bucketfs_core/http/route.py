@@ -10,8 +10,9 @@ import os
 import socket
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -164,14 +165,19 @@ def _proxy_manager(
     return ProxyManager(proxy, proxy_headers=headers, **options)
 
 
-@cache
 def _warn_about_unverified_certificates() -> None:
-    # once per process, in place of urllib3's warning per request
-    _logger.warning(
-        "EXA_SSL_CERT_VALIDATION=no: certificates are not verified, and whoever can redirect the "
-        "network traffic reads password and models. EXA_BUCKETFS_CA_BUNDLE and "
-        "EXA_BUCKETFS_CERT_FINGERPRINT make self-signed certificates safe."
-    )
+    # once per process, in place of urllib3's warning per request; of several threads, the one that
+    # takes the entry away
+    with suppress(IndexError):
+        _unwarned.pop()
+        _logger.warning(
+            "EXA_SSL_CERT_VALIDATION=no: certificates are not verified, and whoever can redirect "
+            "the network traffic reads password and models. EXA_BUCKETFS_CA_BUNDLE and "
+            "EXA_BUCKETFS_CERT_FINGERPRINT make self-signed certificates safe."
+        )
+
+
+_unwarned = [True]
 
 
 def _verifies(settings: ConnectionSettings) -> bool:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from mlflow_bucketfs_core.errors import BucketFSError, ConfigurationError, printable
-from mlflow_bucketfs_core.settings import parse_boolean
 
 from mlflow_bucketfs_plugin.scoring.errors import ScriptError
 
@@ -174,9 +172,9 @@ def options_from_config(config: Mapping[str, str]) -> ScriptOptions:
         option = known[name]
         if option.is_flag:
             try:
-                is_on = parse_boolean(str(value), f"-C {given}")
-            except ConfigurationError as error:
-                raise ScriptError(str(error)) from None
+                is_on = click.BOOL(str(value))
+            except click.BadParameter:
+                raise ScriptError(f"-C {given}: {value!r} is neither yes nor no.") from None
             arguments += [option.opts[0]] if is_on else option.secondary_opts[:1]
         elif option.multiple:
             parts = (part.strip() for part in _OUTSIDE_BRACKETS.split(str(value)))
@@ -229,6 +227,7 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
 def _failures() -> Iterator[None]:
     """Print what is raised inside as one message, and end with status 1."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- for a quick --help
+    from mlflow_bucketfs_core.errors import BucketFSError  # noqa: PLC0415 -- the same
 
     try:
         yield
@@ -243,4 +242,6 @@ def _fail(message: str) -> NoReturn:
 
 def _echo(text: str, *, err: bool = False) -> None:
     """Print lines with names that others may have chosen."""
+    from mlflow_bucketfs_core.errors import printable  # noqa: PLC0415 -- for a quick --help
+
     click.echo("\n".join(map(printable, text.split("\n"))), err=err)
