@@ -113,7 +113,7 @@ def test_the_generator_of_here_is_recognized():
     """The pickles of these tests begin as those of this numpy really do."""
     is_new = int(np.__version__.partition(".")[0]) > 1
     expected = GENERATOR if is_new else GENERATOR_OF_NUMPY_1
-    start = expected.partition(b"__bit_generator_ctor")[2][:12]
+    start = expected.partition(b"__bit_generator_ctor")[2][:10]
     assert start in pickle.dumps(np.random.RandomState(1))
 
 
