@@ -528,7 +528,7 @@ def converted_at_once(  # noqa: PLR0911 -- one for each way out
     known = set(map(type, values)) <= types if given == "O" else given in kinds
     if not known or item["type"] in ("json", "decimal"):
         return None
-    if given == "f" and wanted in "iu" and not (np.abs(values) < DIGITS_LOST).all():
+    if wanted in "iu" and not are_in_range(values, dtype):
         return None
     # Values that do not fit are found by comparison, not by NumPy's warnings
     with np.errstate(all="ignore"), contextlib.suppress(OverflowError):
@@ -541,6 +541,14 @@ def converted_at_once(  # noqa: PLR0911 -- one for each way out
             return None
         return array
     return None
+
+
+def are_in_range(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bool:
+    """Return False if floats may have lost digits, or NumPy 1 would warn of Python's numbers."""
+    if values.dtype.kind == "f":
+        return bool((np.abs(values) < DIGITS_LOST).all())
+    bounds = np.iinfo(dtype)
+    return values.dtype.kind != "O" or all(bounds.min <= v <= bounds.max for v in values)
 
 
 def nul_characters(values: pd.Series[Any]) -> list[Problem]:
@@ -628,7 +636,9 @@ def typed(value: Any, schema: dict[str, Any]) -> Any:
     elif kind == "datetime" and isinstance(value, str):
         value = moment(value, None, {"iso": True}).to_datetime64()
     elif kind in ("integer", "float", "double") and type(value) in (int, float):
-        value = np.dtype(DTYPES[kind]).type(value)
+        dtype = np.dtype(DTYPES[kind])
+        # By its rule: NumPy alone would cut decimals off, and before version 2 wrap large numbers
+        value = dtype.type(RULES[kind](value, dtype, schema))
     return value
 
 
