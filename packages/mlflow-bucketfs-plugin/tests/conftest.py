@@ -111,12 +111,25 @@ def bucket_on_mount(server, monkeypatch):
     return server.mount_root / server.service / server.buckets[0].name
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _working_directory(tmp_path_factory):
+    """Keep MLflow from the ``mlflow.db`` and ``mlruns`` of the directory where pytest runs.
+
+    An older MLflow makes them there when it saves a model, and fails at a newer one's database.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("cwd"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory):
     """A tracking database, made once because that takes MLflow seconds."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
-    with warnings.catch_warnings():
+    folder = tmp_path_factory.mktemp("tracking")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        patch.chdir(folder)  # an older MLflow makes mlruns at once
         MlflowClient(uri).search_experiments()
     return uri
 

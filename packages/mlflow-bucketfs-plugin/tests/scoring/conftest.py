@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
+import inspect
 import json
 import os
 import sys
@@ -177,9 +178,12 @@ def make_script(store_model):
 
 @pytest.fixture
 def command():
-    """Run ``mlflow-bucketfs`` in this process."""
+    """Run ``mlflow-bucketfs`` in this process; standard output and standard error are apart."""
+    # click 8.1 must be asked for it, and 8.2 cannot be
+    can_mix = "mix_stderr" in inspect.signature(CliRunner).parameters
+    runner = CliRunner(mix_stderr=False) if can_mix else CliRunner()
 
     def run(*arguments):
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+        return runner.invoke(main, [str(argument) for argument in arguments])
 
     return run

@@ -36,7 +36,14 @@ FEATURES = pd.DataFrame({"x": rng.normal(size=300), "y": rng.normal(size=300)})
 LABELS = (FEATURES.x * FEATURES.y > 0).astype("int64")
 FRAME = pd.DataFrame({"ID": range(300), "X": FEATURES.x, "Y": FEATURES.y})
 SOME = FRAME.head(2)
-FORMATS = ["skops", "pickle", "cloudpickle"]
+SKOPS = pytest.param(
+    "skops",
+    marks=pytest.mark.skipif(
+        not hasattr(mlflow.sklearn, "SERIALIZATION_FORMAT_SKOPS"),
+        reason="this MLflow cannot save as skops",
+    ),
+)
+FORMATS = [SKOPS, "pickle", "cloudpickle"]
 
 
 def save(folder, model, features=FEATURES, **options):
@@ -52,7 +59,8 @@ def models(tmp_path_factory):
     """Return a small model in each format; a test must not change them."""
     root = tmp_path_factory.mktemp("models")
     model = LogisticRegression().fit(FEATURES, LABELS)
-    return {form: save(root / form, model, serialization_format=form) for form in FORMATS}
+    forms = mlflow.sklearn.SUPPORTED_SERIALIZATION_FORMATS
+    return {form: save(root / form, model, serialization_format=form) for form in forms}
 
 
 @pytest.fixture
@@ -133,7 +141,7 @@ def test_a_pipeline_gets_text_with_nulls(udf, make_spec, digests, tmp_path, kind
 def test_a_process_loads_once_and_scores_in_batches(udf, spec_of, models):
     """Many groups, in batches as small as the script says, and one load."""
     loads = []
-    spec = spec_of(models["skops"], batch_rows=100)
+    spec = spec_of(models["pickle"], batch_rows=100)
 
     def load_verified(original, folder):
         loads.append(folder)
@@ -142,7 +150,7 @@ def test_a_process_loads_once_and_scores_in_batches(udf, spec_of, models):
     rows = udf(spec, FRAME, FRAME.head(101), load_verified=load_verified)
     assert [row[0] for row in rows] == [*range(300), *range(101)]
     assert udf.batches == [[100, 100, 100], [100, 1]]
-    assert loads == [str(models["skops"])]
+    assert loads == [str(models["pickle"])]
 
 
 def test_the_row_in_a_message_counts_the_whole_group(udf, spec_of, models):
@@ -150,7 +158,7 @@ def test_the_row_in_a_message_counts_the_whole_group(udf, spec_of, models):
     frame = FRAME.astype({"X": object})
     frame.loc[250, "X"] = "?"
     with pytest.raises(Exception, match=r"column X: '\?' in row 251 \(ID 250\) is not a number"):
-        udf(spec_of(models["skops"], batch_rows=100), frame)
+        udf(spec_of(models["pickle"], batch_rows=100), frame)
 
 
 PROCESS = """
@@ -169,10 +177,11 @@ print("mlflow" in sys.modules, gc.isenabled(), threads)
 """
 
 
-def test_a_process_of_its_own(spec_of, models, tmp_path):
+@pytest.mark.parametrize("form", [SKOPS, "pickle"])
+def test_a_process_of_its_own(spec_of, models, tmp_path, form):
     """The direct loader imports no MLflow; threads of BLAS are 1 unless the environment differs."""
     script = tmp_path / "udf.py"
-    script.write_text(udf_source(spec_of(models["skops"])), encoding="utf-8")
+    script.write_text(udf_source(spec_of(models[form])), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     environment["MKL_NUM_THREADS"] = "2"
     command = [sys.executable, "-c", PROCESS, str(script)]
@@ -194,7 +203,7 @@ def test_a_missing_model_names_its_path(udf, spec_of, tmp_path, monkeypatch, mod
     """The error has the path that was looked for, and says that uploads take time."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(tmp_path))
     changes = {"model": "/buckets/bfsdefault/default/m", "files": files}
-    spec = ScoringSpec(**vars(spec_of(models["skops"], kind)) | changes)
+    spec = ScoringSpec(**vars(spec_of(models["pickle"], kind)) | changes)
     with pytest.raises(Exception, match="does not exist") as error:
         udf(spec, SOME)
     assert str(error.value) == (
@@ -295,11 +304,12 @@ def test_without_digests_mlflow_loads_what_is_there(udf, spec_of, model):
     assert len(udf(spec, SOME)) == 2
 
 
-def test_the_switch_against_deserialization_is_heeded(udf, spec_of, models, monkeypatch):
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_switch_against_deserialization_is_heeded(udf, spec_of, models, monkeypatch, form):
     """MLflow's switch holds for the loader without MLflow too, and for every format."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with pytest.raises(Exception, match="forbids loading models"):
-        udf(spec_of(models["skops"]), SOME)
+        udf(spec_of(models[form]), SOME)
 
 
 class Unloadable:
