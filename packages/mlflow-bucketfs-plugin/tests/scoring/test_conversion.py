@@ -401,10 +401,7 @@ def test_json_becomes_what_the_signature_describes(score, make_spec, echo):
     assert scored[0][0] == repr([[1.0, 2.5], [1.0, 2.5], {"a": [1], "b": []}, last])
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["[1", "12345678901", '{"a": [99999999999]}', '{"a": [1.5]}', '{"a": [NaN]}', "[2]", '"2026"'],
-)
+@pytest.mark.parametrize("value", ["[1", "12345678901", '{"a": [99999999999]}', "[2]", '"2026"'])
 def test_json_of_another_type_is_refused(score, make_spec, echo, value):
     """Text that is no JSON, or not of the type, ends in a sentence, ours or MLflow's."""
     spec = make_spec(nested_inputs()[2:3], [PREDICTION])
