@@ -32,7 +32,11 @@ from mlflow_bucketfs_plugin.scoring.catalogue import (
 from mlflow_bucketfs_plugin.scoring.cli import options_from_config
 from mlflow_bucketfs_plugin.scoring.database import Database
 from mlflow_bucketfs_plugin.scoring.errors import ScriptError
-from mlflow_bucketfs_plugin.scoring.names import parse_identifier, parse_object_name
+from mlflow_bucketfs_plugin.scoring.names import (
+    parse_identifier,
+    parse_object_name,
+    sql_object_name,
+)
 from mlflow_bucketfs_plugin.scoring.script import ScriptColumn, scoring_script
 from mlflow_bucketfs_plugin.scoring.target import Target
 
@@ -279,7 +283,10 @@ class ExasolDeploymentClient(BaseDeploymentClient):
 
 
 def _view_of(metadata: Mapping[str, Any]) -> str | None:
-    return _text_mapping(metadata.get("config")).get("view")
+    view = _text_mapping(metadata.get("config")).get("view")
+    # read again, because anybody who may create scripts can write such a comment
+    with _mlflow_errors():
+        return sql_object_name(parse_object_name(view, "view")) if view else None
 
 
 def _text_mapping(value: object) -> dict[str, str]:
