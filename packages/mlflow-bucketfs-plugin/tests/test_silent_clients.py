@@ -43,7 +43,7 @@ class Proxy:
             Route("/{name}", self._download),
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan)
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        self._server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="critical"))
         self._thread = threading.Thread(target=self._server.run, args=([listener],))
         self._thread.start()
         wait_until(lambda: self._server.started)
