@@ -60,15 +60,16 @@ def find_mounted_bucket(
 ) -> MountedBucket | None:
     """Return the mounted bucket that a location is read from, if there is one.
 
-    There is none where this process has written into the bucket: the mount follows later, and
-    MLflow reads back what it wrote. There is none in a tracking server either, unless its
-    operator set ``EXA_BUCKETFS_MOUNT_ROOT``: a mount knows no read passwords.
+    ``None`` means that the location is read over HTTP. After this process has written into the
+    bucket it always is, because MLflow reads back what it wrote and the mount is updated later.
+    In a tracking server it is, too, unless the operator set ``EXA_BUCKETFS_MOUNT_ROOT``: on a
+    mount, no read password is checked.
 
     Args:
         location: names a bucket.
         settings: where BucketFS is mounted, and for which hosts.
-        notes: gets the reason why the location comes over HTTP, if buckets are mounted here, for
-            the error that this may lead to.
+        notes: gets the reason for HTTP where buckets are mounted, for the message of an error
+            that follows.
     """
     if reads_over_http():
         return None
@@ -124,8 +125,9 @@ def _log_once(location: BucketFSUri, directory: Path) -> None:
 class MountedBucket:
     """One bucket as a directory.
 
-    BucketFS unpacks archives there and hides the archives themselves, so a folder may have files
-    that are no objects, and lack objects. Only a listing shows that, which is a request.
+    BucketFS unpacks archives there and hides the archives themselves. So a mounted folder may have
+    files that are not objects of the bucket, and objects may be missing in it. Only a listing
+    shows that, which is a request.
 
     Attributes:
         directory: the bucket's root.
@@ -148,15 +150,15 @@ class MountedBucket:
     ) -> MountedArtifact | None:
         """Return a file or folder as it is mounted, or ``None`` where it comes over HTTP.
 
-        What is missing comes over HTTP if that is allowed, and if it is an archive in any case.
-        Where HTTP is allowed, so does a model that lacks a part, or names an archive. Any other
-        folder is then compared with a listing, unless it is a model with exactly as many bytes as
-        when it was saved.
+        A missing archive always comes over HTTP. Where HTTP is allowed, so do other missing files
+        and folders, and models that are incomplete or name an archive. Any other folder is
+        compared with a listing then, unless it is a model with the number of bytes that it was
+        saved with.
 
         Args:
             location: the file or folder.
-            list_keys: returns the keys at and below the location; called only where they decide.
-                Without it, a folder for which they would comes over HTTP.
+            list_keys: returns the keys at and below the location, for that comparison. Without
+                it, a folder that would have to be compared comes over HTTP.
 
         Raises:
             ObjectNotFoundError: it is not mounted (yet), or is a model without ``MLmodel``.
@@ -298,7 +300,7 @@ class MountedBucket:
 
 @dataclass(frozen=True)
 class MountedArtifact:
-    """A file or folder of a mounted bucket; each part of it is looked at once.
+    """A file or folder of a mounted bucket, read from disk only once.
 
     Attributes:
         location: what was asked for.
@@ -338,7 +340,7 @@ class MountedArtifact:
 
     @property
     def may_differ(self) -> bool:
-        """Whether its files may be others than the bucket's objects.
+        """Whether its files may differ from the bucket's objects.
 
         Raises:
             BucketFSError: it is a model, and incomplete; see :func:`check_model`.
@@ -382,7 +384,8 @@ class MountedArtifact:
         Without ``dst_path`` it is the mounted path itself. A model is the exception: it becomes
         a temporary directory of links with a real ``MLmodel``, because MLflow adds files to the
         directory it gets and refuses an ``MLmodel`` that is a link. A ``dst_path``, which MLflow
-        always passes for ``runs:/``, gets copies: links would break once the user keeps it.
+        always passes for ``runs:/``, gets copies, since links would break when the
+        mount is gone.
 
         Args:
             relative: the path that MLflow knows it by.

@@ -336,7 +336,7 @@ def files_below(directory: Path, *, bucket_root: str | None = None) -> dict[str,
 
     Returns:
         Paths by their name relative to the directory, separated by ``/``, in sorted order; on the
-        mount, what a link leads to in location of the link.
+        mount, the target of a link in place of the link.
 
     Raises:
         UnsafeEntryError: on the mount, see ``bucket_root``, or as below.

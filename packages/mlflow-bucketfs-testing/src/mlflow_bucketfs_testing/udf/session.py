@@ -42,7 +42,7 @@ _CONNECTION_KIND = "password"  # the only kind that Exasol has
 
 @dataclass(frozen=True)
 class Work:
-    """What the client has to do: rows in groups, or a single call.
+    """What the client has to do: rows in groups, or a call of one function without rows.
 
     Attributes:
         groups: the rows of each group; empty for a single call.
@@ -89,7 +89,7 @@ class Session:
     Attributes:
         groups: what was emitted in each group, as Python values.
         call_result: what a single call returned.
-        undefined_call: name of the function that the single call did not find.
+        undefined_call: name of the function of a single call that the script does not have.
         failure: the exception's text, if the client reported one.
     """
 
@@ -131,7 +131,7 @@ class Session:
 
     @property
     def expected(self) -> str:
-        """The messages that may come now, for error messages."""
+        """The types of message that the client may send now, as text for errors."""
         return ", ".join(kind.name for kind in self._allowed()) or "no further message"
 
     def _allowed(self) -> tuple[MessageType, ...]:
