@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 CODE = """
-import atexit, sys
+import atexit, gc, sys
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
 def transfer(name, make=BucketFSArtifactRepository, uri=sys.argv[1], folder=sys.argv[2]):
@@ -23,6 +23,9 @@ class InDel:
         self.transfer(self.name)
 
 
+# an earlier collection could call __del__ in any thread, even in the middle of a request
+gc.disable()
+atexit.register(gc.enable)  # runs last, before the last collection
 # before urllib3 registers its own with the first request, so that it runs after them
 atexit.register(transfer, "handler")
 garbage = InDel("garbage")
