@@ -547,8 +547,10 @@ def are_in_range(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bool:
     """Return False if floats may have lost digits, or NumPy 1 would warn of Python's numbers."""
     if values.dtype.kind == "f":
         return bool((np.abs(values) < DIGITS_LOST).all())
+    if values.dtype.kind != "O" or not len(values):
+        return True
     bounds = np.iinfo(dtype)
-    return values.dtype.kind != "O" or all(bounds.min <= v <= bounds.max for v in values)
+    return bool(bounds.min <= min(values) and max(values) <= bounds.max)
 
 
 def nul_characters(values: pd.Series[Any]) -> list[Problem]:
