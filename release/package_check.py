@@ -138,7 +138,7 @@ def check_lowest(*, if_present: bool) -> None:
     if python is None:
         if not if_present:
             raise CheckError(f"Python {LOWEST_PYTHON} is not here: uv python install it.")
-        sys.stderr.write(f"NOT TRIED: lower bounds, for want of Python {LOWEST_PYTHON}\n")
+        sys.stderr.write(f"NOT TRIED: lower bounds, because Python {LOWEST_PYTHON} is missing\n")
         return
     # The requirements of a directory count as direct ones, those of a wheel do not; and editable,
     # because uv would reuse what it built of a directory, whatever has changed there since.

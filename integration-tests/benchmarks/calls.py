@@ -20,7 +20,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow_bucketfs_core import Bucket
 from mlflow_bucketfs_testing import BucketFSServer
 
-from benchmarks.make_model import main as make_model
+from benchmarks.make_models import linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def counted() -> Iterator[Counts]:
         yield counts
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type] -- documented so
+        threading.setprofile(None)
 
 
 def _is_ours(frame: FrameType) -> bool:
@@ -101,7 +101,7 @@ def main() -> None:
         folder = Path(directory, "folder")
         folder.mkdir()
         folder.joinpath("file.txt").write_text("content")
-        make_model(f"{directory}/model", "3")
+        linear(f"{directory}/model", "3")
         bucket = Bucket(server.uri())
         get_artifact_repository(server.uri(path="m")).log_artifacts(f"{directory}/model")
         server.sync_mount()

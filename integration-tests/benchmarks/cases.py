@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import (
-    crowded_bucket,
-    imports,
     large_file,
     mounted_model,
     scoring,
@@ -51,8 +49,8 @@ CASES = {
         large_file.transfer, disk_bytes=lambda sizes: (3 * sizes.large_mib + 100) * MIB
     ),
     # the server keeps a file per key, which are empty
-    "crowded": Case(crowded_bucket.list_few_among_many),
-    "import": Case(imports.import_modules),
+    "crowded": Case(small_files.list_few_among_many),
+    "import": Case(udf_process.import_modules),
     "model": Case(
         mounted_model.load, disk_bytes=lambda sizes: 3 * sizes.model_mb * 10**6 + 100 * MIB
     ),

@@ -41,7 +41,7 @@ def load(bench: Bench, server: Server) -> list[Row]:
 
 def _make_model(bench: Bench, directory: Path) -> None:
     # not in this process, which would keep the memory
-    script = Path(__file__).with_name("make_model.py")
+    script = Path(__file__).with_name("make_models.py")
     number = bench.sizes.model_mb * 10**6 // _BYTES_PER_COEFFICIENT
-    command = [bench.ours.python, "-I", str(script), str(directory), str(number)]
+    command = [bench.ours.python, "-I", str(script), "linear", str(directory), str(number)]
     subprocess.run(command, env=bench.env(), check=True, capture_output=True)

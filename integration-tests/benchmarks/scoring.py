@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
@@ -101,7 +102,7 @@ class _Run:
 def score(bench: Bench, server: Server) -> list[Row]:
     """Score one row in a fresh process, and many rows in one that has loaded its model."""
     trees = bench.sizes.model_mb // 3 // _MB_PER_TREE
-    command = [sys.executable, str(Path(__file__).with_name("make_scoring_models.py"))]
+    command = [sys.executable, str(Path(__file__).with_name("make_models.py")), "scoring"]
     made = [*command, str(bench.directory / "models"), str(trees)]
     subprocess.run(made, env=bench.env(), check=True, capture_output=True)
     for name in "small", "mixed", "forest":
@@ -137,15 +138,17 @@ def _first_rows(
             peaks[udf].append(Sample(measured.first_row, measured.peak))
             return Sample(measured.first_row, measured.resident)
 
-        ours, theirs = bench.alternate(lambda m=made: sample(m), lambda: sample(plain))
+        ours, theirs = bench.alternate(partial(sample, made), partial(sample, plain))
         title = f"first row of a UDF, {_size(bench, model)}, loader `{loader}`"
         large = model == "forest"
         target = Target(least_ratio=1 / limit, most_memory_ratio=0.75 if large else None)
         rows.append(Row(title, "`mlflow.pyfunc` in a UDF", ours, theirs, target))
         if large:
-            at_most = (Measurement(tuple(peaks[udf])) for udf in (made, plain))
+            our_peak, their_peak = (Measurement(tuple(peaks[udf])) for udf in (made, plain))
             target = Target(most_memory_ratio=1.0)
-            rows.append(Row(f"{title}; memory at its peak", "the same", *at_most, target))
+            rows.append(
+                Row(f"{title}; memory at its peak", "the same", our_peak, their_peak, target)
+            )
     return rows
 
 

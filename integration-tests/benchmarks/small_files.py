@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import curl
 from benchmarks.bench import write_random_file
-from benchmarks.results import Row, Target
+from benchmarks.results import MIB, Row, Target
 from benchmarks.server import FOLDER
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.server import Server
 
 _FILE_BYTES = 10_000
+_FEW = 3
 _MOST_CONNECTIONS = 20
 _LEAST_SHARE_OF_CURL = 0.7
 
@@ -42,6 +43,23 @@ def list_folder(bench: Bench, server: Server) -> list[Row]:
             Target(least_ratio=10, most_requests=1),
         )
     ]
+
+
+def list_few_among_many(bench: Bench, server: Server) -> list[Row]:
+    """List three artifacts; BucketFS sends the names of all."""
+    few = bench.directory / "few"
+    for index in range(_FEW):
+        write_random_file(few / f"file-{index}.bin", 1)
+    server.crowd(bench.sizes.crowd)
+    server.store(few)
+    ours, theirs = bench.alternate(
+        lambda: bench.observed(server, bench.ours, "list_artifacts"),
+        lambda: curl.fetch_listing(server),
+    )
+    title = f"list {_FEW} artifacts in a bucket of {bench.sizes.crowd:,} other keys"
+    counterpart = "curl fetching the listing"
+    target = Target(least_ratio=0.5, most_requests=1, memory_below_bytes=16 * MIB)
+    return [Row(title, counterpart, ours, theirs, target)]
 
 
 def upload(bench: Bench, server: Server) -> list[Row]:

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.results import Cost, Measurement, Sample, Target
+from benchmarks.results import Cost, Measurement, Row, Sample, Target
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
     from benchmarks.server import Server
 
 _REPEATS = 5
+_IMPORT_REPEATS = 7
 _OURS, _MLFLOW, _OTHERS, _ALL = "**ours**", "MLflow", "others", "all together"
 _NO_TARGET, _TARGET = Target(), Target(most_seconds=0.05)
+
+# The module of the counterpart that a UDF imports, for udf_path, load_model_with_fallback etc.
+_PEER_MODULE = "exasol.mlflow_plugin.artifacts.bucketfs_connector"
 
 _GET_REPOSITORY = (
     "import gc, mlflow\n"
@@ -101,8 +105,8 @@ _STEPS = (
 def costs(bench: Bench, server: Server) -> list[Cost]:
     """Import, and load a small scikit-learn model, each in fresh processes."""
     directory = bench.directory / "model"
-    script = Path(__file__).with_name("make_model.py")
-    command = [bench.udf.python, "-I", str(script), str(directory), "10"]
+    script = Path(__file__).with_name("make_models.py")
+    command = [bench.udf.python, "-I", str(script), "linear", str(directory), "10"]
     subprocess.run(command, env=bench.env(), check=True, capture_output=True)
     server.store(directory)
     env = bench.env(
@@ -139,3 +143,29 @@ def costs(bench: Bench, server: Server) -> list[Cost]:
 def _cost(step: Step, samples: list[Sample]) -> Cost:
     target = _TARGET if step.whose == _OURS else _NO_TARGET
     return Cost(step.title, step.whose, Measurement(tuple(samples)), target)
+
+
+def import_modules(bench: Bench, server: Server) -> list[Row]:
+    """Import in a fresh process."""
+    del server
+    return [
+        _import_row(bench, f"`import {module}`", f"`import {_PEER_MODULE}`", (module, _PEER_MODULE))
+        for module in ("mlflow_bucketfs_core", "mlflow_bucketfs_core.mounted")
+    ] + [
+        _import_row(bench, "the entry points, during `import mlflow`", bench.peer.name, None),
+    ]
+
+
+def _import_row(bench: Bench, title: str, counterpart: str, modules: tuple[str, str] | None) -> Row:
+    env = bench.env()
+    ours = ("import", modules[0]) if modules else ("load_entry_points",)
+    theirs = ("import", modules[1]) if modules else ("load_entry_points",)
+    # once before: installers do not always compile
+    bench.ours.measure(env, *ours)
+    bench.peer.measure(env, *theirs)
+    our_runs, their_runs = bench.alternate(
+        lambda: bench.ours.measure(env, *ours),
+        lambda: bench.peer.measure(env, *theirs),
+        repeats=_IMPORT_REPEATS,
+    )
+    return Row(title, counterpart, our_runs, their_runs, _TARGET)

@@ -345,7 +345,7 @@ class Echo(mlflow.pyfunc.PythonModel):
 
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory):
-    """Return models that show what passes MLflow's checks, by their input schema."""
+    """Return a function that loads a model of an input schema; it predicts what it received."""
 
     def load(schema):
         path = tmp_path_factory.mktemp("model") / "m"

@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.rows import literal_table
 from mlflow_bucketfs_plugin.scoring.script import ScriptColumn
 from mlflow_bucketfs_plugin.scoring.target import Credentials, Target

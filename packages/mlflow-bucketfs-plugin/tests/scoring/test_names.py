@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.names import (
     MAX_CHARACTERS,
     checked,

@@ -23,7 +23,7 @@ from mlflow.types.schema import (
     Schema,
     TensorSpec,
 )
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.signature import (
     model_params,
     outputs,

@@ -10,6 +10,7 @@ from mlflow_bucketfs_testing import UdfRunner
 _PRELUDE = f"""#!{sys.executable}
 import os, signal, subprocess, sys, time
 import zmq
+from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
 from mlflow_bucketfs_testing.udf.messages import *
 
 codec, connection_id = ProtobufCodec(), 0

@@ -21,7 +21,8 @@ from mlflow_bucketfs_testing import UdfError, UdfRunner
 from mlflow_bucketfs_testing.config import udf_client_option
 from mlflow_bucketfs_testing.udf import runner
 from mlflow_bucketfs_testing.udf.clients import REFERENCE, LocalClient
-from mlflow_bucketfs_testing.udf.messages import MessageType, ProtobufCodec, Table, unpack_rows
+from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
+from mlflow_bucketfs_testing.udf.messages import MessageType, Table, unpack_rows
 
 
 def _load(name):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow_bucketfs_testing.errors import UdfProtocolError
+from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
 from mlflow_bucketfs_testing.udf.messages import (
     Call,
     Client,
@@ -20,7 +21,6 @@ from mlflow_bucketfs_testing.udf.messages import (
     IterationType,
     MessageType,
     Meta,
-    ProtobufCodec,
     Request,
     Response,
     Rows,

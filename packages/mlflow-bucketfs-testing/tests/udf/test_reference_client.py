@@ -13,10 +13,10 @@ import pytest
 import zmq
 from mlflow_bucketfs_testing import UdfError, UdfRunner
 from mlflow_bucketfs_testing.udf import runner
+from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
 from mlflow_bucketfs_testing.udf.messages import (
     Close,
     MessageType,
-    ProtobufCodec,
     Response,
 )
 

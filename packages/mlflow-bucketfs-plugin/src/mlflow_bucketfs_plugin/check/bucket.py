@@ -178,7 +178,7 @@ def check_read_back(facts: Facts) -> Finding:
         return Finding(
             f"what came back ({len(content)} bytes) is not what was written",
             "failed",
-            "Something between here and BucketFS changes what passes through: a proxy?",
+            "A proxy between here and BucketFS may have changed the content.",
         )
     return Finding("the same bytes came back")
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow_bucketfs_plugin.scoring.copying import Copied, copy_model
-    from mlflow_bucketfs_plugin.scoring.errors import ScriptError
     from mlflow_bucketfs_plugin.scoring.script import (
         ScoringScript,
         ScriptColumn,
@@ -32,11 +31,14 @@ _MODULES = {
     "Copied": "copying",
     "ScoringScript": "script",
     "ScriptColumn": "script",
-    "ScriptError": "errors",
     "ScriptOptions": "script",
     "copy_model": "copying",
     "scoring_script": "script",
 }
+
+
+class ScriptError(ValueError):
+    """A model, an option or a row cannot be used; the message names the cause and the remedy."""
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from mlflow_bucketfs_core.uri import join_key, redacted
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.models import is_mlmodel, void_mlmodel
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.transfers import delete_keys, files_below
 
 

@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import (
 )
 
 from mlflow_bucketfs_plugin.mlflow_errors import mlflow_errors
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.catalogue import (
     find_script,
     has_view,
@@ -31,7 +32,6 @@ from mlflow_bucketfs_plugin.scoring.catalogue import (
 )
 from mlflow_bucketfs_plugin.scoring.cli import options_from_config
 from mlflow_bucketfs_plugin.scoring.database import Database
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
 from mlflow_bucketfs_plugin.scoring.names import (
     parse_identifier,
     parse_object_name,

@@ -23,7 +23,7 @@ from mlflow_bucketfs_core.uri import is_bucketfs_uri, redacted, strip_archive_su
 
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.models import VOID_KEY
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.transfers import download_files, find_files
 
 if TYPE_CHECKING:

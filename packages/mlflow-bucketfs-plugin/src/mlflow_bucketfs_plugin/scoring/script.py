@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlflow_bucketfs_core.errors import printable
 
 from mlflow_bucketfs_plugin.constraints import compare_model
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.example import predicted_schema
 from mlflow_bucketfs_plugin.scoring.loader import choose_loader
 from mlflow_bucketfs_plugin.scoring.model import fetched_model, locate_model

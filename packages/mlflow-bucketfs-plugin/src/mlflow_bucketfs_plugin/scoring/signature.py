@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from mlflow_bucketfs_plugin.scoring.errors import ScriptError
+from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.names import (
     MAX_CHARACTERS,
     checked,

@@ -25,7 +25,7 @@ from mlflow_bucketfs_testing.process_session import ProcessSession
 
 if TYPE_CHECKING:
     from mlflow_bucketfs_testing.udf.clients import Client
-    from mlflow_bucketfs_testing.udf.messages import Codec
+    from mlflow_bucketfs_testing.udf.codec import Codec
     from mlflow_bucketfs_testing.udf.session import Session
 
 __tracebackhide__ = is_about_udf

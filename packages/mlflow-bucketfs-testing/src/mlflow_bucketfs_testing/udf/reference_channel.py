@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 import zmq
 
 from mlflow_bucketfs_testing.errors import UdfProtocolError
+from mlflow_bucketfs_testing.udf.codec import Codec, ProtobufCodec
 from mlflow_bucketfs_testing.udf.messages import (
     Client,
     Close,
-    Codec,
     ColumnType,
     Info,
     MessageType,
     Meta,
-    ProtobufCodec,
     Request,
     Response,
     Rows,

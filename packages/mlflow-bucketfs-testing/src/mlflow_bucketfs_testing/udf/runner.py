@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlflow_bucketfs_testing.errors import UdfError, is_about_udf
 from mlflow_bucketfs_testing.udf.clients import REFERENCE, find_client
+from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
 from mlflow_bucketfs_testing.udf.host import Limits, serve
 from mlflow_bucketfs_testing.udf.messages import (
     Call,
     Info,
     IterationType,
     Meta,
-    ProtobufCodec,
     Rows,
     SingleCall,
 )

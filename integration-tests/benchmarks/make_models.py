@@ -1,4 +1,10 @@
-"""Save the models of the case *scoring*. A script: ``make_scoring_models.py DIRECTORY TREES``."""
+"""Save the models of the cases, as MLflow does it.
+
+A script, so that the memory is given back::
+
+    python make_models.py linear DIRECTORY COEFFICIENTS
+    python make_models.py scoring DIRECTORY TREES
+"""
 
 from __future__ import annotations
 
@@ -18,8 +24,18 @@ from sklearn.preprocessing import OneHotEncoder
 ROWS, FEATURES = 20_000, 10  # of random numbers: a tree has a leaf for almost every row
 
 
-def main(directory: str, trees: str) -> None:
-    """Save a small model, one with text among its features, and a forest of 2 MB a tree."""
+def linear(directory: str, coefficients: str) -> None:
+    """Save a linear model with this many coefficients."""
+    model = LinearRegression()
+    model.coef_ = np.random.default_rng().random(int(coefficients))
+    model.intercept_ = 0.0
+    mlflow.sklearn.save_model(
+        model, directory, serialization_format="cloudpickle", pip_requirements=["scikit-learn"]
+    )
+
+
+def scoring(directory: str, trees: str) -> None:
+    """Save the models of *scoring*: a small one, one with text, and a forest of 2 MB a tree."""
     random = np.random.default_rng(0)
     numbers = pd.DataFrame(random.random((ROWS, FEATURES)), columns=list("abcdefghij"))
     target = random.random(ROWS)
@@ -48,4 +64,4 @@ def main(directory: str, trees: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    {"linear": linear, "scoring": scoring}[sys.argv[1]](*sys.argv[2:])
