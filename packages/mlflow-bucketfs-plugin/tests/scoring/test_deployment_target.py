@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -92,6 +93,21 @@ def test_no_certificate_check_is_as_exasol_writes_it() -> None:
     """``nocertcheck`` in the place of the fingerprint."""
     environment = {**LOGIN, "EXA_DSN": "db.example.com/nocertcheck:8563"}
     assert not Credentials.from_env(TARGET, environment).verify_tls
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"EXA_DSN": f"db.example.com/{FINGERPRINT}:8563"},
+        {"EXA_SSL_TRUSTED_CA": str(Path(__file__).parent)},
+    ],
+    ids=["fingerprint", "authority"],
+)
+def test_a_certificate_that_is_named_is_verified(named: dict[str, str]) -> None:
+    """Also beside ``EXA_SSL_CERT_VALIDATION=no``, as for BucketFS."""
+    environment = {**LOGIN, "EXA_SSL_CERT_VALIDATION": "no"}
+    assert not Credentials.from_env(TARGET, environment).verify_tls
+    assert Credentials.from_env(TARGET, environment | named).verify_tls
 
 
 def test_secrets_do_not_show() -> None:

@@ -159,6 +159,8 @@ class Credentials:
             )
         if fingerprint == "nocertcheck":
             verify, fingerprint = False, None
+        elif fingerprint or trusted_ca:  # as for BucketFS: what is named is verified
+            verify = True
         return cls(
             user,
             password=env.get("EXA_PASSWORD") or None,
@@ -166,7 +168,7 @@ class Credentials:
             refresh_token=env.get("EXA_REFRESH_TOKEN") or None,
             verify_tls=verify,
             trusted_ca=trusted_ca,
-            fingerprint=fingerprint if verify else None,
+            fingerprint=fingerprint,
         )
 
 
