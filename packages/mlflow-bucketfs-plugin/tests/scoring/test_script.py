@@ -212,7 +212,8 @@ def test_no_numpy_is_needed(store_model, run_python):
         import sys
         for name in ("numpy", "pandas", "sklearn"):
             sys.modules[name] = None
-        from mlflow_bucketfs_plugin.scoring import scoring_script
+        from mlflow_bucketfs_plugin.scoring.cli import options_from_config
+from mlflow_bucketfs_plugin.scoring import scoring_script
         assert "SCORE DOUBLE" in scoring_script(sys.argv[1], "s").text
         """,
         store_model(),
@@ -224,3 +225,9 @@ def test_help(command, option):
     """Each command says what it does."""
     assert "Print a script that scores rows" in command("sql", option).output
     assert "Copy a model or a folder" in command("copy", option).output
+
+
+def test_help_after_a_deployment(command):
+    """Reading MLflow's ``-C`` by the same options leaves the command as it was."""
+    options_from_config({"verify": "no"})
+    assert "Print a script that scores rows" in command("sql", "-h").output

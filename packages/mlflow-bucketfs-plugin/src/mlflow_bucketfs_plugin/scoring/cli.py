@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_plugin.scoring import ScriptOptions
 
 EXIT_FAILED = 1
+# As the whole command has it: click keeps the first one that it makes for a command, and
+# options_from_config uses `sql` alone
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
 _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
 
 
-@click.command()
+@click.command(context_settings=_SETTINGS)
 @click.argument("model_uri")
 @click.option(
     "--name", required=True, metavar="NAME", help="Name of the script: NAME or SCHEMA.NAME."
@@ -201,7 +204,7 @@ def _pairs(option: str, texts: Iterable[str], *, first: bool = False) -> list[tu
     return list(pairs.items())
 
 
-@click.command()
+@click.command(context_settings=_SETTINGS)
 @click.argument("source_uri")
 @click.argument("target_uri")
 @click.option(
