@@ -7,6 +7,7 @@ import json
 from importlib.metadata import version
 
 import pytest
+from mlflow_bucketfs_plugin.scoring.cli import options_from_config
 
 MIXED = [
     {"type": "long", "name": "age", "required": True},
@@ -212,8 +213,7 @@ def test_no_numpy_is_needed(store_model, run_python):
         import sys
         for name in ("numpy", "pandas", "sklearn"):
             sys.modules[name] = None
-        from mlflow_bucketfs_plugin.scoring.cli import options_from_config
-from mlflow_bucketfs_plugin.scoring import scoring_script
+        from mlflow_bucketfs_plugin.scoring import scoring_script
         assert "SCORE DOUBLE" in scoring_script(sys.argv[1], "s").text
         """,
         store_model(),
