@@ -62,7 +62,8 @@ def connect_by_socks(client):
 def tunnel(server):
     """A proxy that connects everything to the server's HTTPS; make it for a kind of request.
 
-    It stops reading for a second, once, amid the first large upload, if there is an event for that.
+    It stops reading for five seconds, once, amid the first large upload, if there is an event for
+    that.
     """
     asked = []
     held = []
@@ -75,7 +76,7 @@ def tunnel(server):
                 target.sendall(data)
                 passed += len(data)
                 if held and passed > (1 << 20):
-                    held.pop().wait(1)
+                    held.pop().wait(5)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
@@ -160,7 +161,7 @@ def test_certificates_are_verified_through_a_socks_proxy(
 )
 def test_a_proxy_may_pause_amid_an_upload(server, monkeypatch, tunnel, scheme, connect):
     """What sends has the timeout for silence, not the short one for a connection."""
-    monkeypatch.setattr(pool, "Timeouts", partial(pool.Timeouts, connect_s=0.2))
+    monkeypatch.setattr(pool, "Timeouts", partial(pool.Timeouts, connect_s=2.0))
     proxy, _ = tunnel(connect, hold=threading.Event())
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://{proxy}")
     pinned = {"cert_fingerprint": server.certificate_fingerprint}

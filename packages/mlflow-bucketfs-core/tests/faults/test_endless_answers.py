@@ -29,7 +29,10 @@ def chunk(data):
 
 @pytest.fixture
 def endless(settings):
-    """Make a bucket of a server that sends pieces without end; ``pause_s`` lies between them."""
+    """Make a bucket of a server that sends pieces without end; ``pause_s`` lies between them.
+
+    ``timeout_s`` is the time that the bucket waits without progress.
+    """
     clients = []
     threads = []
 
@@ -45,11 +48,11 @@ def endless(settings):
                         if stop.wait(pause_s):
                             break
 
-    def make(pieces, *, pause_s=0.0):
+    def make(pieces, *, pause_s=0.0, timeout_s=0.5):
         arguments = listener, pieces, pause_s
         threads.append(threading.Thread(target=serve, args=arguments))
         threads[-1].start()
-        short = replace(settings, max_retries=0, transfer_timeout_s=0.5)
+        short = replace(settings, max_retries=0, transfer_timeout_s=timeout_s)
         return Bucket(f"exa+bfs://127.0.0.1:{listener.getsockname()[1]}/s/b", short)
 
     stop = threading.Event()
@@ -81,9 +84,17 @@ HEADS = {
 )
 def test_the_head_of_an_answer_has_an_end(endless, pieces, operation):
     """A byte, or a preliminary answer, now and then does not keep anybody waiting."""
-    bucket = endless(pieces, pause_s=0.01)
+    sent = []
+
+    def noted():
+        for piece in pieces():
+            sent.append(piece)
+            yield piece
+
+    bucket = endless(noted, pause_s=0.01, timeout_s=1)
     with pytest.raises(TransferTimeoutError, match="MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"):
         operation(bucket)
+    assert len(sent) > 1
 
 
 LISTINGS = {
@@ -106,7 +117,7 @@ def test_a_listing_has_an_end(endless, monkeypatch, pieces, reason, operation):
     """No bucket has so many keys, or such long ones, whoever asks for them."""
     monkeypatch.setattr(request, "_MAX_LISTING_BYTES", 1 << 20)
     with pytest.raises(UnexpectedResponseError, match=reason) as caught:
-        operation(endless(pieces))
+        operation(endless(pieces, timeout_s=60))
     assert "127.0.0.1" in str(caught.value)
 
 
