@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,27 +97,34 @@ def test_write_that_cannot_happen_changes_nothing(mounted, local, write):
     assert len(mounted.list_artifacts()) == 3
 
 
+IN_THE_WAY = MlflowException, "/notes.txt': a file of this name is in the way"
 NOTHING_WRITTEN = {
-    "empty directory": lambda repo, local: repo.log_artifacts(local.write({})),
-    "missing file": lambda repo, local: repo.log_artifact(local.root / "missing"),
-    "file in the way": lambda repo, local: repo.log_artifact(
-        local.write({"new": b"1"}) / "new", "notes.txt"
+    "empty directory": (lambda repo, local: repo.log_artifacts(local.write({})), None),
+    "missing file": (
+        lambda repo, local: repo.log_artifact(local.root / "missing"),
+        (FileNotFoundError, "missing"),
     ),
-    "file in the way of a directory": lambda repo, local: repo.log_artifacts(
-        local.write({"new": b"1"}), "notes.txt"
+    "file in the way": (
+        lambda repo, local: repo.log_artifact(local.write({"new": b"1"}) / "new", "notes.txt"),
+        IN_THE_WAY,
     ),
-    "file in the way of a stream": lambda repo, _: repo.log_artifact_from_stream(
-        io.BytesIO(b"1"), "new", "notes.txt"
+    "file in the way of a directory": (
+        lambda repo, local: repo.log_artifacts(local.write({"new": b"1"}), "notes.txt"),
+        IN_THE_WAY,
     ),
-    "deletion of nothing": lambda repo, _: repo.delete_artifacts("missing"),
+    "file in the way of a stream": (
+        lambda repo, _: repo.log_artifact_from_stream(io.BytesIO(b"1"), "new", "notes.txt"),
+        IN_THE_WAY,
+    ),
+    "deletion of nothing": (lambda repo, _: repo.delete_artifacts("missing"), None),
 }
 
 
-@pytest.mark.parametrize("write", NOTHING_WRITTEN.values(), ids=NOTHING_WRITTEN)
-def test_write_that_writes_nothing(server, mounted, local, monkeypatch, write):
+@pytest.mark.parametrize(("write", "refusal"), NOTHING_WRITTEN.values(), ids=NOTHING_WRITTEN)
+def test_write_that_writes_nothing(server, mounted, local, monkeypatch, write, refusal):  # noqa: PLR0917
     """Where nothing was written, or everything refused, reads stay on the mount."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
-    with suppress(MlflowException, FileNotFoundError):
+    with pytest.raises(refusal[0], match=refusal[1]) if refusal else nullcontext():
         write(mounted, local)
     assert server.requests.count(method="PUT") == server.requests.count(method="DELETE") == 0
     assert mounted.get_local_path("plots") is not None
@@ -127,8 +134,9 @@ def test_write_that_writes_nothing(server, mounted, local, monkeypatch, write):
 def test_rejected_password_changes_nothing(mounted, local, monkeypatch, write):
     """Where BucketFS rejects the password of every write, reads stay on the mount."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "wrong")
-    with pytest.raises(MlflowException):
+    with pytest.raises(MlflowException) as error:
         write(mounted, local)
+    assert error.value.error_code == "PERMISSION_DENIED"
     assert mounted.get_local_path("plots") is not None
 
 
