@@ -30,14 +30,19 @@ CASES = {
         "contains a user or password",
     ),
     "no model": ({"uri": "{}/nothing"}, ["--name", "S"], 1, "it has no MLmodel"),
-    "unknown version": ({"uri": "models:/none/1"}, ["--name", "S"], 1, "none"),
-    "malformed models URI": ({"uri": "models:/a/b/c"}, ["--name", "S"], 1, "models:/a/b/c"),
+    "unknown version": ({"uri": "models:/none/1"}, ["--name", "S"], 1, "with name=none not found"),
+    "malformed models URI": ({"uri": "models:/a/b/c"}, ["--name", "S"], 1, "Not a proper models:/"),
     "archive": ({"files": ["a.zip"]}, ["--name", "S"], 1, "these files: a.zip"),
     "no signature": ({"inputs": None}, ["--name", "S"], 1, "infer_signature"),
     "binary feature": ({"inputs": [column("binary")]}, ["--name", "S"], 1, "'age' is binary"),
     "3-D tensor": ({"inputs": [TENSOR]}, ["--name", "S"], 1, "shape (-1, 2, 2)"),
     "no outputs": ({"outputs": None}, ["--name", "S"], 1, "--output NAME=TYPE"),
-    "too many outputs": ({}, ["--name", "S", *["--output", "a=INT", "--output", "b=INT"]], 1, "2"),
+    "too many outputs": (
+        {},
+        ["--name", "S", "--output", "a=INT", "--output", "b=INT"],
+        1,
+        "--output is given 2 times, but the model predicts 1 column(s): ",
+    ),
     "key's type": ({}, ["--name", "S", "--key", "id STRING"], 1, "'STRING' is not a type"),
     "key of 37 digits": ({}, ["--name", "S", "--key", "id DECIMAL(37,0)"], 1, "1 to 36 digits"),
     "two keys": ({}, ["--name", "S", "--key", "id", "--key", "ID"], 1, "'ID' is given twice"),
@@ -121,9 +126,10 @@ def test_damaged_signature(server, command):
 
 
 def test_unreachable_bucket(server, store_model, command):
-    """A bucket that does not answer is an error with its cause."""
-    uri = store_model()
+    """A bucket that does not answer is an error with its address."""
+    uri, address = store_model(), f"127.0.0.1:{server.port}"
     server.stop()
     result = command("sql", uri, "--name", "S")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Error: " in result.stderr
+    assert address in result.stderr

@@ -401,12 +401,26 @@ def test_json_becomes_what_the_signature_describes(score, make_spec, echo):
     assert scored[0][0] == repr([[1.0, 2.5], [1.0, 2.5], {"a": [1], "b": []}, last])
 
 
-@pytest.mark.parametrize("value", ["[1", "12345678901", '{"a": [99999999999]}', "[2]", '"2026"'])
-def test_json_of_another_type_is_refused(score, make_spec, echo, value):
+NOT_THE_TYPE = "column M: .* in row 1 is not JSON of the required type"
+NOT_A_MAP = "the model failed: MlflowException: Expected data to be a dict, got"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[1", NOT_THE_TYPE),
+        ('{"a": [99999999999]}', NOT_THE_TYPE),
+        ("12345678901", f"{NOT_A_MAP} int"),
+        ("[2]", f"{NOT_A_MAP} list"),
+        ('"2026"', f"{NOT_A_MAP} str"),
+    ],
+)
+def test_json_of_another_type_is_refused(score, make_spec, echo, value, message):
     """Text that is no JSON, or not of the type, ends in a sentence, ours or MLflow's."""
-    spec = make_spec(nested_inputs()[2:3], [PREDICTION])
-    with pytest.raises(ScoringError, match=r"is not JSON of the required type|the model failed"):
-        score(spec, pd.DataFrame({"M": [value]}), echo["nested"].predict)
+    spec = make_spec(nested_inputs(), [Output(column="ROW", type="string")])
+    frame = pd.DataFrame([["[1]", "[1]", value, '{"n": 1}']], columns=["D", "F", "M", "O"])
+    with pytest.raises(ScoringError, match=message):
+        score(spec, frame, echo["nested"].predict)
 
 
 def test_required_json_is_not_null(score, make_spec):

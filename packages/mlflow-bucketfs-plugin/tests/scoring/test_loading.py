@@ -259,9 +259,9 @@ class Bomb:
         return (os.mkdir, (str(self.path),))
 
 
-@pytest.mark.parametrize("kind", ["direct", "mlflow"])
-def test_a_model_replaced_after_its_verification(udf, spec_of, model, tmp_path, kind):
-    """The direct loader loads the file that it has hashed; both report the replacement."""
+@pytest.mark.parametrize(("kind", "has_run"), [("direct", False), ("mlflow", True)])
+def test_a_model_replaced_after_its_verification(udf, spec_of, model, tmp_path, kind, has_run):  # noqa: PLR0917
+    """Only the direct loader is safe: through MLflow the replacement has run before the error."""
     replacement, exploded = tmp_path / "replacement", tmp_path / "exploded"
     replacement.write_bytes(pickle.dumps(Bomb(exploded)))
 
@@ -270,9 +270,9 @@ def test_a_model_replaced_after_its_verification(udf, spec_of, model, tmp_path, 
         replacement.replace(f"{folder}/model.pkl")
         return verified
 
-    with pytest.raises(Exception, match=r"was changed while it was loaded|cannot load"):
+    with pytest.raises(Exception, match="was changed while it was loaded; query again"):
         udf(spec_of(model, kind), SOME, verify=verify)
-    assert exploded.exists() == (kind == "mlflow")
+    assert exploded.exists() == has_run
 
 
 def test_a_file_added_while_loading_is_reported(udf, spec_of, model):
