@@ -331,25 +331,6 @@ def test_a_model_that_the_database_does_not_see_is_refused(
     assert exasol.catalog.scripts == {}
 
 
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ("exasol", "does not name a host"),
-        ("exasol://db.example.com:8563", "does not name a schema"),
-        ("exasol://db.example.com:85630/ML", "port"),
-        ("exasol://sys:secret@db.example.com/ML", "must not name a user"),
-        ("exasol://db.example.com/ML?x=1", "query"),
-        ("exasol://[::1]:8563/ML", "IPv6"),
-        ("exasol://db.example.com/ML/CHURN", "was not expected"),
-    ],
-)
-def test_a_target_that_names_no_schema_is_refused(target: str, message: str) -> None:
-    """Without repeating a password."""
-    with pytest.raises(MlflowException, match=message) as error:
-        get_deploy_client(target)
-    assert "secret" not in str(error.value)
-
-
 def test_what_somebody_changed_meanwhile_is_not_replaced(
     client: BaseDeploymentClient, exasol: ExasolDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:

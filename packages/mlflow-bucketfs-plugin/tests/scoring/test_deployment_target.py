@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.deployments import get_deploy_client
 from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.rows import literal_table
@@ -19,14 +19,7 @@ LOGIN = {"EXA_USER": "deployer", "EXA_PASSWORD": "hunter2"}
 FINGERPRINT = "0f" * 32
 
 
-def run_python(code: str) -> str:
-    """Run code in a fresh process, and return what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_import_mlflow_loads_nothing_of_it() -> None:
+def test_import_mlflow_loads_nothing_of_it(run_python: Callable[[str], str]) -> None:
     """MLflow knows the target from its entry point alone."""
     loaded = run_python(
         "import sys, mlflow, mlflow.deployments\n"
@@ -36,7 +29,9 @@ def test_import_mlflow_loads_nothing_of_it() -> None:
     assert "pyexasol" not in loaded
 
 
-def test_help_needs_no_pyexasol_and_a_session_names_the_extra() -> None:
+def test_help_needs_no_pyexasol_and_a_session_names_the_extra(
+    run_python: Callable[[str], str],
+) -> None:
     """The message with the pip command reaches the user."""
     printed = run_python(
         "import sys; sys.modules['pyexasol'] = None  # as if it were not installed\n"
@@ -63,6 +58,25 @@ def test_help_needs_no_pyexasol_and_a_session_names_the_extra() -> None:
 def test_target_names_host_port_and_schema(uri: str, target: Target) -> None:
     """A schema without quotation marks is upper case, as in SQL."""
     assert Target.parse(uri) == target
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("exasol", "does not name a host"),
+        ("exasol://db.example.com:8563", "does not name a schema"),
+        ("exasol://db.example.com:85630/ML", "port of the target is not a number up to 65535"),
+        ("exasol://sys:secret@db.example.com/ML", "must not name a user"),
+        ("exasol://db.example.com/ML?x=1", "must not have a query or a fragment"),
+        ("exasol://[::1]:8563/ML", "An IPv6 address cannot be used"),
+        ("exasol://db.example.com/ML/CHURN", "'/CHURN' was not expected"),
+    ],
+)
+def test_targets_that_are_refused(uri: str, message: str) -> None:
+    """Without repeating a password."""
+    with pytest.raises(MlflowException, match=message) as error:
+        get_deploy_client(uri)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-FLAVORS = {
-    "python_function": {
-        "loader_module": "mlflow.sklearn",
-        "model_path": "model.pkl",
-        "predict_fn": "predict",
-    },
-    "sklearn": {"pickled_model": "model.pkl", "serialization_format": "cloudpickle", "code": None},
-}
+from .conftest import FLAVORS
 
 
 def changed(flavor, **values):
