@@ -4,28 +4,71 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
-from benchmarks import contenders, report
+from mlflow_bucketfs_testing import BucketFSServer
+
+from benchmarks import contenders, report, scoring, transfers, udf_process
 from benchmarks.bench import QUICK, Bench, Sizes
-from benchmarks.cases import CASES
-from benchmarks.chart import chart
-from benchmarks.results import Cost, Row
-from benchmarks.server import running_server
-from benchmarks.workspace import temporary_space
+from benchmarks.results import MIB, Cost, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from benchmarks.contenders import Contender
-    from benchmarks.workspace import Space
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CACHE = _ROOT / ".bench"
 _TABLES = _ROOT / "docs" / "_generated"
 _CHART = _ROOT / "docs" / "_static" / "bench.svg"
+_GB = 10**9
+_PREFIX = "mlflow-bucketfs-bench-"
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case by its name in ``--only``.
+
+    Attributes:
+        run: measures on an empty server.
+        table: the table that shows the results.
+        profile: the server's profile.
+        disk_bytes: returns the temporary disk space that it needs.
+    """
+
+    run: Callable[[Bench], list[Row] | list[Cost]]
+    table: str = "bench"
+    profile: str = "instant"
+    disk_bytes: Callable[[Sizes], int] = lambda _sizes: 100 * MIB
+
+
+CASES = {
+    "list": Case(transfers.list_folder),
+    "upload": Case(transfers.upload),
+    "download": Case(transfers.download),
+    "slow-upload": Case(transfers.slow_upload, profile="docker-db"),
+    # the file, the server's copy, and a further upload or download
+    "large-file": Case(
+        transfers.large_file, disk_bytes=lambda sizes: (3 * sizes.large_mib + 100) * MIB
+    ),
+    # the server stores an empty file for each key
+    "crowded": Case(transfers.list_few_among_many),
+    "import": Case(udf_process.import_modules),
+    "model": Case(
+        udf_process.load_model, disk_bytes=lambda sizes: 3 * sizes.model_mb * 10**6 + 100 * MIB
+    ),
+    # the forest, the server's copy, and a download to compute its digest
+    "scoring": Case(scoring.score, disk_bytes=lambda sizes: sizes.model_mb * 10**6 + 300 * MIB),
+    "udf": Case(udf_process.costs, table="imports"),
+}
 
 
 def main() -> int:
@@ -35,11 +78,12 @@ def main() -> int:
     _say("Preparing the environments")
     ours, peer, udf = contenders.ours(), contenders.peer(_CACHE), contenders.udf(_CACHE)
     names = options.only or list(CASES)
-    with temporary_space(max(CASES[name].disk_bytes(sizes) for name in names)) as space:
-        results = _measure(names, sizes, (ours, peer, udf), space)
+    needed = max(CASES[name].disk_bytes(sizes) for name in names)
+    with _temporary_space(needed) as (directory, server_directory):
+        results = _measure(names, sizes, (ours, peer, udf), (directory, server_directory))
         arguments = ["--", *sys.argv[1:]] if sys.argv[1:] else []
         command = " ".join(["uv run nox -s bench", *arguments])
-        competition = report.competition(ours, peer, space)
+        competition = report.competition(ours, peer, server_directory)
     rows = [result for result in results if isinstance(result, Row)]
     costs = [result for result in results if isinstance(result, Cost)]
     tables = {}
@@ -54,7 +98,7 @@ def main() -> int:
         if complete and not options.quick:
             _write(_TABLES / f"{table}.md", text)
             if table == "bench":
-                _write(_CHART, chart(rows))
+                _write(_CHART, report.chart(rows))
     missed = [result for result in results if result.shortfalls()]
     for result in missed:
         shortfalls = ", ".join(result.shortfalls())
@@ -76,18 +120,65 @@ def _measure(
     names: Iterable[str],
     sizes: Sizes,
     clients: tuple[Contender, Contender, Contender],
-    space: Space,
+    space: tuple[Path, Path],
 ) -> list[Row | Cost]:
+    parent, server_directory = space
     results: list[Row | Cost] = []
     for name in names:
         _say(f"Measuring: {name}")
-        bench = Bench(*clients, sizes, space.clients / name)
-        bench.directory.mkdir()
-        env = bench.env(TMPDIR=str(space.server))
-        with running_server(CASES[name].profile, env) as server:
-            results += CASES[name].run(bench, server)
-        shutil.rmtree(bench.directory)
+        case, directory = CASES[name], parent / name
+        directory.mkdir()
+        with _server(case.profile, server_directory) as server:
+            results += case.run(Bench(*clients, sizes, directory, server))
+        shutil.rmtree(directory)
     return results
+
+
+@contextmanager
+def _server(profile: str, directory: Path) -> Iterator[BucketFSServer]:
+    # data_dir would make the objects survive a restart, which costs a write of the journal each
+    server = BucketFSServer(profile=profile)
+    with mock.patch.object(tempfile, "tempdir", str(directory)):
+        server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _temporary_space(needed_bytes: int) -> Iterator[tuple[Path, Path]]:
+    """Make directories for clients and server, removed also after Ctrl-C or SIGTERM.
+
+    The server's is in memory if there is enough, because its disk is not what is measured.
+
+    Raises:
+        SystemExit: the disk has not enough free space.
+    """
+    disk = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(disk).free
+    if free < needed_bytes:
+        sys.exit(
+            f"The benchmark needs {needed_bytes / _GB:.1f} GB in {disk}, where "
+            f"{free / _GB:.1f} GB are free. Set TMPDIR to a directory on another file system, "
+            "or use --quick, or choose a case with --only."
+        )
+    in_memory = report.MEMORY.is_dir() and shutil.disk_usage(report.MEMORY).free >= needed_bytes
+    for number in _END_SIGNALS:
+        signal.signal(number, _end)
+    with ExitStack() as stack:
+        clients, server = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent)))
+            for parent in (disk, report.MEMORY if in_memory else disk)
+        )
+        yield clients, server
+
+
+def _end(number: int, _frame: object) -> None:
+    # nox, uv and the terminal each send a signal: a second one would interrupt the removal
+    for each in _END_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,32 +1,37 @@
-"""What all cases share: the two clients, the sizes, a place for files, and fair repetition."""
+"""What all cases share: clients, server, sizes, files, and repetition in turn."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.results import MIB, Measurement
+from benchmarks.results import MIB, Measurement, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from mlflow_bucketfs_testing import BucketFSServer
 
     from benchmarks.contenders import Contender
     from benchmarks.results import Sample
-    from benchmarks.server import Server
+
+FOLDER = "benchmark"  # of the measured clients' artifacts
+_MAKE_MODELS = Path(__file__).with_name("make_models.py")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is moved.
+    """Numbers and sizes of the files to transfer.
 
     Attributes:
-        folders: of small files.
-        files_per_folder: 10 kB each.
-        slow_files: files uploaded to a server that takes a second for each.
-        large_mib: size of the large file.
-        crowd: keys of others in the bucket that is listed.
+        folders: number of folders with small files.
+        files_per_folder: number of files in each, of 10 kB.
+        slow_files: number of files uploaded to a server that takes a second for each.
+        large_mib: size of the large file, in MiB.
+        crowd: number of other keys in the bucket that is listed.
         model_mb: size of the model, in megabytes.
         repeats: runs of each client.
     """
@@ -53,14 +58,17 @@ QUICK = Sizes(
 
 @dataclass(frozen=True)
 class Bench:
-    """The surroundings of a case.
+    """What a case needs.
+
+    The server runs in this process, which only waits while a client runs in its own.
 
     Attributes:
         ours: our client.
-        peer: the client it is compared with.
-        udf: our client where there is nothing but what a UDF needs.
-        sizes: how much to move.
-        directory: for the case's files; removed afterwards.
+        peer: the client that it is compared with.
+        udf: our client in an environment with the requirements of a UDF only.
+        sizes: numbers and sizes of the files.
+        directory: directory for the case's files; removed afterwards.
+        server: an empty embedded BucketFS.
     """
 
     ours: Contender
@@ -68,25 +76,41 @@ class Bench:
     udf: Contender
     sizes: Sizes
     directory: Path
+    server: BucketFSServer
 
-    def env(self, server: Server | None = None, **variables: str) -> dict[str, str]:
-        """The environment of a process: nothing but what is named here.
+    @property
+    def artifact_uri(self) -> str:
+        """URI of the folder with the measured clients' artifacts."""
+        return self.server.uri(path=FOLDER)
+
+    def env(self, **variables: str) -> dict[str, str]:
+        """Return the environment variables of a measured process.
 
         Args:
-            server: whose password to set.
             variables: further ones.
         """
         inherited = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
         temporary = self.directory / "tmp"
         temporary.mkdir(exist_ok=True)
-        password = {"EXA_BUCKETFS_PASSWORD": server.password} if server else {}
         return {
             **inherited,
             "TMPDIR": str(temporary),
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-            **password,
+            "EXA_BUCKETFS_PASSWORD": self.server.buckets[0].write_password,
             **variables,
         }
+
+    def make_models(self, python: str, kind: str, directory: Path, number: int) -> None:
+        """Save models in a process of its own, since this one would keep the memory.
+
+        Args:
+            python: the interpreter whose packages save them.
+            kind: ``linear`` or ``scoring``; see ``make_models.py``.
+            directory: where to.
+            number: of coefficients or trees.
+        """
+        command = [python, "-I", str(_MAKE_MODELS), kind, str(directory), str(number)]
+        subprocess.run(command, env=self.env(), check=True, capture_output=True)
 
     def alternate(
         self,
@@ -95,13 +119,13 @@ class Bench:
         repeats: int | None = None,
         their_repeats: int | None = None,
     ) -> tuple[Measurement, ...]:
-        """Run the clients in turn, so that whatever else the machine does hits all of them.
+        """Run the clients in turn, so that other load on the machine affects all of them.
 
         Args:
             ours: runs our client once.
             theirs: each runs a counterpart once.
-            repeats: how often; the bench's own number if ``None``.
-            their_repeats: how often at most a counterpart runs.
+            repeats: number of runs; ``sizes.repeats`` if ``None``.
+            their_repeats: most runs of a counterpart.
 
         Returns:
             Our measurement, then one for each counterpart.
@@ -115,24 +139,34 @@ class Bench:
                     samples[number].append(run())
         return tuple(Measurement(tuple(each)) for each in samples)
 
-    def observed(
-        self, server: Server, contender: Contender, operation: str, *arguments: object
-    ) -> Sample:
-        """Measure one operation on the server, and count what the server sees of the process.
+    def observed(self, contender: Contender, operation: str, *arguments: object) -> Sample:
+        """Measure one operation on the artifact folder, and count its requests.
 
         Args:
-            server: where.
-            contender: whose client.
+            contender: the client to measure.
             operation: see ``client.py``.
             arguments: the operation's own.
         """
-        server.forget_requests()
-        sample = contender.measure(self.env(server), operation, server.artifact_uri, *arguments)
-        return replace(sample, traffic=server.traffic())
+        self.server.requests.clear()
+        sample = contender.measure(self.env(), operation, self.artifact_uri, *arguments)
+        return replace(sample, traffic=self.traffic())
+
+    def traffic(self) -> Traffic:
+        """Return the requests since ``server.requests`` was cleared."""
+        log = self.server.requests
+        return Traffic(len(log), log.listings, log.connections)
+
+    def store(self, directory: Path, folder: str = FOLDER) -> None:
+        """Store a local directory's files on the server without HTTP."""
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        self.server.put_many(
+            (f"{folder}/{path.relative_to(directory).as_posix()}", path.read_bytes())
+            for path in files
+        )
 
 
 def write_random_file(path: Path, size_bytes: int) -> None:
-    """Write a file that no file system or network can compress away."""
+    """Write a file of random bytes, which cannot be compressed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for start in range(0, size_bytes, MIB):

@@ -21,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-ROWS, FEATURES = 20_000, 10  # of random numbers: a tree has a leaf for almost every row
+_ROWS, _FEATURES = 20_000, 10  # of random numbers: a tree has a leaf for almost every row
 
 
 def linear(directory: str, coefficients: str) -> None:
@@ -37,14 +37,14 @@ def linear(directory: str, coefficients: str) -> None:
 def scoring(directory: str, trees: str) -> None:
     """Save the models of *scoring*: a small one, one with text, and a forest of 2 MB a tree."""
     random = np.random.default_rng(0)
-    numbers = pd.DataFrame(random.random((ROWS, FEATURES)), columns=list("abcdefghij"))
-    target = random.random(ROWS)
+    numbers = pd.DataFrame(random.random((_ROWS, _FEATURES)), columns=list("abcdefghij"))
+    target = random.random(_ROWS)
     mixed = pd.DataFrame(
         {
-            "age": random.integers(18, 99, ROWS),
-            "income": random.random(ROWS),
-            "country": random.choice(["at", "de", "ch"], ROWS),
-            "member": random.random(ROWS) > 0.5,  # noqa: PLR2004
+            "age": random.integers(18, 99, _ROWS),
+            "income": random.random(_ROWS),
+            "country": random.choice(["at", "de", "ch"], _ROWS),
+            "member": random.random(_ROWS) > 0.5,  # noqa: PLR2004
         }
     )
     encoder = make_column_transformer((OneHotEncoder(), ["country"]), remainder="passthrough")

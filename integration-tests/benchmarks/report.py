@@ -1,11 +1,14 @@
-"""The results as Markdown."""
+"""The results as Markdown tables and as a bar chart."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from datetime import datetime, timezone
+from html import escape
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import curl
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders import Contender
     from benchmarks.results import Cost, Measurement, Row, Traffic
-    from benchmarks.workspace import Space
 
 _NOTHING = "-"
 _HEADINGS = (
@@ -33,7 +35,13 @@ _HEADINGS = (
 )
 
 
+MEMORY = Path("/dev/shm")  # noqa: S108 -- a directory with a random name is made in it
 _COST_HEADINGS = ("what", "whose code", "time", "target", "reached")
+# Greys and colours of medium lightness have enough contrast on white and on black.
+_GREY, _REACHED, _MISSED = "#767676", "#2f8f6b", "#c8553d"
+_WIDTH, _LEFT, _RIGHT = 820, 390, 70
+_STYLE = 'role="img" font-family="system-ui, sans-serif"'
+_TOP, _BAR, _STEP, _BOTTOM = 40, 18, 40, 14
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -42,16 +50,16 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def cost_table(costs: Sequence[Cost]) -> str:
-    """Format what has no counterpart."""
+    """Format the results that have no counterpart."""
     return _table(_COST_HEADINGS, map(_cost_cells, costs))
 
 
 def surroundings(command: str, facts: Mapping[str, str]) -> str:
-    """Say what was measured where and with what, as a Markdown list.
+    """Format the conditions of the measurement as a Markdown list.
 
     Args:
-        command: what repeats it.
-        facts: what else there is to say.
+        command: the command that repeats it.
+        facts: further entries.
     """
     everywhere = {
         "command": f"`{command}`",
@@ -62,16 +70,46 @@ def surroundings(command: str, facts: Mapping[str, str]) -> str:
     return "".join(f"- {name}: {fact}\n" for name, fact in {**everywhere, **facts}.items())
 
 
-def competition(ours: Contender, peer: Contender, space: Space) -> dict[str, str]:
-    """Say what took part, for :func:`surroundings`."""
+def competition(ours: Contender, peer: Contender, server: Path) -> dict[str, str]:
+    """Return the versions of clients and server, for :func:`surroundings`."""
     return {
         "ours": ours.versions(),
         "theirs": peer.versions(),
         "curl": curl.version(),
         "server": f"mlflow-bucketfs-testing {version('mlflow-bucketfs-testing')}, "
         f"uvicorn {version('uvicorn')}, h11 {version('h11')}; "
-        f"its objects are {'in memory' if space.server_is_in_memory else 'on disk'}",
+        f"its objects are {'in memory' if server.is_relative_to(MEMORY) else 'on disk'}",
     }
+
+
+def chart(rows: Sequence[Row]) -> str:
+    """Draw how many times as fast as its counterpart each case is, on a logarithmic axis."""
+    ratios = [row.ratio for row in rows]
+    first = math.floor(min(0.0, *(math.log10(ratio) for ratio in ratios)))
+    last = math.ceil(max(1.0, *(math.log10(ratio) for ratio in ratios)))
+
+    def place(ratio: float) -> float:
+        share = (math.log10(ratio) - first) / (last - first)
+        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+    height = _TOP + len(rows) * _STEP + _BOTTOM
+    namespace = "http://www.w3.org/2000/svg"
+    parts = [
+        f'<svg xmlns="{namespace}" viewBox="0 0 {_WIDTH} {height}" {_STYLE}>',
+        "<title>How many times as fast as its counterpart each case is</title>",
+    ]
+    for power in range(first, last + 1):
+        x = place(10.0**power)
+        width = 2 if power == 0 else 1
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" y2="{height - _BOTTOM}" '
+            f'stroke="{_GREY}" stroke-opacity="0.4" stroke-width="{width}"/>'
+        )
+        label = "as fast" if power == 0 else f"{10.0**power:g}x"
+        parts.append(_text(x, _TOP - 18, label, "middle"))
+    for index, row in enumerate(rows):
+        parts += _bar(row, _TOP + index * _STEP, place)
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -123,3 +161,23 @@ def _memory(measurement: Measurement) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def _bar(row: Row, y: float, place: Callable[[float], float]) -> list[str]:
+    start, end = sorted((place(1), place(row.ratio)))
+    colour = _MISSED if row.shortfalls() else _REACHED
+    digits = 0 if row.ratio >= 10 else 2  # noqa: PLR2004 -- two digits suffice
+    size = f'width="{max(end - start, 1):.1f}" height="{_BAR}"'
+    return [
+        _text(_LEFT - 12, y + 8, row.title.replace("`", ""), "end"),
+        _text(_LEFT - 12, y + 23, f"vs {row.counterpart}".replace("`", ""), "end", size=11),
+        f'<rect x="{start:.1f}" y="{y}" {size} rx="2" fill="{colour}"/>',
+        _text(end + 6, y + 13, f"{row.ratio:.{digits}f}x", "start"),
+    ]
+
+
+def _text(x: float, y: float, text: str, anchor: str, *, size: int = 13) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{_GREY}" text-anchor="{anchor}" '
+        f'font-size="{size}">{escape(text)}</text>'
+    )

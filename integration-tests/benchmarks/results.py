@@ -1,4 +1,4 @@
-"""What was measured, and whether it is good enough."""
+"""Measurements, and the targets that they are compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the server saw of one client process.
+    """The requests of one client process, counted by the server.
 
     Attributes:
         requests: all requests, the listings included.
@@ -28,10 +28,10 @@ class Sample:
     """One run of one client.
 
     Attributes:
-        seconds: what the operation took.
-        memory_bytes: growth of the resident set during the operation, at its peak; ``None``
-            where the system cannot tell.
-        traffic: what the server saw; ``None`` where that says nothing.
+        seconds: duration of the operation.
+        memory_bytes: growth of the resident set during the operation, at its peak; in *scoring*
+            all of the resident set; ``None`` where the system does not report it.
+        traffic: requests; ``None`` where they are of no interest.
     """
 
     seconds: float
@@ -51,18 +51,18 @@ class Measurement:
 
     @property
     def seconds(self) -> float:
-        """The median."""
+        """Median of the runs."""
         return statistics.median(sample.seconds for sample in self.samples)
 
     @property
     def memory_bytes(self) -> int | None:
-        """The worst run."""
+        """Most of all runs."""
         known = [s.memory_bytes for s in self.samples if s.memory_bytes is not None]
         return max(known, default=None)
 
     @property
     def traffic(self) -> Traffic | None:
-        """The worst of each kind."""
+        """Most of all runs, for each count."""
         seen = [sample.traffic for sample in self.samples if sample.traffic is not None]
         if not seen:
             return None
@@ -75,7 +75,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Target:
-    """What has to be reached; ``None`` demands nothing.
+    """Limits to reach; ``None`` is no limit.
 
     Attributes:
         least_ratio: the counterpart's time divided by ours.
@@ -96,7 +96,7 @@ class Target:
     most_memory_ratio: float | None = None
 
     def __str__(self) -> str:
-        """Say what is demanded."""
+        """Format the limits."""
         demands = (
             (self.least_ratio, "ratio ≥ {:.3g}"),
             (self.most_seconds and self.most_seconds * 1000, "time < {:g} ms"),
@@ -114,11 +114,11 @@ class Row:
     """One line of the table.
 
     Attributes:
-        title: what is done.
-        counterpart: what ours is compared with.
+        title: the operation.
+        counterpart: name of what ours is compared with.
         ours: our runs.
         theirs: the counterpart's runs.
-        target: what ours has to reach.
+        target: limits for ours.
     """
 
     title: str
@@ -129,11 +129,11 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the counterpart ours is."""
+        """The counterpart's time divided by ours."""
         return self.theirs.seconds / self.ours.seconds
 
     def shortfalls(self) -> list[str]:
-        """Say what was not reached; nothing if everything was."""
+        """Return the names of the limits that were missed."""
         target, traffic = self.target, self.ours.traffic
         ours, theirs = self.ours.memory_bytes, self.theirs.memory_bytes
         checks = (
@@ -157,10 +157,10 @@ class Cost:
     """One line of a table without a counterpart.
 
     Attributes:
-        title: what costs time.
-        whose: whose code it is.
+        title: the operation.
+        whose: the owner of its code.
         measured: the runs.
-        target: what has to be reached.
+        target: limit for its time.
     """
 
     title: str
@@ -169,6 +169,6 @@ class Cost:
     target: Target
 
     def shortfalls(self) -> list[str]:
-        """Say what was not reached; nothing if everything was."""
+        """Return the names of the limits that were missed."""
         limit = self.target.most_seconds
         return ["seconds"] if limit is not None and self.measured.seconds > limit else []

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing import Udf
 
     from benchmarks.bench import Bench
-    from benchmarks.server import Server
 
 _MB_PER_TREE = 2
 _MANY = 100_000
@@ -99,38 +96,36 @@ class _Run:
     peak: int
 
 
-def score(bench: Bench, server: Server) -> list[Row]:
+def score(bench: Bench) -> list[Row]:
     """Score one row in a fresh process, and many rows in one that has loaded its model."""
-    trees = bench.sizes.model_mb // 3 // _MB_PER_TREE
-    command = [sys.executable, str(Path(__file__).with_name("make_models.py")), "scoring"]
-    made = [*command, str(bench.directory / "models"), str(trees)]
-    subprocess.run(made, env=bench.env(), check=True, capture_output=True)
+    directory = bench.directory / "models"
+    # by the Python that runs the UDFs
+    bench.make_models(sys.executable, "scoring", directory, _forest_mb(bench) // _MB_PER_TREE)
     for name in "small", "mixed", "forest":
-        server.store(bench.directory / "models" / name, name)
-    environment = bench.env(server, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true")
+        bench.store(directory / name, name)
+    environment = bench.env(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true")
     with (
         mock.patch.dict(os.environ, environment, clear=True),
-        UdfRunner(buckets=server.mount_root()) as runner,
+        UdfRunner(buckets=bench.server.mount_root) as runner,
     ):
         return [
-            *_first_rows(bench, server, runner, "small", {"direct": 0.55, "mlflow": 0.85}),
-            *_first_rows(bench, server, runner, "forest", {"direct": 0.75, "mlflow": 1.0}),
-            _many_rows(bench, server, runner, "small"),
-            _many_rows(bench, server, runner, "mixed"),
+            *_first_rows(bench, runner, "small", {"direct": 0.55, "mlflow": 0.85}),
+            *_first_rows(bench, runner, "forest", {"direct": 0.75, "mlflow": 1.0}),
+            _many_rows(bench, runner, "small"),
+            _many_rows(bench, runner, "mixed"),
         ]
 
 
 def _first_rows(
     bench: Bench,
-    server: Server,
     runner: UdfRunner,
     model: str,
     limits: dict[Literal["direct", "mlflow"], float],
 ) -> list[Row]:
-    plain = runner.create(_by_hand(server, _PLAIN, model) + _MEASURED)
+    plain = runner.create(_by_hand(bench, _PLAIN, model) + _MEASURED)
     rows = []
     for loader, limit in limits.items():
-        made = runner.create(_made(server, model, loader))
+        made = runner.create(_made(bench, model, loader))
         peaks: dict[Udf, list[Sample]] = {made: [], plain: []}
 
         def sample(udf: Udf, peaks: dict[Udf, list[Sample]] = peaks) -> Sample:
@@ -152,9 +147,9 @@ def _first_rows(
     return rows
 
 
-def _many_rows(bench: Bench, server: Server, runner: UdfRunner, model: str) -> Row:
-    made = runner.create(_made(server, model, "direct"))
-    bare = runner.create(_by_hand(server, _BARE, model) + _MEASURED)
+def _many_rows(bench: Bench, runner: UdfRunner, model: str) -> Row:
+    made = runner.create(_made(bench, model, "direct"))
+    bare = runner.create(_by_hand(bench, _BARE, model) + _MEASURED)
     table = [(i, *_ROWS[model]) for i in range(_MANY + 1)]
 
     def sample(udf: Udf) -> Sample:
@@ -167,20 +162,20 @@ def _many_rows(bench: Bench, server: Server, runner: UdfRunner, model: str) -> R
     return Row(title, "read, predict, emit", ours, theirs, Target(least_ratio=1 / 1.15))
 
 
-def _made(server: Server, model: str, loader: Literal["direct", "mlflow"]) -> str:
+def _made(bench: Bench, model: str, loader: Literal["direct", "mlflow"]) -> str:
     options = ScriptOptions(keys=["ID"], language="PYTHON3", loader=loader)
-    script = scoring_script(f"{server.uri}/{model}", "SCORE", options)
+    script = scoring_script(bench.server.uri(path=model), "SCORE", options)
     return script.text.rstrip().removesuffix("/") + _MEASURED
 
 
-def _by_hand(server: Server, template: str, model: str) -> str:
-    made = scoring_script(f"{server.uri}/{model}", "SCORE", ScriptOptions(keys=["ID"]))
+def _by_hand(bench: Bench, template: str, model: str) -> str:
+    made = scoring_script(bench.server.uri(path=model), "SCORE", ScriptOptions(keys=["ID"]))
     # DECIMAL(19,0) would arrive as objects, which MLflow refuses for a long
     types = (column.sql_type.replace("(19,0)", "(18,0)") for column in made.inputs)
     names = (column.name for column in made.inputs)
     parameters = ", ".join(f"{n} {t}" for n, t in zip(names, types, strict=True))
-    path = udf_path(f"{server.uri}/{model}").removeprefix("/buckets")
-    return template.format(parameters=parameters, location=f"{server.mount_root()}{path}")
+    path = udf_path(bench.server.uri(path=model)).removeprefix("/buckets")
+    return template.format(parameters=parameters, location=f"{bench.server.mount_root}{path}")
 
 
 def _run(udf: Udf, rows: Sequence[tuple[Any, ...]], **options: Any) -> _Run:
@@ -193,4 +188,9 @@ def _run(udf: Udf, rows: Sequence[tuple[Any, ...]], **options: Any) -> _Run:
 
 
 def _size(bench: Bench, model: str) -> str:
-    return "a small model" if model == "small" else f"a forest of {bench.sizes.model_mb // 3} MB"
+    return "a small model" if model == "small" else f"a forest of {_forest_mb(bench)} MB"
+
+
+def _forest_mb(bench: Bench) -> int:
+    # less than the other models: its trees take long to train, and every run loads it anew
+    return bench.sizes.model_mb // 3

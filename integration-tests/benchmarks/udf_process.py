@@ -1,19 +1,18 @@
-"""What a UDF process pays before it can score: every process anew, and there are many."""
+"""What each UDF process spends before it can score: imports, and loading the model."""
 
 from __future__ import annotations
 
 import subprocess
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchmarks.results import Cost, Measurement, Row, Sample, Target
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
-    from benchmarks.server import Server
 
+_BYTES_PER_COEFFICIENT = 8
 _REPEATS = 5
 _IMPORT_REPEATS = 7
 _OURS, _MLFLOW, _OTHERS, _ALL = "**ours**", "MLflow", "others", "all together"
@@ -47,27 +46,22 @@ class Step:
 
 
 _STEPS = (
-    *(
-        Step(f"`{code}`", code, whose)
-        for code, whose in (
-            ("import numpy", _OTHERS),
-            ("import pandas", _OTHERS),
-            ("import sklearn.linear_model", _OTHERS),
-            ("import mlflow", _MLFLOW),
-            ("import mlflow.pyfunc", _MLFLOW),
-            ("import mlflow.sklearn", _MLFLOW),
-            ("from mlflow_bucketfs_core import mounted_path", _OURS),
-        )
+    Step("`import numpy`", "import numpy", _OTHERS),
+    Step("`import pandas`", "import pandas", _OTHERS),
+    Step("`import sklearn.linear_model`", "import sklearn.linear_model", _OTHERS),
+    Step("`import mlflow`", "import mlflow", _MLFLOW),
+    Step("`import mlflow.pyfunc`", "import mlflow.pyfunc", _MLFLOW),
+    Step("`import mlflow.sklearn`", "import mlflow.sklearn", _MLFLOW),
+    Step(
+        "`from mlflow_bucketfs_core import mounted_path`",
+        "from mlflow_bucketfs_core import mounted_path",
+        _OURS,
     ),
-    *(
-        Step(f"`import mlflow, sklearn.linear_model`{note}", code, _ALL)
-        for note, code in (
-            ("", "import mlflow, sklearn.linear_model"),
-            (
-                ", garbage collection off",
-                "import gc; gc.disable(); import mlflow, sklearn.linear_model; gc.enable()",
-            ),
-        )
+    Step("`import mlflow, sklearn.linear_model`", "import mlflow, sklearn.linear_model", _ALL),
+    Step(
+        "`import mlflow, sklearn.linear_model`, garbage collection off",
+        "import gc; gc.disable(); import mlflow, sklearn.linear_model; gc.enable()",
+        _ALL,
     ),
     Step(
         "after `import mlflow`: the store for a URI",
@@ -102,17 +96,16 @@ _STEPS = (
 )
 
 
-def costs(bench: Bench, server: Server) -> list[Cost]:
+def costs(bench: Bench) -> list[Cost]:
     """Import, and load a small scikit-learn model, each in fresh processes."""
     directory = bench.directory / "model"
-    script = Path(__file__).with_name("make_models.py")
-    command = [bench.udf.python, "-I", str(script), "linear", str(directory), "10"]
-    subprocess.run(command, env=bench.env(), check=True, capture_output=True)
-    server.store(directory)
+    bench.make_models(bench.udf.python, "linear", directory, 10)
+    bench.store(directory)
     env = bench.env(
-        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true", EXA_BUCKETFS_MOUNT_ROOT=server.mount_root()
+        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true",
+        EXA_BUCKETFS_MOUNT_ROOT=str(bench.server.mount_root),
     )
-    server.forget_requests()
+    bench.server.requests.clear()
 
     def start() -> Sample:
         started = time.perf_counter()
@@ -120,20 +113,20 @@ def costs(bench: Bench, server: Server) -> list[Cost]:
         return Sample(time.perf_counter() - started)
 
     def run(step: Step) -> Sample:
-        return bench.udf.measure(env, "run", step.preparation, step.code, server.artifact_uri)
+        return bench.udf.measure(env, "run", step.preparation, step.code, bench.artifact_uri)
 
     # once before: installers do not always compile
     for step in _STEPS:
         run(step)
     starts: list[Sample] = []
     samples: dict[Step, list[Sample]] = {step: [] for step in _STEPS}
-    # in turn, so that whatever else the machine does hits all of them
+    # in turn, as in Bench.alternate
     for _ in range(_REPEATS):
         starts.append(start())
         for step in _STEPS:
             samples[step].append(run(step))
-    if server.traffic().requests:
-        raise RuntimeError("what should be read from the mount was asked for over HTTP")
+    if len(bench.server.requests):
+        raise RuntimeError("the model was requested over HTTP, not read from the mount")
     return [
         Cost("starting Python", _OTHERS, Measurement(tuple(starts)), _NO_TARGET),
         *(_cost(step, samples[step]) for step in _STEPS),
@@ -145,9 +138,8 @@ def _cost(step: Step, samples: list[Sample]) -> Cost:
     return Cost(step.title, step.whose, Measurement(tuple(samples)), target)
 
 
-def import_modules(bench: Bench, server: Server) -> list[Row]:
+def import_modules(bench: Bench) -> list[Row]:
     """Import in a fresh process."""
-    del server
     return [
         _import_row(bench, f"`import {module}`", f"`import {_PEER_MODULE}`", (module, _PEER_MODULE))
         for module in ("mlflow_bucketfs_core", "mlflow_bucketfs_core.mounted")
@@ -169,3 +161,26 @@ def _import_row(bench: Bench, title: str, counterpart: str, modules: tuple[str, 
         repeats=_IMPORT_REPEATS,
     )
     return Row(title, counterpart, our_runs, their_runs, _TARGET)
+
+
+def load_model(bench: Bench) -> list[Row]:
+    """Load a large scikit-learn model, from the mount as in a UDF, and over HTTP."""
+    directory = bench.directory / "model"
+    number = bench.sizes.model_mb * 10**6 // _BYTES_PER_COEFFICIENT
+    bench.make_models(bench.ours.python, "linear", directory, number)
+    bench.store(directory)
+    mount_root = str(bench.server.mount_root)
+
+    def run(**variables: str) -> Sample:
+        bench.server.requests.clear()
+        env = bench.env(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true", **variables)
+        sample = bench.ours.measure(env, "load_model", bench.artifact_uri)
+        return replace(sample, traffic=bench.traffic())
+
+    from_mount, over_http = bench.alternate(
+        lambda: run(EXA_BUCKETFS_MOUNT_ROOT=mount_root),
+        run,
+    )
+    title = f"load a {bench.sizes.model_mb} MB model from the mount"
+    target = Target(least_ratio=1, most_requests=0)
+    return [Row(title, "the same over HTTP", from_mount, over_http, target)]

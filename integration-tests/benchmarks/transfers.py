@@ -1,37 +1,38 @@
-"""Many small files: what a request, a connection and a listing cost."""
+"""Transfers of files: many small ones, a large one, and listings."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from typing import TYPE_CHECKING
 
 from benchmarks import curl
-from benchmarks.bench import write_random_file
+from benchmarks.bench import FOLDER, write_random_file
 from benchmarks.results import MIB, Row, Target
-from benchmarks.server import FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from benchmarks.bench import Bench
     from benchmarks.contenders import Contender
     from benchmarks.results import Measurement, Sample
-    from benchmarks.server import Server
 
 _FILE_BYTES = 10_000
 _FEW = 3
 _MOST_CONNECTIONS = 20
 _LEAST_SHARE_OF_CURL = 0.7
+_LARGE = "large.bin"
+_LARGE_TARGET = Target(least_ratio=0.8, memory_below_bytes=32 * MIB)
 
 
-def list_folder(bench: Bench, server: Server) -> list[Row]:
+def list_folder(bench: Bench) -> list[Row]:
     """List one of several folders."""
     sizes = bench.sizes
-    server.store(_tree(bench))
+    bench.store(_tree(bench))
 
     def run(contender: Contender) -> Sample:
-        return bench.observed(server, contender, "list_artifacts", "folder-01")
+        return bench.observed(contender, "list_artifacts", "folder-01")
 
     ours, theirs = bench.alternate(lambda: run(bench.ours), lambda: run(bench.peer))
     return [
@@ -45,16 +46,16 @@ def list_folder(bench: Bench, server: Server) -> list[Row]:
     ]
 
 
-def list_few_among_many(bench: Bench, server: Server) -> list[Row]:
-    """List three artifacts; BucketFS sends the names of all."""
+def list_few_among_many(bench: Bench) -> list[Row]:
+    """List three artifacts; BucketFS sends all keys of the bucket."""
     few = bench.directory / "few"
     for index in range(_FEW):
         write_random_file(few / f"file-{index}.bin", 1)
-    server.crowd(bench.sizes.crowd)
-    server.store(few)
+    bench.server.put_many((key, b"") for key in _other_keys(bench.sizes.crowd))
+    bench.store(few)
     ours, theirs = bench.alternate(
-        lambda: bench.observed(server, bench.ours, "list_artifacts"),
-        lambda: curl.fetch_listing(server),
+        lambda: bench.observed(bench.ours, "list_artifacts"),
+        lambda: curl.fetch_listing(bench),
     )
     title = f"list {_FEW} artifacts in a bucket of {bench.sizes.crowd:,} other keys"
     counterpart = "curl fetching the listing"
@@ -62,28 +63,27 @@ def list_few_among_many(bench: Bench, server: Server) -> list[Row]:
     return [Row(title, counterpart, ours, theirs, target)]
 
 
-def upload(bench: Bench, server: Server) -> list[Row]:
+def upload(bench: Bench) -> list[Row]:
     """Upload all folders to a server that answers at once."""
     tree, number = _tree(bench), _number_of_files(bench)
 
     def run_curl() -> Sample:
-        server.reset()
-        server.forget_requests()
-        return curl.upload_folder(server, FOLDER, tree)
+        bench.server.reset()
+        return curl.upload_folder(bench, FOLDER, tree)
 
     measured = bench.alternate(
-        lambda: _upload(bench, server, bench.ours, tree),
-        lambda: _upload(bench, server, bench.peer, tree),
+        lambda: _upload(bench, bench.ours, tree),
+        lambda: _upload(bench, bench.peer, tree),
         run_curl,
     )
     return _rows(bench, f"upload {number} files of 10 kB", measured)
 
 
-def download(bench: Bench, server: Server) -> list[Row]:
+def download(bench: Bench) -> list[Row]:
     """Download all folders."""
     tree, number = _tree(bench), _number_of_files(bench)
     keys = [f"{FOLDER}/{path.relative_to(tree).as_posix()}" for path in tree.rglob("*.bin")]
-    server.store(tree)
+    bench.store(tree)
     destination = bench.directory / "downloaded"
 
     def into_new_directory(fetch: Callable[[], Sample]) -> Sample:
@@ -94,11 +94,11 @@ def download(bench: Bench, server: Server) -> list[Row]:
             shutil.rmtree(destination)
 
     def run(contender: Contender) -> Sample:
-        return bench.observed(server, contender, "download_artifacts", "", destination)
+        return bench.observed(contender, "download_artifacts", "", destination)
 
     def run_curl() -> Sample:
-        server.forget_requests()
-        return curl.download_keys(server, keys, destination)
+        bench.server.requests.clear()
+        return curl.download_keys(bench, keys, destination)
 
     measured = bench.alternate(
         lambda: into_new_directory(lambda: run(bench.ours)),
@@ -116,30 +116,67 @@ def _rows(bench: Bench, title: str, measured: tuple[Measurement, ...]) -> list[R
         most_connections=_MOST_CONNECTIONS,
     )
     return [
-        # how much faster than the peer says less than how far from the limit: no target
+        # without a ratio: curl's, in the second row, is the limit
         Row(title, bench.peer.name, ours, peer, traffic),
         Row(title, curl.PARALLEL, ours, parallel_curl, Target(least_ratio=_LEAST_SHARE_OF_CURL)),
     ]
 
 
-def slow_upload(bench: Bench, server: Server) -> list[Row]:
+def slow_upload(bench: Bench) -> list[Row]:
     """Upload files to a server that takes a second for each, as BucketFS does."""
     number = bench.sizes.slow_files
     directory = bench.directory / "flat"
     for index in range(number):
         write_random_file(directory / f"file-{index:03}.bin", _FILE_BYTES)
     ours, theirs = bench.alternate(
-        lambda: _upload(bench, server, bench.ours, directory),
-        lambda: _upload(bench, server, bench.peer, directory),
-        their_repeats=1,  # it waits a second per file: nothing else could change the result
+        lambda: _upload(bench, bench.ours, directory),
+        lambda: _upload(bench, bench.peer, directory),
+        their_repeats=1,  # it waits a second per file, so that further runs give the same
     )
     title = f"upload {number} files, 1 s per PUT (docker-db profile)"
     return [Row(title, bench.peer.name, ours, theirs, Target(least_ratio=10))]
 
 
-def _upload(bench: Bench, server: Server, contender: Contender, directory: Path) -> Sample:
-    server.reset()
-    return bench.observed(server, contender, "log_artifacts", directory)
+def large_file(bench: Bench) -> list[Row]:
+    """Upload a large file, and download it."""
+    size = f"{bench.sizes.large_mib} MiB file"
+    key = f"{FOLDER}/{_LARGE}"
+    source = bench.directory / _LARGE
+    write_random_file(source, bench.sizes.large_mib * MIB)
+
+    def into_empty_bucket(upload: Callable[[], Sample]) -> Sample:
+        bench.server.reset()  # replacing a file would cost the server time
+        return upload()
+
+    our_up, curl_up = bench.alternate(
+        lambda: into_empty_bucket(lambda: bench.observed(bench.ours, "log_artifact", source)),
+        lambda: into_empty_bucket(lambda: curl.upload(bench, key, source)),
+    )
+    source.unlink()
+    target = bench.directory / "downloaded" / _LARGE
+    target.parent.mkdir()
+
+    def into_new_file(download: Callable[[Path], Sample]) -> Sample:
+        try:
+            return download(target)
+        finally:
+            target.unlink(missing_ok=True)
+
+    our_down, curl_down = bench.alternate(
+        lambda: into_new_file(
+            lambda path: bench.observed(bench.ours, "download_artifacts", _LARGE, path.parent)
+        ),
+        lambda: into_new_file(lambda path: curl.download(bench, key, path)),
+    )
+    return [
+        Row(f"upload a {size}", "curl", our_up, curl_up, _LARGE_TARGET),
+        Row(f"download a {size}", "curl", our_down, curl_down, _LARGE_TARGET),
+    ]
+
+
+def _upload(bench: Bench, contender: Contender, directory: Path) -> Sample:
+    bench.server.reset()
+    return bench.observed(contender, "log_artifacts", directory)
 
 
 def _number_of_files(bench: Bench) -> int:
@@ -153,3 +190,10 @@ def _tree(bench: Bench) -> Path:
             path = directory / f"folder-{folder:02}" / f"file-{index:03}.bin"
             write_random_file(path, _FILE_BYTES)
     return directory
+
+
+def _other_keys(number: int) -> Iterator[str]:
+    for index in range(number):
+        run, file = divmod(index, 20)
+        run_id = hashlib.sha256(str(run).encode()).hexdigest()[:32]
+        yield f"mlflow/{run % 7}/{run_id}/artifacts/model/data/part-{file:05}.parquet"
