@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from mlflow_bucketfs_plugin.check import run_check, steps
+from mlflow_bucketfs_plugin.check import local, run_check, steps
 from mlflow_bucketfs_testing.server import Fault
 
 # Longer than anything here takes, however busy the machine
@@ -165,3 +165,27 @@ def test_object_is_deleted_after_an_interrupt(server, secret, method):
         finally:
             process.kill()
     assert server.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "deletions"),
+    [
+        pytest.param("file/below", {}, 0, id="write-skipped"),
+        pytest.param("", {"read_only": True}, 0, id="read-only"),
+        pytest.param("", {}, 1, id="deleted"),
+    ],
+)
+def test_interrupt_without_an_object_to_delete(  # noqa: PLR0917
+    server, environment, secret, folder, options, deletions
+):
+    """Ctrl-C in the last step deletes nothing that was not written, or is deleted already."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    server.put("file", b"in the way")
+    environment.setenv("EXA_BUCKETFS_PASSWORD", secret)
+    environment.setattr(local, "bucket_udf_path", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_check(server.uri(path=folder), **options)
+    assert server.requests.count(method="DELETE") == deletions

@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
-from mlflow_bucketfs_core.errors import (
-    ConfigurationError,
-    HostNotAllowedError,
-    InvalidUriError,
-)
+from mlflow_bucketfs_core.errors import HostNotAllowedError, InvalidUriError
 from mlflow_bucketfs_core.hosts import HostRule, any_rule_matches, check_host_allowed
 from mlflow_bucketfs_core.mounted import bucket_udf_path, mounted_path
 from mlflow_bucketfs_core.uri import USUAL_BUCKET, USUAL_SERVICE, join_key
@@ -80,14 +76,9 @@ def check_environment(facts: Facts) -> Finding:
     """Read the environment variables, and shorten retries and timeouts.
 
     Raises:
-        StepFailedError: one of them has a value that cannot be used.
+        ConfigurationError: one of them has a value that cannot be used.
     """
-    try:
-        settings = ConnectionSettings.from_env()
-    except ConfigurationError as error:
-        raise StepFailedError(
-            Finding(str(error), "failed", f"Correct or unset {error.variable}.")
-        ) from error
+    settings = ConnectionSettings.from_env()
     has_password = settings.password is not None
     details = {"user": settings.user, "password_set": has_password}
     summary = f"user {settings.user}, " + ("a password is set" if has_password else "no password")

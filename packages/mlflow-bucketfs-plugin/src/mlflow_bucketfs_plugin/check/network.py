@@ -177,7 +177,8 @@ def check_tls(facts: Facts) -> Finding:
     """Make sure that TLS works with these settings, or report the certificate.
 
     Raises:
-        ConfigurationError: the CA bundle does not exist.
+        ConfigurationError: certificates or a proxy that a variable names cannot be used.
+        StepFailedError: there is no TLS handshake.
     """
     uri, settings = facts.host, facts.settings
     if not uri.tls:

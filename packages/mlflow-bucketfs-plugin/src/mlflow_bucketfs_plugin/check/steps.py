@@ -10,7 +10,7 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_bucketfs_core.errors import BucketFSError
+from mlflow_bucketfs_core.errors import BucketFSError, ConfigurationError
 from mlflow_bucketfs_core.http.retry import abandoned_by
 
 from mlflow_bucketfs_plugin.check import bucket, local, network
@@ -75,7 +75,8 @@ class _Row(NamedTuple):
         function: takes the step; sets what it gives, and may raise.
         needs: attributes of :class:`Facts` without which the step is skipped.
         gives: attributes that it sets.
-        undo: removes what the step left behind if it exceeded its deadline.
+        undo: removes what the step leaves behind if it exceeds its deadline, or if the check is
+            interrupted before the step that does the same.
     """
 
     name: str
@@ -129,13 +130,15 @@ def _take_steps(facts: Facts, deadline_s: float | None) -> tuple[Step, ...]:
     undo: Callable[[Facts], Finding] | None = None
     try:
         for row in _STEPS:
-            undo = row.undo or undo
             missing = next((fact for fact in row.needs if not hasattr(facts, fact)), None)
             started = time.monotonic()
             if missing:
                 finding = Finding(why_missing[missing], "skipped")
             else:
+                undo = row.undo or undo
                 finding = _take(row, facts, deadline_s or _deadline_s(facts))
+                if row.function is undo or (row.undo and finding.result != "ok"):
+                    undo = None  # nothing is left behind
             seconds = round(time.monotonic() - started, 3)
             steps.append(Step.of(row.name, seconds, finding))
             # the step that failed is what counts, however many were skipped since
@@ -201,6 +204,9 @@ def _within(
                 results.append(function(found))
         except StepFailedError as failure:
             results.append(failure.finding)
+        except ConfigurationError as error:
+            remedy = f"Correct or unset {error.variable}." if error.variable else None
+            results.append(Finding(str(error), "failed", remedy))
         except (BucketFSError, OSError) as error:
             results.append(Finding(str(error), "failed"))
         except BaseException as error:  # noqa: BLE001 -- for the thread that waits for it
