@@ -10,12 +10,9 @@ import pytest
 from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_plugin.cli import main
-from mlflow_bucketfs_plugin.constraints import (
-    check_numpy,
-    compare,
-    compare_model,
-    pickled_with_numpy_2,
-)
+from mlflow_bucketfs_plugin.constraints import check_numpy, compare, compare_model
+from mlflow_bucketfs_plugin.models import check_model
+from mlflow_bucketfs_plugin.transfers import files_below
 
 CONSTRAINTS = "mlflow-skinny==3.17.2\nnumpy==1.26.4\nscikit-learn==1.9.1\n"
 # What numpy 2 writes into a pickle where the first array is
@@ -23,6 +20,7 @@ BY_NUMPY_2 = b"\x80\x05\x95\x8cnumpy._core.multiarray\x94\x8c\x0c_reconstruct\x9
 BY_NUMPY_1 = BY_NUMPY_2.replace(b"._core", b".core")
 _CTOR = b"\x8c\x14__bit_generator_ctor\x94\x93\x94"
 GENERATOR = _CTOR + b"\x8c\x15numpy.random._mt19937\x94\x8c\x07MT19937\x94" + BY_NUMPY_2
+_PCG64 = _CTOR + b"\x8c\x13numpy.random._pcg64\x94\x8c\x05PCG64\x94\x93\x94"
 GENERATOR_OF_NUMPY_1 = b"\x8c\x07MT19937\x94h\x00" + _CTOR + b"\x86\x94R\x94}\x94(" + BY_NUMPY_1
 
 
@@ -77,7 +75,7 @@ def test_the_numpy_of_here_is_recognized(model):
     """The mark in the pickle is what this numpy really writes."""
     (model / "model.pkl").write_bytes(pickle.dumps(np.arange(3.0)))
     is_new = int(np.__version__.partition(".")[0]) > 1
-    assert (pickled_with_numpy_2(model) is not None) == is_new
+    assert bool(compare_model(model, CONSTRAINTS)) == is_new
 
 
 @pytest.fixture(params=["1.26.4", "2.4.6"])
@@ -97,15 +95,15 @@ def installed(request, tmp_path, monkeypatch):
 def test_what_numpy_1_cannot_load_is_refused(model, installed, caplog, content, named):
     """A random generator of numpy 2 in the pickle that MLflow loads is an error before loading."""
     (model / "model.pkl").write_bytes(content)
-    (model / "MLmodel").write_text("pickled_model: model.pkl\n" if named else "")
+    files, loaded = {"model.pkl": model / "model.pkl"}, {"model.pkl"} if named else set()
     is_refused = installed.startswith("1.") and content is GENERATOR and named
     is_suspect = installed.startswith("1.") and b"numpy._core" in content
     with caplog.at_level(logging.WARNING):
         if is_refused:
             with pytest.raises(MlflowException, match=r"model.pkl was written with .* constraints"):
-                check_numpy(model)
+                check_numpy(files, loaded)
         else:
-            check_numpy(model)
+            check_numpy(files, loaded)
     assert ("constraints.txt" in caplog.text) == (is_suspect and not is_refused)
 
 
@@ -154,3 +152,36 @@ def test_no_model_is_no_difference(tmp_path, constraints):
     done = CliRunner().invoke(main, ["constraints", str(tmp_path), str(constraints)])
     assert done.exit_code == 2
     assert "requirements.txt" in done.output
+
+
+@pytest.mark.parametrize(
+    ("loaded", "pickles", "refused"),
+    [
+        pytest.param(
+            "model.pkl", {"a.pkl": BY_NUMPY_2, "model.pkl": GENERATOR}, True, id="behind-another"
+        ),
+        pytest.param(
+            "python_model.pkl",
+            {"model.pkl": GENERATOR, "python_model.pkl": BY_NUMPY_1},
+            False,
+            id="part-of-a-name",
+        ),
+        pytest.param("model.pkl", {"model.pkl": _PCG64}, True, id="generator-without-arrays"),
+    ],
+)
+@pytest.mark.parametrize("installed", ["1.26.4"], indirect=True)
+def test_the_pickles_that_mlflow_loads_decide(  # noqa: PLR0917
+    model, installed, caplog, loaded, pickles, refused
+):
+    """A model is refused for what its flavor loads, whatever lies beside it."""
+    for name, content in pickles.items():
+        (model / name).write_bytes(b"\x80" + content + b".")
+    (model / "MLmodel").write_text(f"flavors:\n  f: {{pickled_model: {loaded}}}\n")
+    files = files_below(model)
+    parts = check_model(model, files).loaded
+    if refused:
+        with pytest.raises(MlflowException, match=rf"/{loaded} was .*, which numpy {installed} "):
+            check_numpy(files, parts)
+    else:
+        check_numpy(files, parts)
+    assert ("/model.pkl was written with numpy 2" in caplog.text) == (not refused)

@@ -189,7 +189,7 @@ def test_a_model_that_has_shrunk_is_warned_of(check, caplog, size, warns):
 def test_as_many_bytes_as_saved_are_all_that_was_saved(check, size, intact):
     """With more or fewer, or an unknown number, BucketFS may have unpacked an archive in it."""
     model = check({"a": b"1", "d/b": b"23"}, {"data": "d"}, model_size_bytes=size)
-    assert check_model(model, files_below(model)) is intact
+    assert check_model(model, files_below(model)).has_saved_size is intact
 
 
 def test_a_last_line_without_end_is_warned_of(check, caplog):

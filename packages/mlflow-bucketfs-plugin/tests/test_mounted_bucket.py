@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow_bucketfs_core import BucketFSUri
+from mlflow_bucketfs_plugin.mount import MountedArtifact
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
 MODEL = f"1/models/m-{'0a' * 16}/artifacts"
@@ -238,3 +242,15 @@ def test_unreadable(run_python):
         *(refused.format(name) for name in ("model/weights", "model/weights")),
         "[]",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_failed_read_names_what_was_read(tmp_path, server):
+    """The error of a copy names the mounted file, not the target, of which nothing is left."""
+    location = BucketFSUri.parse(server.uri())
+    unreadable = Path("/proc", str(os.getpid()), "mem")  # opens, but reads fail
+    artifact = MountedArtifact(location, unreadable, str(unreadable.parent))
+    with pytest.raises(OSError, match="Input/output") as caught:
+        artifact.copy_file(tmp_path / "copy")
+    assert caught.value.filename == str(unreadable)
+    assert list(tmp_path.iterdir()) == []

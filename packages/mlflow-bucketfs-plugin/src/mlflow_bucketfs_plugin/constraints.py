@@ -12,26 +12,30 @@ import logging
 import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow_bucketfs_core.errors import printable
-from mlflow_bucketfs_core.mounted import MLMODEL
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Collection, Iterator, Mapping
 
 _logger = logging.getLogger(__name__)
 
-_PICKLES = ("*.pkl", "*.pickle", "*.cloudpickle")
+_PICKLES = (".pkl", ".pickle", ".cloudpickle")
 # numpy 1.26 and older write numpy.core; it is named where the first array is
 _OF_NUMPY_2 = b"numpy._core"
 # numpy 1 pickles the name of a generator's class after this function, numpy 2 the class itself
 _GENERATOR_OF_NUMPY_2 = re.compile(rb"__bit_generator_ctor.{1,12}numpy\.random\._", re.DOTALL)
 _HEAD_BYTES = 1024 * 1024
+_REMEDY = (
+    "train the model with the versions of the script-language container "
+    "(pip install -c constraints.txt …, the file that comes with the container)."
+)
 # A model names mlflow also where only the smaller package is installed, as in a container
 _SAME = {"mlflow": "mlflow-skinny"}
 
@@ -83,7 +87,7 @@ def compare_model(model: Path, constraints: str) -> list[Difference]:
     """Compare a model with a container's versions.
 
     Args:
-        model: A model's directory, or a ``requirements.txt``.
+        model: a model's directory, or a ``requirements.txt``.
         constraints: content of a ``constraints.txt``.
 
     Returns:
@@ -97,65 +101,60 @@ def compare_model(model: Path, constraints: str) -> list[Difference]:
     found = compare((model / "requirements.txt").read_text(encoding="utf-8"), constraints)
     numpy = _versions(constraints).get("numpy", "")
     named = any(difference.name == "numpy" for difference in found)
-    if _is_old(numpy) and not named and (pickle := pickled_with_numpy_2(model)):
-        wanted = f"2 or later ({pickle.name})"
-        found.append(Difference(name="numpy", model=wanted, container=numpy))
+    if _is_old(numpy) and not named:
+        paths = filter(Path.is_file, model.rglob("*"))
+        files = {path.relative_to(model).as_posix(): path for path in paths}
+        for name, start in _pickles(files):
+            if _OF_NUMPY_2 in start:
+                wanted = f"2 or later ({name})"
+                return [*found, Difference(name="numpy", model=wanted, container=numpy)]
     return found
 
 
-def pickled_with_numpy_2(model: Path) -> Path | None:
-    """Return a pickle in a model's directory that numpy 2 or later has written, if there is one.
-
-    Only the first MiB of each file is read.
-    """
-    for pattern in _PICKLES:
-        for file in sorted(model.rglob(pattern)):
-            with file.open("rb") as content:
-                if _OF_NUMPY_2 in content.read(_HEAD_BYTES):
-                    return file
-    return None
-
-
-def check_numpy(model: Path) -> None:
+def check_numpy(files: Mapping[str, Path], loaded: Collection[str]) -> None:
     """Raise or warn if numpy 2 wrote a model, and this is an older one.
 
     numpy 1 reads arrays of numpy 2, but no random generators: loading the model would fail with
     ``MT19937 is not a known BitGenerator module``.
 
     Args:
-        model: a model's directory.
+        files: a model's files, by their relative names.
+        loaded: names of those that MLflow deserializes.
 
     Raises:
-        MlflowException: a pickle that the ``MLmodel`` names cannot be loaded here.
+        MlflowException: one that MLflow deserializes cannot be loaded here.
     """
+    suspects: list[Path] = []
     try:
         installed = version("numpy")
-        pickle = pickled_with_numpy_2(model) if _is_old(installed) else None
-        if pickle is None:
+        if not _is_old(installed):
             return
-        is_refused = _is_named(pickle, model) and _has_generator_of_numpy_2(pickle)
+        for name, start in _pickles(files):
+            if name in loaded and _GENERATOR_OF_NUMPY_2.search(start):
+                raise MlflowException(
+                    f"{_by_numpy_2(files[name], installed)} It contains a random generator, which "
+                    f"numpy {installed} cannot load: {_REMEDY}",
+                    error_code=INVALID_STATE,
+                )
+            if _OF_NUMPY_2 in start:
+                suspects.append(files[name])
     except (PackageNotFoundError, OSError):
         return  # whoever loads the model gets the error
-    text = printable(f"{pickle} was written with numpy 2 or later, and here is numpy {installed}.")
-    remedy = (
-        "train the model with the versions of the script-language container "
-        "(pip install -c constraints.txt …, the file that comes with the container)."
-    )
-    if is_refused:
-        raise MlflowException(
-            f"{text} It contains a random generator, which numpy {installed} cannot load: {remedy}",
-            error_code=INVALID_STATE,
-        )
-    _logger.warning("%s If loading it fails, this is the cause: %s", text, remedy)
+    if suspects:
+        text = _by_numpy_2(suspects[0], installed)
+        _logger.warning("%s If loading it fails, this is the cause: %s", text, _REMEDY)
 
 
-def _is_named(pickle: Path, model: Path) -> bool:
-    return pickle.relative_to(model).as_posix().encode() in (model / MLMODEL).read_bytes()
+def _pickles(files: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the first MiB of each pickle, sorted by name."""
+    for name in sorted(files):
+        if name.endswith(_PICKLES):
+            with files[name].open("rb") as file:
+                yield name, file.read(_HEAD_BYTES)
 
 
-def _has_generator_of_numpy_2(pickle: Path) -> bool:
-    with pickle.open("rb") as content:
-        return _GENERATOR_OF_NUMPY_2.search(content.read(_HEAD_BYTES)) is not None
+def _by_numpy_2(pickle: Path, installed: str) -> str:
+    return printable(f"{pickle} was written with numpy 2 or later, and here is numpy {installed}.")
 
 
 def _versions(constraints: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ import posixpath
 import zipfile
 from datetime import datetime, timezone
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from mlflow_bucketfs_core.errors import (
@@ -62,6 +62,18 @@ MISSING_REMEDY = (
     "A fresh upload may not have reached this node yet. To ask BucketFS over HTTP for what is "
     f"missing here, set EXA_BUCKETFS_MOUNT_FALLBACK=http. {VARIABLES_IN_UDF}"
 )
+
+
+class CheckedModel(NamedTuple):
+    """A model that has the files that its ``MLmodel`` names.
+
+    Attributes:
+        loaded: names of the parts that MLflow itself deserializes.
+        has_saved_size: whether its files have exactly as many bytes as when it was saved.
+    """
+
+    loaded: frozenset[str]
+    has_saved_size: bool
 
 
 def is_mlmodel(name: str) -> bool:
@@ -112,7 +124,7 @@ def warn_of_void(mlmodel: Path) -> None:
         _logger.warning("%s", printable(f"{mlmodel} says: {reason}"))
 
 
-def check_model(model: Path, files: Mapping[str, Path]) -> bool:
+def check_model(model: Path, files: Mapping[str, Path]) -> CheckedModel:
     """Check that a model has the files that its ``MLmodel`` names, and that none is truncated.
 
     Damage that only loading can find is left to whoever loads the model. If the files are smaller
@@ -123,9 +135,6 @@ def check_model(model: Path, files: Mapping[str, Path]) -> bool:
         model: a directory with an ``MLmodel``.
         files: all files below it, by their relative names.
 
-    Returns:
-        Whether the files have exactly as many bytes as when the model was saved.
-
     Raises:
         ObjectNotFoundError: a part is missing, for example an archive, which BucketFS unpacks.
         IncompleteTransferError: a part, or the ``MLmodel``, is truncated or damaged, or the
@@ -135,7 +144,7 @@ def check_model(model: Path, files: Mapping[str, Path]) -> bool:
     mlmodel = _read_mlmodel(model / MLMODEL)
     flavors = [flavor for flavor in mlmodel["flavors"].values() if isinstance(flavor, dict)]
     saved = mlmodel.get("model_size_bytes")
-    loaded = {part for flavor in flavors for part in _loaded_parts(flavor)}
+    loaded = frozenset(part for flavor in flavors for part in _loaded_parts(flavor))
     named = dict.fromkeys(part for flavor in flavors for part in _named_parts(flavor))
     _refuse_unpacked_archives(model, files, flavors, named)
     for part in named:
@@ -149,7 +158,7 @@ def check_model(model: Path, files: Mapping[str, Path]) -> bool:
     for part in loaded:
         if part in files:
             _check_content(files[part])
-    return _has_saved_size(model, files, saved)
+    return CheckedModel(loaded, _has_saved_size(model, files, saved))
 
 
 def _refuse_unpacked_archives(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,10 +45,12 @@ from mlflow_bucketfs_plugin.models import (
 from mlflow_bucketfs_plugin.transfers import files_below, has_written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
+
+    from mlflow_bucketfs_plugin.models import CheckedModel
 
 _logger = logging.getLogger(__name__)
 _COPY_BLOCK_BYTES = 1 << 16  # see BLOCK_BYTES in core
@@ -335,7 +336,7 @@ class MountedArtifact:
         return not stat.S_ISDIR(mode)
 
     @cached_property
-    def _has_saved_size(self) -> bool:
+    def _checked(self) -> CheckedModel:
         return check_model(self.path, self.files)
 
     @property
@@ -346,7 +347,7 @@ class MountedArtifact:
             BucketFSError: it is a model, and incomplete; see :func:`check_model`.
             OSError: it cannot be read.
         """
-        return self.path.is_dir() and not (self.is_model and self._has_saved_size)
+        return self.path.is_dir() and not (self.is_model and self._checked.has_saved_size)
 
     def equals(self, keys: Iterable[str]) -> bool:
         """Return whether a folder has the files that are listed, and no others.
@@ -405,8 +406,7 @@ class MountedArtifact:
             return str(self.path)
         if MLMODEL in self.files:
             _logger.info("%s", printable(f"The model {self.location} is read from {self.path}"))
-            _ = self._has_saved_size  # raises if the model is incomplete
-            check_numpy(self.path)
+            check_numpy(self.files, self._checked.loaded)
         target = Path(create_tmp_dir() if dst_path is None else dst_path) / relative
         if self.path.is_dir():
             target.mkdir(parents=True, exist_ok=True)
@@ -425,4 +425,13 @@ def _copy(source: BinaryIO, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # replaces a link of this name, instead of writing through it
     with source, atomic_file(target) as copy:
-        shutil.copyfileobj(source, copy, _COPY_BLOCK_BYTES)
+        copy.writelines(_blocks(source))
+
+
+def _blocks(source: BinaryIO) -> Iterator[bytes]:
+    try:
+        while block := source.read(_COPY_BLOCK_BYTES):
+            yield block
+    except OSError as error:
+        # a failed read names no file, and would be taken for a failed write
+        raise type(error)(error.errno, error.strerror, source.name) from None
