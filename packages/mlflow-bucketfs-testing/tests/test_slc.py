@@ -78,16 +78,26 @@ def test_a_missing_engine_is_named(archive, tmp_path, monkeypatch):
 
 
 def test_passwords_of_a_command_are_not_printed(archive, tmp_path, monkeypatch):
-    """The engine gets the value; what pytest shows of the command line has none."""
+    """The engine gets the value; neither the command line nor what pytest shows of it has one."""
     program, calls = tmp_path / "docker", tmp_path / "calls"
-    program.write_text(f"#!/bin/sh\necho $* >> {calls}\necho 1\ntest $1 != create\n")
+    program.write_text(
+        f"#!/bin/sh\necho $* >> {calls}\nenv >> {calls}.env\necho 1\ntest $1 != create\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(SlcError) as caught:
-        SlcContainer(archive).run(["true"], env={"EXA_BUCKETFS_PASSWORD": Secret("the-password")})
-    assert "--env=EXA_BUCKETFS_PASSWORD=the-password" in calls.read_text()
+        SlcContainer(archive).run(
+            ["true"],
+            env={"EXA_BUCKETFS_PASSWORD": Secret("the-password"), "PATH": "/inside"},
+        )
+    assert "--env=HOME=/tmp " in calls.read_text()
+    assert "--env=EXA_BUCKETFS_PASSWORD --env=PATH=/inside " in calls.read_text()
+    assert "the-password" not in calls.read_text()
+    passed = (tmp_path / "calls.env").read_text().splitlines()
+    assert "EXA_BUCKETFS_PASSWORD=the-password" in passed
+    assert f"HOME={tmp_path}" in passed
     shown = [repr(entry.frame.f_locals) for entry in caught.traceback[1:]]
-    assert "--env=EXA_BUCKETFS_PASSWORD=***" in "".join(shown)
     assert "the-password" not in "".join(shown)
 
 

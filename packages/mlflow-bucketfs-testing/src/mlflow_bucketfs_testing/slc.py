@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,12 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_bucketfs_testing import slc_reach
-from mlflow_bucketfs_testing.errors import (
-    Secret,
-    SlcCommandError,
-    SlcError,
-    SlcUnavailableError,
-)
+from mlflow_bucketfs_testing.errors import SlcCommandError, SlcError, SlcUnavailableError
 from mlflow_bucketfs_testing.slc_namespace import isolated
 
 if TYPE_CHECKING:
@@ -38,6 +34,8 @@ _AS_EXASOL = (
     *("--network", "none", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108
     *("--user", "500:500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
+# Variables that would change the docker command itself
+_READ_BY_DOCKER = re.compile(r"HOME|PATH|(DOCKER|LD)_.*")
 
 _UNPACK = "without Docker, root runs a container that is unpacked to a directory"
 
@@ -343,10 +341,13 @@ class SlcContainer:
         env: Mapping[str, str],
     ) -> Iterator[list[str]]:
         name = f"slc-{uuid.uuid4().hex}"
-        options = [*_mount_options(mounts), *(_variable(*item) for item in env.items())]
+        # By the environment of docker, because every user sees its command line
+        passed = {k: v for k, v in env.items() if not _READ_BY_DOCKER.fullmatch(k)}
+        variables = [f"--env={k}" if k in passed else f"--env={k}={v}" for k, v in env.items()]
         # --rm: also where this process is killed before it could remove the container
-        create = ("create", "--rm", "--interactive", "--name", name, *_AS_EXASOL, *options)
-        created = self._docker(*create, self.image, *command)
+        create = ("create", "--rm", "--interactive", "--name", name, *_AS_EXASOL)
+        options = [*_mount_options(mounts), *variables]
+        created = self._docker(*create, *options, self.image, *command, env=passed)
         if created.returncode:
             raise SlcError(f"cannot make a container of {self.archive}: {created.stderr.strip()}")
         try:
@@ -402,10 +403,14 @@ class SlcContainer:
         return image
 
     def _docker(
-        self, *arguments: str, timeout_s: float | None = None
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 -- our own command
             ["docker", *arguments],  # noqa: S607 -- the user's docker
+            env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -419,11 +424,6 @@ def _mount_options(seen: Mapping[str, str | os.PathLike[str]]) -> list[str]:
         f"--mount=type=bind,source={Path(here).absolute()},target={inside},readonly"
         for inside, here in seen.items()
     ]
-
-
-def _variable(name: str, value: str) -> str:
-    option = f"--env={name}={value}"
-    return Secret(option, shown=f"--env={name}=***") if isinstance(value, Secret) else option
 
 
 def _short(command: Sequence[str]) -> str:
