@@ -24,9 +24,8 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow_bucketfs_testing import SlcClient
+from mlflow_bucketfs_testing import REFERENCE_CLIENT, SlcClient
 from mlflow_bucketfs_testing.config import udf_client_option
-from mlflow_bucketfs_testing.udf.clients import REFERENCE
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
@@ -157,7 +156,7 @@ def host(request, mount, monkeypatch) -> Udfs:
     for name in os.environ.keys() - without_settings(os.environ).keys():
         monkeypatch.delenv(name)
     name = udf_client_option(request.config)
-    if name == REFERENCE:
+    if name == REFERENCE_CLIENT:
         forking = request.getfixturevalue("forking_client")
         return Udfs(Runner(mount, lambda _: forking), {})
     kind, _, archive = name.partition(":")
@@ -170,7 +169,7 @@ def host(request, mount, monkeypatch) -> Udfs:
 @pytest.fixture
 def fresh_host(mount) -> Udfs:
     """The reference client, with processes that import everything themselves."""
-    return Udfs(Runner(mount, lambda _: REFERENCE), {})
+    return Udfs(Runner(mount, lambda _: REFERENCE_CLIENT), {})
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow_bucketfs_core import ConnectionSettings, mounted_path, udf_path
-from mlflow_bucketfs_testing import UdfRunner
-from mlflow_bucketfs_testing.udf.clients import REFERENCE, Client, LocalClient
+from mlflow_bucketfs_testing import REFERENCE_CLIENT, UdfRunner
+from mlflow_bucketfs_testing.udf.clients import Client, LocalClient
 
 from .database import Database
 
@@ -48,7 +48,9 @@ class ForkingClient(LocalClient):
             stdout=subprocess.PIPE,
             text=True,
         )
-        super().__init__(REFERENCE, [sys.executable, "-I", "-S", _FORK_CLIENT, "run", server])
+        super().__init__(
+            REFERENCE_CLIENT, [sys.executable, "-I", "-S", _FORK_CLIENT, "run", server]
+        )
 
     def wait(self) -> None:
         """Wait until the server has imported everything."""

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mlflow_bucketfs_testing.config import udf_client_option
 
 pytest_plugins = ["pytester"]
 
@@ -404,3 +405,18 @@ def test_training_example_interrupted_afterwards(pytester, example, session_proc
     assert run.returncode == pytest.ExitCode.INTERRUPTED
     assert not session_processes()
     assert not Path(line.split()[-1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("slc:/data/a:b/c.tar.gz", "slc:/data/a:b/c.tar.gz"),
+        ("slc:a:b/c.tar.gz", "slc:{}/a:b/c.tar.gz"),
+        ("/data/a:b/client", "/data/a:b/client"),
+        ("a:b/client", "{}/a:b/client"),
+    ],
+)
+def test_a_udf_clients_path_may_have_colons(pytester, given, expected):
+    """Only the prefix slc: is no part of the path."""
+    config = pytester.parseconfig(f"--mlflow-bucketfs-udf-client={given}")
+    assert udf_client_option(config) == expected.format(pytester.path)

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
     __version__: str
 
+# How options name UDF clients: here, because the modules of `udf` cannot be imported everywhere
+REFERENCE_CLIENT = "reference"
+CONTAINER_CLIENT = "slc:"  # and the path of an exported container
+
 __all__ = [
     "BucketConfig",
     "BucketFSServer",

@@ -6,6 +6,8 @@ from typing import IO
 
 import click
 
+from mlflow_bucketfs_testing import REFERENCE_CLIENT
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mlflow-bucketfs-testing")
@@ -111,7 +113,7 @@ def demo(context: click.Context, *, keep: bool) -> None:
 )
 @click.option(
     "--client",
-    default="reference",
+    default=REFERENCE_CLIENT,
     show_default=True,
     help="The client that runs the script: reference, slc:FILE for that of an exported container, "
     "or the path of an exaudfclient.",

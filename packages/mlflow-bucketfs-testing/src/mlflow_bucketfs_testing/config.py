@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflow_bucketfs_testing import CONTAINER_CLIENT, REFERENCE_CLIENT
 from mlflow_bucketfs_testing.errors import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _DEFAULT_TIMEOUT_S = 180.0
-
-_REFERENCE_CLIENT = "reference"
 
 _PREFIX = "mlflow_bucketfs_"
 _MLFLOW_SERVER = "mlflow_server"
@@ -149,11 +148,11 @@ def slc_archive_option(config: pytest.Config) -> Path | None:
 
 def udf_client_option(config: pytest.Config) -> str:
     """Return the UDF client that the command line or the ini value names; a path is absolute."""
-    given = _value(config, "udf_client") or _REFERENCE_CLIENT
-    kind, colon, path = given.rpartition(":")
-    if given == _REFERENCE_CLIENT:
+    given = _value(config, "udf_client") or REFERENCE_CLIENT
+    if given == REFERENCE_CLIENT:
         return given
-    return f"{kind}{colon}{Path(config.invocation_params.dir, path)}"
+    kind = CONTAINER_CLIENT if given.startswith(CONTAINER_CLIENT) else ""
+    return f"{kind}{Path(config.invocation_params.dir, given.removeprefix(kind))}"
 
 
 def _add_option(parser: pytest.Parser, option: str, name: str) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from mlflow_bucketfs_testing import UdfError, UdfRunner
+from mlflow_bucketfs_testing import REFERENCE_CLIENT, UdfError, UdfRunner
 from mlflow_bucketfs_testing.config import udf_client_option
 from mlflow_bucketfs_testing.udf import runner
-from mlflow_bucketfs_testing.udf.clients import REFERENCE, LocalClient
+from mlflow_bucketfs_testing.udf.clients import LocalClient
 from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
 from mlflow_bucketfs_testing.udf.messages import MessageType, Table, unpack_rows
 
@@ -162,14 +162,16 @@ def observed(sent, raised):
 def udf_runner(request):
     """Run scripts by the client that the option names."""
     name = udf_client_option(request.config)
-    if name != REFERENCE:
+    if name != REFERENCE_CLIENT:
         with UdfRunner(name) as started:
             yield started
         return
     program = str(Path(__file__).with_name("fork_client.py"))
     with TemporaryDirectory(prefix="fork-") as folder:
         address = f"{folder}/s"
-        client = LocalClient(REFERENCE, [sys.executable, "-I", "-S", program, "run", address])
+        client = LocalClient(
+            REFERENCE_CLIENT, [sys.executable, "-I", "-S", program, "run", address]
+        )
         command = [sys.executable, program, "serve", address]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow_bucketfs_testing
+from mlflow_bucketfs_testing import CONTAINER_CLIENT, REFERENCE_CLIENT
 from mlflow_bucketfs_testing.errors import SlcError, UdfClientError
 from mlflow_bucketfs_testing.slc import SlcContainer
 
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-REFERENCE = "reference"
-"""The name of the client of this package."""
-
 _REFERENCE_MODULE = "mlflow_bucketfs_testing.udf.reference_client"
-_CONTAINER = "slc:"  # before the path of an exported container, where a client is named
 _ARGUMENTS = ("lang=python", "scriptOptionsParserVersion=1")  # of every client, after the socket
 # What a script printed is not lost when it fails or is killed: clients end without flushing
 _UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
@@ -124,7 +121,7 @@ class SlcClient(Client):
         python: str = "3.12",
     ) -> None:
         kind = " (reference client)" if reference_packages else ""
-        super().__init__(f"{_CONTAINER}{os.fspath(archive)}{kind}")
+        super().__init__(f"{CONTAINER_CLIENT}{os.fspath(archive)}{kind}")
         self._container = SlcContainer(archive, python=python)
         self._reach = reach
         self._packages = reference_packages
@@ -199,15 +196,15 @@ def find_client(name: str) -> Client:
     Raises:
         UdfClientError: It is missing, or not executable.
     """
-    if name == REFERENCE:
+    if name == REFERENCE_CLIENT:
         return LocalClient(name, [sys.executable, "-m", _REFERENCE_MODULE])
-    if name.startswith(_CONTAINER):
-        return SlcClient(name.removeprefix(_CONTAINER))
+    if name.startswith(CONTAINER_CLIENT):
+        return SlcClient(name.removeprefix(CONTAINER_CLIENT))
     path = Path(name).absolute()
     if not path.is_file():
         raise UdfClientError(
             f"there is no UDF client at {path}: name an exaudfclient, as it is in a "
-            f"script-language container, or use {REFERENCE!r}"
+            f"script-language container, or use {REFERENCE_CLIENT!r}"
         )
     if not os.access(path, os.X_OK):
         raise UdfClientError(f"the UDF client {path} is not executable: chmod +x {path}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mlflow_bucketfs_testing import REFERENCE_CLIENT
 from mlflow_bucketfs_testing.errors import UdfError, is_about_udf
-from mlflow_bucketfs_testing.udf.clients import REFERENCE, find_client
+from mlflow_bucketfs_testing.udf.clients import find_client
 from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
 from mlflow_bucketfs_testing.udf.host import Limits, serve
 from mlflow_bucketfs_testing.udf.messages import (
@@ -128,7 +129,7 @@ class UdfRunner:
 
     def __init__(
         self,
-        client: str | Client = REFERENCE,
+        client: str | Client = REFERENCE_CLIENT,
         *,
         buckets: str | os.PathLike[str] | BucketFSServer | None = None,
         timeout_s: float = 120.0,
