@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 
+import click
 import psutil
 import pytest
+from mlflow_bucketfs_testing.demo import _score_with_sql
 
 _DEMO = [sys.executable, "-m", "mlflow_bucketfs_testing", "demo", "--keep"]
 
@@ -64,3 +66,10 @@ def test_a_polite_kill_while_it_starts_leaves_no_process_behind(demo):
     process, printed_once = demo
     printed_once("MLflow server is starting")
     assert _ends_with_all_its_processes(process, signal.SIGTERM)
+
+
+def test_a_script_that_cannot_be_made_is_explained(monkeypatch, tmp_path):
+    """The demo ends with what `mlflow-bucketfs sql` says: here no model is registered."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")
+    with pytest.raises(click.ClickException, match=r"(?s)no script was made:.*iris not found"):
+        _score_with_sql(None, None, [])

@@ -77,7 +77,8 @@ def run_demo(*, keep: bool) -> bool:
         Whether the model predicts the same each time.
 
     Raises:
-        click.ClickException: MLflow, scikit-learn or what runs UDFs is not installed.
+        click.ClickException: MLflow, scikit-learn or what runs UDFs is not installed; or no
+            script can be made.
     """
     # a polite kill is as good as Ctrl-C, also in a job that a shell made ignore Ctrl-C: the
     # servers' clean-up must run
@@ -202,11 +203,12 @@ def _score_with_sql(
 
     made = subprocess.run(  # noqa: S603 -- a command of ours, in our own Python
         [sys.executable, "-c", "from mlflow_bucketfs_plugin.cli import main; main()", *_SCRIPT],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=True,
+        capture_output=True,
+        check=False,
         text=True,
     )
+    if made.returncode:
+        raise click.ClickException(f"no script was made:\n{made.stderr.strip()}")
     bucketfs.sync_mount()
     with UdfRunner(buckets=bucketfs) as runner:
         script = runner.create(made.stdout)
