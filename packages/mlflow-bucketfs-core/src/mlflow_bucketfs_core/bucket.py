@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from exasol.bucketfs._path import BucketPath
+    from urllib3.response import BaseHTTPResponse
 
     from mlflow_bucketfs_core.folder_guard import FolderGuard
 
@@ -145,13 +146,13 @@ class Bucket:
             OSError: the file cannot be written; names it.
         """
         target = Path(local_path)
+        request = self._download_request(key)
 
-        def write(blocks: Iterator[bytes]) -> None:
+        def write(response: BaseHTTPResponse) -> None:
             with atomic_file(target) as file:
-                for block in blocks:
-                    file.write(block)
+                file.writelines(read_body(response, request))
 
-        _receive(self._download_request(key), self._settings, write)
+        _receive(request, self._settings, write)
 
     def iter_content(self, key: str) -> Iterator[bytes]:
         """Yield an object's content in blocks, as it arrives.
@@ -340,7 +341,7 @@ class Bucket:
         return Request("GET", self._uri, verb, BucketNotFoundError)
 
     def _check_folders(self, path: str) -> FolderGuard:
-        """Raise if a file is in the way of an upload; return what knows that."""
+        """Raise if a file is in the way of an upload; return the bucket's guard."""
         guard = folder_guard(self._uri)
         files_among = partial(self._files_among, f"upload {path!r} to")
         guard.check(self._uri, [path], files_among, anew=False)
@@ -429,28 +430,27 @@ def _list(
         prefix: see :func:`~mlflow_bucketfs_core.listing.keys_under`.
     """
 
-    def attempt() -> _Result:
-        with send(request, settings) as response:
-            return collect(keys_under(read_listing(response, request, settings), prefix))
+    def consume(response: BaseHTTPResponse) -> _Result:
+        return collect(keys_under(read_listing(response, request, settings), prefix))
 
-    return RetryLoop(settings, request.uri.authority).run(attempt)
+    return _receive(request, settings, consume)
 
 
 def _receive(
     request: Request,
     settings: ConnectionSettings,
-    consume: Callable[[Iterator[bytes]], _Result],
+    consume: Callable[[BaseHTTPResponse], _Result],
 ) -> _Result:
     """Send a request without a body, as often as necessary, and return the result of its answer.
 
     Args:
         request: what to send.
         settings: credentials, timeouts, retries.
-        consume: makes the result of the answer's body; called anew in every try.
+        consume: makes the result of the answer; called anew in every try.
     """
 
     def attempt() -> _Result:
         with send(request, settings) as response:
-            return consume(read_body(response, request))
+            return consume(response)
 
     return RetryLoop(settings, request.uri.authority).run(attempt)
