@@ -73,10 +73,10 @@ def mlflow_errors() -> Iterator[list[str]]:
         _log_for_operator(raised)
         raise raised from error
     except MlflowException as error:
+        _log_for_operator(error)
         if notes:
             text = "\n".join([error.message, *notes])
             raise MlflowException(text, error_code=_code_of(error)) from error
-        _log_for_operator(error)
         raise
 
 

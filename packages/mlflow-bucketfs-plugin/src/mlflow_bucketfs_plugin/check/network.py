@@ -17,7 +17,7 @@ from mlflow_bucketfs_core.errors import (
     TlsError,
     TransferError,
 )
-from mlflow_bucketfs_core.http.route import proxy_for
+from mlflow_bucketfs_core.http.route import proxy_for, speaks_tls
 from mlflow_bucketfs_core.uri import default_port
 
 from mlflow_bucketfs_plugin.check.local import unchecked_service_advice
@@ -40,7 +40,7 @@ _PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 @dataclass(frozen=True)
-class Route:
+class NextHop:
     """Where this machine connects to.
 
     Attributes:
@@ -86,33 +86,33 @@ def _ask_without_password(uri: BucketFSUri, settings: ConnectionSettings) -> Ans
 def check_resolve(facts: Facts) -> Finding:
     """Find the addresses of the server, or of the proxy that the environment puts before it."""
     uri = facts.host
-    route = _route(uri)
+    next_hop = _next_hop(uri)
     try:
-        found = socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(next_hop.host, next_hop.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise StepFailedError(
             Finding(
-                f"the host of {route} is not known ({error})",
+                f"the host of {next_hop} is not known ({error})",
                 "failed",
                 _proxy_remedy(uri)
-                if route.through_proxy
+                if next_hop.through_proxy
                 else "Correct the host in the URI, or ask from a network that knows it.",
             )
         ) from error
     addresses = sorted({str(address[0]) for *_, address in found})
-    details = {"addresses": addresses, "proxy": str(route) if route.through_proxy else None}
-    facts.route = route
-    return Finding(f"{route} is {', '.join(addresses)}", details=details)
+    details = {"addresses": addresses, "proxy": str(next_hop) if next_hop.through_proxy else None}
+    facts.next_hop = next_hop
+    return Finding(f"{next_hop} is {', '.join(addresses)}", details=details)
 
 
-def _route(uri: BucketFSUri) -> Route:
+def _next_hop(uri: BucketFSUri) -> NextHop:
     proxy = proxy_for(uri.endpoint)
     if proxy is None:
-        return Route(uri.host, uri.port)
+        return NextHop(uri.host, uri.port)
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         port = parts.port or _PROXY_PORTS.get(parts.scheme, 80)
-        return Route(parts.hostname or "", port, through_proxy=True)
+        return NextHop(parts.hostname or "", port, through_proxy=True)
     except ValueError:
         # neither the URL nor the error's text is shown: there may be a password in them
         raise StepFailedError(
@@ -133,24 +133,26 @@ def _proxy_remedy(uri: BucketFSUri) -> str:
 
 def check_connect(facts: Facts) -> Finding:
     """Open a TCP connection."""
-    uri, route = facts.host, facts.route
+    uri, next_hop = facts.host, facts.next_hop
     try:
-        with socket.create_connection((route.host, route.port), CONNECT_TIMEOUT_S) as connection:
+        with socket.create_connection(
+            (next_hop.host, next_hop.port), CONNECT_TIMEOUT_S
+        ) as connection:
             address = connection.getpeername()[0]
     except OSError as error:
         is_silent = isinstance(error, TimeoutError)
         reason = f"no answer in {CONNECT_TIMEOUT_S:.0f} s" if is_silent else str(error)
-        if route.through_proxy:
+        if next_hop.through_proxy:
             remedy = _proxy_remedy(uri)
         elif is_silent:
             remedy = "Is the host up, and does a firewall let this port through?"
         else:
             remedy = _other_ports(uri)
         raise StepFailedError(
-            Finding(f"no connection to {route} ({reason})", "failed", remedy)
+            Finding(f"no connection to {next_hop} ({reason})", "failed", remedy)
         ) from error
     facts.is_connected = True
-    return Finding(f"connected to {route}", details={"address": address})
+    return Finding(f"connected to {next_hop}", details={"address": address})
 
 
 def _other_ports(uri: BucketFSUri) -> str:
@@ -184,7 +186,7 @@ def check_tls(facts: Facts) -> Finding:
     if not uri.tls:
         facts.answer = None
         return Finding(f"{uri.scheme}:// is plain HTTP", "skipped")
-    certificate = None if facts.route.through_proxy else _certificate(uri, settings)
+    certificate = None if facts.next_hop.through_proxy else _certificate(uri, settings)
     answer = _ask(uri, settings)
     if isinstance(answer.error, ConfigurationError):
         raise answer.error
@@ -232,8 +234,12 @@ def check_service(facts: Facts) -> Finding:
         summary = f"{uri.authority} does not show its buckets: {error}"
         return Finding(summary, "warning", unchecked_service_advice(uri, settings))
     if error is not None:
-        is_direct = not (uri.tls or facts.route.through_proxy)
-        if is_direct and isinstance(error, TransferError) and _shows_certificate(uri, settings):
+        is_direct = not (uri.tls or facts.next_hop.through_proxy)
+        if (
+            is_direct
+            and isinstance(error, TransferError)
+            and speaks_tls(uri.endpoint, CONNECT_TIMEOUT_S)
+        ):
             summary = f"{uri.authority} speaks HTTPS, not plain HTTP"
             return Finding(summary, "failed", f"Use {_with_tls(uri, tls=True)}")
         raise error
@@ -249,11 +255,3 @@ def check_service(facts: Facts) -> Finding:
     remedy = unchecked_service_advice(uri, settings) if uri.bucket in answer.buckets else None
     details = {"buckets": list(answer.buckets)}
     return Finding(f"BucketFS with the buckets: {names}", remedy=remedy, details=details)
-
-
-def _shows_certificate(uri: BucketFSUri, settings: ConnectionSettings) -> bool:
-    try:
-        presented_certificate(uri.host, uri.port, settings.tls_hostname or uri.host)
-    except OSError:
-        return False
-    return True

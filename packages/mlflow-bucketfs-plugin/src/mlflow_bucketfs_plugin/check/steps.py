@@ -41,7 +41,7 @@ class Facts:
         uri: the URI; names a bucket.
         settings: from the environment, with short timeouts.
         is_allowed: whether the host may receive the password.
-        route: where this machine connects to.
+        next_hop: where this machine connects to.
         is_connected: whether something listens there.
         answer: the server's answer to a request for its buckets; ``None`` if not asked yet.
         buckets: names of the service's buckets, as far as it shows them.
@@ -54,7 +54,7 @@ class Facts:
     uri: BucketFSUri
     settings: ConnectionSettings
     is_allowed: bool
-    route: network.Route
+    next_hop: network.NextHop
     is_connected: bool
     answer: network.Answer | None
     buckets: tuple[str, ...]
@@ -91,8 +91,8 @@ _STEPS = (
     _Row("environment", local.check_environment, gives=("settings",)),
     _Row("plugin", local.check_plugin, needs=("host",)),
     _Row("allowed_hosts", local.check_allowed_hosts, ("host", "settings"), ("is_allowed",)),
-    _Row("resolve", network.check_resolve, ("host",), ("route",)),
-    _Row("connect", network.check_connect, ("is_allowed", "host", "route"), ("is_connected",)),
+    _Row("resolve", network.check_resolve, ("host",), ("next_hop",)),
+    _Row("connect", network.check_connect, ("is_allowed", "host", "next_hop"), ("is_connected",)),
     _Row("tls", network.check_tls, ("host", "settings", "is_connected"), ("answer",)),
     _Row("service", network.check_service, ("host", "settings", "answer"), ("buckets",)),
     _Row("list", bucket.check_list, ("buckets", "uri", "settings"), ("keys",)),
