@@ -246,7 +246,7 @@ def _group(folder: Path, name: str) -> tuple[str, ...]:
 
 def _find_python(version: str) -> str | None:
     """Return the path of an installed Python, or None if there is none of this version."""
-    # uv does not see pyenv's through their shims
+    # uv does not see pyenv's through their shims; slc/bare_machine.py does the same to copy one
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
     search = os.pathsep.join([os.environ["PATH"], *map(str, pyenv)])
     done = subprocess.run(  # noqa: S603 -- our own command

@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from slc_build.commands import (
@@ -43,7 +44,7 @@ from slc_build.commands import (
 )
 from slc_build.paths import OUTPUT, PYTHON, ROOT, base_image, engine_directory, is_private
 
-LABEL = "mlflow-bucketfs.slc.stand-in"
+_LABEL = "mlflow-bucketfs.slc.stand-in"
 _STARTED_BY_CI = OUTPUT / "engine-started"
 
 _START_TIMEOUT_S = 60
@@ -230,7 +231,7 @@ def make_base() -> None:
         output_of(
             *("docker", "import", "--change", 'CMD ["/bin/bash"]'),  # exaslct's export needs one
             *("--change", "ENV LANG=en_US.UTF-8 LC_ALL=en_US.UTF-8"),
-            *("--change", f"LABEL {LABEL}={json.dumps(host['ID'])}", str(packed), name),
+            *("--change", f"LABEL {_LABEL}={json.dumps(host['ID'])}", str(packed), name),
         )
     say("The stand-in is there. A release must be built on the official image.")
 
@@ -247,6 +248,7 @@ def python_to_copy(version: str) -> Path:
     Raises:
         SlcBuildError: there is none.
     """
+    # release/package_check.py does the same to run a Python
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
     search = os.pathsep.join([os.environ["PATH"], *map(str, pyenv)])
     if not missing("uv"):
@@ -354,24 +356,30 @@ def _provide_base() -> None:
     if image(base_image()) is None and os.environ.get("DOCKER_HOST") != private_engine():
         with suppress(SlcBuildError):
             output_of("timeout", str(_PULL_TIMEOUT_S), "docker", "pull", "--quiet", base_image())
-    if image(base_image()) is None and missing("debootstrap"):
-        _apt_install("debootstrap")
-    try:
-        make_base()
-    except SlcBuildError:  # often only a CPython to copy is missing, and uv can download it
-        output_of("uv", "python", "install", "--quiet", PYTHON)
-        make_base()
+    if image(base_image()) is None:
+        if missing("debootstrap"):
+            _apt_install("debootstrap")
+        try:
+            python_to_copy(PYTHON)
+        except SlcBuildError:
+            output_of("uv", "python", "install", "--quiet", PYTHON)
+    make_base()
 
 
 def _apt_install(package: str) -> None:
     if os.geteuid() != 0 or missing("apt-get"):
         raise SlcBuildError(f"{package} is not installed, and only root can, by apt-get")
-    with suppress(SlcBuildError):  # an older list of packages may do
-        output_of("apt-get", "update", "-qq")
+    _update_list_of_packages()
     output_of(
         *("apt-get", "install", "-y", "-qq", "--no-install-recommends", package),
         env={"DEBIAN_FRONTEND": "noninteractive"},
     )
+
+
+@cache
+def _update_list_of_packages() -> None:
+    with suppress(SlcBuildError):  # an older list may do
+        output_of("apt-get", "update", "-qq")
 
 
 def main() -> int:

@@ -111,11 +111,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m slc_build.export",
         description="Build the script-language container and write it to .slc.",
     )
-    helps = {"official": "refuse a local stand-in", "committed": "and any other digest than ours"}
-    for required, text in helps.items():
-        option, dest = f"--require-{required}-base", "required_base"
+    parser.set_defaults(required_base="any")
+    for required, text in (
+        ("official", "refuse a local stand-in"),
+        ("committed", "and any other digest than ours"),
+    ):
         parser.add_argument(
-            option, dest=dest, action="store_const", const=required, default="any", help=text
+            f"--require-{required}-base",
+            dest="required_base",
+            action="store_const",
+            const=required,
+            help=text,
         )
     parser.add_argument(
         "--force-rebuild", action="store_true", help="build anew although nothing has changed"
