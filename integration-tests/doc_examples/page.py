@@ -45,7 +45,6 @@ class Page:
         self._substitutes = Substitutes(services, staying)
         self._shell = Shell(home, page_environment(directory), name)
         self._python = PythonProcess(path, directory / "python.log")
-        (directory / "python.log").touch()
         self._background: list[Background] = []
 
     def run(self, block: Block) -> None:

@@ -23,7 +23,7 @@ def _main(answers: int) -> None:
     for order in map(json.loads, orders):
         os.environ.clear()
         os.environ.update(order["env"])
-        os.chdir(order["directory"])
+        os.chdir(os.environ["PWD"])
         verdict = "ok" if _run(order, namespace) else "failed"
         sys.stdout.flush()
         sys.stderr.flush()

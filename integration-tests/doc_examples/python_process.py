@@ -25,6 +25,7 @@ class PythonProcess:
     def __init__(self, page: Path, log: Path) -> None:
         self._page = page
         self._log = log
+        self._log.touch()
         self._process: subprocess.Popen[str] | None = None
         self._answers = -1
 
@@ -45,8 +46,7 @@ class PythonProcess:
         """
         process = self._process or self._start(env)
         begin = self._log.stat().st_size
-        order = {"source": source, "line": line, "path": str(self._page)}
-        order |= {"env": env, "directory": env["PWD"]}
+        order = {"source": source, "line": line, "path": str(self._page), "env": env}
         if process.stdin is not None:  # it never is: for the types
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
