@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import time
 import uuid
 from contextlib import suppress
@@ -24,6 +27,28 @@ def bare_environment(monkeypatch):
     for name in os.environ:
         if name.startswith(prefixes):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def container_python():
+    """Return the version of the Python of ``/``, which is a container for root on Linux."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root on Linux runs a container without Docker")
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not on the path: apt-get install util-linux")
+    # by commands of the system alone: a fault of the tested code must not skip its tests
+    unshare = ["unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"]
+    mount = ["mount", "-t", "proc", "proc", "/proc"]
+    done = subprocess.run([*unshare, *mount], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this machine does not let root make namespaces: {done.stderr.strip()}")
+    # the PATH in a container, without the folders of this process's own Python
+    folders = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    python = shutil.which("python3", path=folders)
+    if python is None:
+        pytest.skip(f"no python3 in {folders}: apt-get install python3")
+    version = [python, "-c", "import sys; print(*sys.version_info[:2], sep='.')"]
+    return subprocess.run(version, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ With a real container, by Docker, they are tested in ``integration-tests/tests/u
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ import pytest
 import zmq
 from mlflow_bucketfs_testing import (
     SlcClient,
-    SlcContainer,
     UdfClientDiedError,
     UdfClientError,
     UdfRunner,
@@ -30,14 +28,11 @@ _SCRIPT = "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS VARCHAR(2000) AS\ndef r
 
 
 @pytest.fixture(scope="module")
-def container():
+def container(container_python):
     """A directory that is a container with a Python of this one's version."""
-    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
-        pytest.skip("only root on Linux runs a container without Docker")
-    version = "import sys; print(sys.version_info[:2])"
-    done = SlcContainer("/").run(["python3", "-c", version], check=False)
-    if done.stdout.strip() != str(sys.version_info[:2]):
-        pytest.skip("no namespaces here, or no /usr/bin/python3 of the version of this Python")
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if container_python != ours:
+        pytest.skip(f"the system's python3 is {container_python}, the packages are for {ours}")
     return "/"
 
 
@@ -85,32 +80,46 @@ def temporary(monkeypatch):
         yield Path(folder)
 
 
-@pytest.mark.parametrize("code", ["while True: pass", "import os; os._exit(3)"])
-def test_nothing_of_a_run_is_left(client, temporary, code):
+@pytest.mark.parametrize(
+    ("code", "error", "timeout_s"),
+    [
+        ("while True: pass", UdfTimeoutError, 5),
+        ("import os; os._exit(3)", UdfClientDiedError, 300),
+    ],
+)
+def test_nothing_of_a_run_is_left(client, temporary, code, error, timeout_s):
     """No process and no file is left, if a script takes too long or kills its process."""
     with (
-        UdfRunner(client, timeout_s=2) as runner,
-        pytest.raises((UdfTimeoutError, UdfClientDiedError)),
+        UdfRunner(client, timeout_s=timeout_s) as runner,
+        pytest.raises(error, match="its last output:\n    begun"),
     ):
-        runner.create(_SCRIPT + code).run([(1,)])
+        runner.create(f"{_SCRIPT}print('begun', flush=True)\n    {code}").run([(1,)])
     assert psutil.wait_procs(_in_containers(temporary), timeout=10)[1] == []
     assert list(temporary.iterdir()) == []
 
 
-def test_a_killed_runner_leaves_no_client(container, temporary):
+def test_a_killed_runner_leaves_no_client(container, temporary, wait_until):
     """The client ends by itself once its socket is gone, which the runner's guard removes."""
+    code = f"print({temporary.name!r}, flush=True)\n    import time; time.sleep(600)"
     source = (
         "from mlflow_bucketfs_testing import SlcClient, UdfRunner\n"
         f"client = SlcClient({container!r}, reference_packages={str(_PACKAGES)!r}, python='3')\n"
         "with UdfRunner(client) as runner:\n"
-        f"    runner.create({_SCRIPT!r} + 'import time; time.sleep(600)').run([(1,)])\n"
+        f"    runner.create({_SCRIPT + code!r}).run([(1,)])\n"
     )
+
+    def directory():
+        # in /tmp, whatever TMPDIR is: the container's user must reach the socket
+        logs = temporary.parent.glob("udf-*/output")
+        return next((log.parent for log in logs if temporary.name in _text(log)), None)
+
     with subprocess.Popen([sys.executable, "-c", source]) as process:
-        while not (clients := _in_containers(temporary)):
-            assert process.poll() is None
+        wait_until(lambda: directory() or process.poll() is not None)
+        begun, clients = directory(), _in_containers(temporary)
         process.kill()
-    assert psutil.wait_procs(clients, timeout=60)[1] == []
-    assert not [path for path in temporary.rglob("*") if path.is_socket()]
+    assert begun
+    assert clients
+    wait_until(lambda: not begun.exists() and not _in_containers(temporary))
 
 
 @pytest.mark.usefixtures("container")
@@ -136,7 +145,13 @@ def _in_containers(temporary):
     """Return the processes of containers that see a folder of a directory."""
     found = []
     for process in psutil.process_iter():
-        with suppress(OSError):
-            mounted = Path(f"/proc/{process.pid}/mountinfo").read_text()
-            found += [process] * (f"{temporary.name}/" in mounted)
+        mounted = _text(Path(f"/proc/{process.pid}/mountinfo"))
+        found += [process] * (f"{temporary.name}/" in mounted)
     return found
+
+
+def _text(file):
+    # the files are those of other processes: they may be gone, or be written right now
+    with suppress(OSError):
+        return file.read_text(errors="replace")
+    return ""
