@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 import requests
@@ -135,7 +135,7 @@ def test_the_password_is_in_no_database(
 ):
     """Neither the tracking database nor the server's log knows the password."""
     client.log_text(run_id, "text", "file.txt")
-    with sqlite3.connect(database_uri.removeprefix("sqlite:///")) as connection:
+    with closing(sqlite3.connect(database_uri.removeprefix("sqlite:///"))) as connection:
         dump = "\n".join(connection.iterdump())
     user, password = bucketfs_target.user, bucketfs_target.password
     basic = base64.b64encode(f"{user}:{password}".encode()).decode().rstrip("=")

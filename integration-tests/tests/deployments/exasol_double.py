@@ -18,7 +18,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -241,7 +241,7 @@ class _Session:
         return _columns(script), emitted
 
     def _select(self, statement: str) -> tuple[list[dict[str, Any]], Rows]:
-        with sqlite3.connect(":memory:") as tables:
+        with closing(sqlite3.connect(":memory:")) as tables:
             tables.execute("ATTACH ':memory:' AS SYS")
             tables.execute("ATTACH ':memory:' AS ML")
             for conversion in ("TO_CHAR", "TO_DATE", "TO_TIMESTAMP"):

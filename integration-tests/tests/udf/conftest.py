@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import version
@@ -26,11 +27,12 @@ import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow_bucketfs_testing import REFERENCE_CLIENT, SlcClient
 from mlflow_bucketfs_testing.config import udf_client_option
+from mlflow_bucketfs_testing.udf.clients import Client
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from . import page
-from .executors import Exasol, ForkingClient, Runner, without_settings
+from .executors import Exasol, Runner, forking_client, without_settings
 
 REGIONS = ("south", "north")
 
@@ -142,38 +144,39 @@ def mount(models, bucketfs_target, bucketfs_server) -> Path:
 
 
 @pytest.fixture(scope="session")
-def forking_client() -> Iterator[ForkingClient]:
+def forks() -> Iterator[Client]:
     """The reference client, started by forks."""
-    client = ForkingClient()
-    client.wait()
-    yield client
-    client.close()
+    with forking_client() as client:
+        yield client
 
 
 @pytest.fixture
-def host(request, mount, monkeypatch) -> Udfs:
+def host(request, mount, monkeypatch) -> Iterator[Udfs]:
     """The client of ``--mlflow-bucketfs-udf-client``, by default the reference client here."""
     for name in os.environ.keys() - without_settings(os.environ).keys():
         monkeypatch.delenv(name)
     name = udf_client_option(request.config)
     if name == REFERENCE_CLIENT:
-        forking = request.getfixturevalue("forking_client")
-        return Udfs(Runner(mount, lambda _: forking), {})
-    kind, _, archive = name.partition(":")
-    in_container = kind == "slc"
-    return Udfs(
-        Runner(mount, lambda reach: SlcClient(archive, reach=reach) if in_container else name), {}
-    )
+        forks = request.getfixturevalue("forks")
+        runner = Runner(mount, lambda _: forks)
+    elif name.startswith("slc:"):
+        archive = name.removeprefix("slc:")
+        runner = Runner(mount, lambda reach: SlcClient(archive, reach=reach))
+    else:
+        runner = Runner(mount, lambda _: name)
+    with closing(runner):
+        yield Udfs(runner, {})
 
 
 @pytest.fixture
-def fresh_host(mount) -> Udfs:
+def fresh_host(mount) -> Iterator[Udfs]:
     """The reference client, with processes that import everything themselves."""
-    return Udfs(Runner(mount, lambda _: REFERENCE_CLIENT), {})
+    with closing(Runner(mount, lambda _: REFERENCE_CLIENT)) as runner:
+        yield Udfs(runner, {})
 
 
 @pytest.fixture
-def container(request, mount, slc_container, slc_archive) -> Udfs:
+def container(request, mount, slc_container, slc_archive) -> Iterator[Udfs]:
     """The exported container: its own client, or the reference client where it was built on a
     stand-in for Exasol's base image, which has none.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
@@ -184,12 +187,11 @@ def container(request, mount, slc_container, slc_archive) -> Udfs:
     base = json.loads(info.read_text(encoding="utf-8"))["base_image"] if info.is_file() else {}
     is_stand_in = base.get("origin") not in (None, "pulled")
     packages = request.getfixturevalue("reference_packages") if is_stand_in else None
-    return Udfs(
-        Runner(
-            mount, lambda reach: SlcClient(slc_archive, reach=reach, reference_packages=packages)
-        ),
-        {},
+    runner = Runner(
+        mount, lambda reach: SlcClient(slc_archive, reach=reach, reference_packages=packages)
     )
+    with closing(runner):
+        yield Udfs(runner, {})
 
 
 @pytest.fixture

@@ -6,21 +6,20 @@ Each executes one statement at a time and returns its rows.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib import util
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow_bucketfs_core import ConnectionSettings, mounted_path, udf_path
-from mlflow_bucketfs_testing import REFERENCE_CLIENT, UdfRunner
-from mlflow_bucketfs_testing.udf.clients import Client, LocalClient
+from mlflow_bucketfs_testing import UdfRunner
+from mlflow_bucketfs_testing.udf.clients import Client
 
 from .database import Database
 
 _PACKAGES = Path(__file__).parents[3] / "packages"
-_FORK_CLIENT = str(_PACKAGES / "mlflow-bucketfs-testing" / "tests" / "udf" / "fork_client.py")
+_FORK_CLIENT = _PACKAGES / "mlflow-bucketfs-testing" / "tests" / "udf" / "fork_client.py"
 # What the scripts of the pages and their models import
 _IMPORTS = ("mlflow.pyfunc", "mlflow.sklearn", "skops.io", "sklearn.linear_model")
 # The mount of an Exasol follows an upload after a while; MLmodel is uploaded last.
@@ -35,33 +34,18 @@ def run(ctx):
 """
 
 
-class ForkingClient(LocalClient):
-    """The reference client, without the imports of MLflow, which a server has done."""
-
-    def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="fork-")
-        server = str(Path(self._folder.name, "s"))
-        python = [sys.executable, "-W", "ignore"]
-        self._server = subprocess.Popen(
-            [*python, _FORK_CLIENT, "serve", server, *_IMPORTS],
-            env=without_settings(os.environ),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        super().__init__(
-            REFERENCE_CLIENT, [sys.executable, "-I", "-S", _FORK_CLIENT, "run", server]
-        )
-
-    def wait(self) -> None:
-        """Wait until the server has imported everything."""
-        assert self._server.stdout
-        assert self._server.stdout.readline() == "ready\n"
-
-    def close(self) -> None:
-        """End the server."""
-        self._server.kill()
-        self._server.communicate()
-        self._folder.cleanup()
+def forking_client() -> AbstractContextManager[Client]:
+    """Return a context with the reference client, forked by a server that has imported MLflow."""
+    # a file of another package's tests, which cannot be imported by a name
+    spec = util.spec_from_file_location("fork_client", _FORK_CLIENT)
+    assert spec
+    assert spec.loader
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    client: AbstractContextManager[Client] = module.started(
+        *_IMPORTS, env=without_settings(os.environ)
+    )
+    return client
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -100,6 +84,10 @@ class Runner:
     def reaches(self, *urls: str) -> None:
         """Let UDFs reach servers of this machine: in a container these, and nothing else."""
         self._reach = [url.removeprefix("http://") for url in urls]
+
+    def close(self) -> None:
+        """Close the database, which loses the tables."""
+        self.database.close()
 
     def _runner(self) -> UdfRunner:
         return UdfRunner(self._client(self._reach), buckets=self.mount)

@@ -3,6 +3,7 @@
 Run as a script: ``serve SOCKET MODULES…`` imports the modules, waits for requests and answers each
 by a fork. ``run SOCKET ARGUMENTS…`` is the process that the runner starts instead of a client: it
 hands its arguments, environment and output to the server, and ends as the fork does.
+Imported, `started` starts the server for the runner of a test.
 """
 
 from __future__ import annotations
@@ -13,8 +14,43 @@ import os
 import signal
 import socket
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow_bucketfs_testing.udf.clients import Client
 
 _LONGEST = 1 << 20
+
+
+@contextmanager
+def started(*modules: str, env: Mapping[str, str] | None = None) -> Iterator[Client]:
+    """Start a server that has imported the modules, and yield the client that it forks.
+
+    Args:
+        modules: names of modules.
+        env: the server's environment; None for that of this process.
+    """
+    # here, since `run` starts faster without them
+    import subprocess  # noqa: PLC0415
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    from mlflow_bucketfs_testing import REFERENCE_CLIENT  # noqa: PLC0415
+    from mlflow_bucketfs_testing.udf.clients import LocalClient  # noqa: PLC0415
+
+    with TemporaryDirectory(prefix="fork-") as folder:
+        address = f"{folder}/s"
+        command = [sys.executable, "-W", "ignore", __file__, "serve", address, *modules]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout.readline() == "ready\n"
+                yield LocalClient(
+                    REFERENCE_CLIENT, [sys.executable, "-I", "-S", __file__, "run", address]
+                )
+            finally:
+                server.kill()
 
 
 def run(address: str, arguments: list[str]) -> int:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import util
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from mlflow_bucketfs_testing import REFERENCE_CLIENT, UdfError, UdfRunner
 from mlflow_bucketfs_testing.config import udf_client_option
 from mlflow_bucketfs_testing.udf import runner
-from mlflow_bucketfs_testing.udf.clients import LocalClient
 from mlflow_bucketfs_testing.udf.codec import ProtobufCodec
 from mlflow_bucketfs_testing.udf.messages import MessageType, Table, unpack_rows
 
@@ -166,20 +163,8 @@ def udf_runner(request):
         with UdfRunner(name) as started:
             yield started
         return
-    program = str(Path(__file__).with_name("fork_client.py"))
-    with TemporaryDirectory(prefix="fork-") as folder:
-        address = f"{folder}/s"
-        client = LocalClient(
-            REFERENCE_CLIENT, [sys.executable, "-I", "-S", program, "run", address]
-        )
-        command = [sys.executable, program, "serve", address]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                assert server.stdout.readline() == "ready\n"
-                with UdfRunner(client) as started:
-                    yield started
-            finally:
-                server.kill()
+    with _load("fork_client").started() as client, UdfRunner(client) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
