@@ -35,13 +35,17 @@ def test_a_model_is_created_called_rolled_back_and_deleted(
     assert "Deployment CHURN is updated (with flavor python_function)" in updated.stdout
 
     listed = deployments("list")
+    assert listed.returncode == 0, listed.stderr
     assert "'name': 'CHURN'" in listed.stdout
     assert "'model': 'models:/churn/1'" in listed.stdout
     described = deployments("get", "--name", "CHURN")
+    assert described.returncode == 0, described.stderr
     assert "model: models:/churn/1" in described.stdout
     assert "requested: models:/churn@champion" in described.stdout
     assert "config: {'key': 'customer_id'}" in described.stdout
 
     deleted = deployments("delete", "--name", "CHURN")
     assert deleted.returncode == 0, deleted.stderr
-    assert "CHURN" not in deployments("list").stdout
+    remaining = deployments("list")
+    assert remaining.returncode == 0, remaining.stderr
+    assert "CHURN" not in remaining.stdout
