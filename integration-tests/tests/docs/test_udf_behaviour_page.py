@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "testing" / "udf-behaviour.md"
 WRITER = ROOT / "packages" / "mlflow-bucketfs-testing" / "tests" / "udf" / "behaviour_page.py"
@@ -18,3 +20,15 @@ def test_page_has_the_table(tmp_path):
     subprocess.run([sys.executable, WRITER, page], check=True)
     command = f"python {WRITER.relative_to(ROOT)} {PAGE.relative_to(ROOT)}"
     assert page.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8"), command
+
+
+@pytest.mark.parametrize("comment", ["<!-- table: frames -->\n", "<!-- end -->\n"])
+def test_page_without_a_comment_is_refused(tmp_path, comment):
+    """A table that the page no longer asks for is an error, and the page stays as it is."""
+    page = tmp_path / PAGE.name
+    text = PAGE.read_text(encoding="utf-8").replace(comment, "", 1)
+    page.write_text(text, encoding="utf-8")
+    command = [sys.executable, WRITER, page]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "ValueError: the page asks for the tables" in done.stderr
+    assert page.read_text(encoding="utf-8") == text

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow_bucketfs_plugin.scoring import ScriptOptions, scoring_script
-from tests.scoring.golden_models import CASES, rows_of
+
+from .golden_models import CASES, rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -45,22 +46,15 @@ MASKS = (
 
 
 @pytest.fixture(scope="module")
-def experiment(bucketfs_server, tmp_path_factory):
+def experiment(bucketfs_server, as_writer, tmp_path_factory):
     """An experiment in BucketFS, in a tracking database of its own."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in bucketfs_server_environment(bucketfs_server).items():
-            environment.setenv(name, value)
+    with as_writer() as environment:
         environment.setenv(
             "MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('golden')}/mlflow.db"
         )
         environment.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         folder = f"golden-1-{uuid.uuid4().hex[:8]}"
         yield mlflow.create_experiment("golden", bucketfs_server.uri(path=folder))
-
-
-def bucketfs_server_environment(server):
-    """What a client of the embedded BucketFS needs."""
-    return {"EXA_BUCKETFS_PASSWORD": server.buckets[0].write_password}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -85,6 +79,7 @@ def test_text(scored):
     golden = GOLDEN / f"{name}.sql"
     if os.environ.get("RENEW_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
+        pytest.skip("RENEW_GOLDEN: written anew")
     assert text == golden.read_text(encoding="utf-8")
 
 

@@ -58,7 +58,7 @@ DTYPES = FLOATS | {"integer": "int32", "long": "int64", "boolean": "bool"}
 
 
 @pytest.fixture(scope="module")
-def models(bucketfs_server, tmp_path_factory):
+def models(bucketfs_server, as_writer, tmp_path_factory):
     """Models in BucketFS that show what they get: ``all`` types, and those that take NULL.
 
     Each is its local folder, and the folder as a UDF sees it.
@@ -79,9 +79,7 @@ def models(bucketfs_server, tmp_path_factory):
         BucketFSArtifactRepository(uri).log_artifacts(str(folder))
         return folder, udf_path(uri)
 
-    with pytest.MonkeyPatch.context() as environment:
-        password = bucketfs_server.buckets[0].write_password
-        environment.setenv("EXA_BUCKETFS_PASSWORD", password)
+    with as_writer():
         return {"all": save("all", COLUMNS), "nullable": save("nullable", NULLABLE)}
 
 

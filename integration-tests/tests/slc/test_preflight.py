@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import bare_machine
 import pytest
@@ -49,17 +51,19 @@ def test_another_engine_is_not_started_behind_the_users_back():
 @pytest.fixture
 def engine_directory(tmp_path, monkeypatch):
     """The private engine's directory, not made yet; no engine is chosen, and none answers."""
-    directory = tmp_path / "engine"
     monkeypatch.setenv("DOCKER_HOST", "")
     monkeypatch.delenv("DOCKER_HOST")  # recorded, so that what is set meanwhile is undone
     monkeypatch.setenv("PATH", str(tmp_path))
-    for module in (commands, bare_machine):
-        monkeypatch.setattr(module, "engine_directory", lambda: directory)
-    return directory
+    # not in tmp_path, since the path of a socket has at most 107 bytes
+    with TemporaryDirectory(prefix="engine-", dir="/tmp") as folder:
+        directory = Path(folder, "engine")
+        for module in (commands, bare_machine):
+            monkeypatch.setattr(module, "engine_directory", lambda: directory)
+        yield directory
 
 
 def with_a_socket(directory):
-    """Make what a running engine has: a socket that somebody listens on."""
+    """Make the socket of an engine, on which nobody listens: it is looked at, not connected to."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(directory / "docker.sock"))
 
@@ -77,7 +81,7 @@ def test_a_directory_that_others_may_have_made_is_not_used(
     engine_directory, tmp_path, monkeypatch, kind
 ):
     """Its name can be predicted: neither its socket nor its files are trusted, nor changed."""
-    made = tmp_path / "elsewhere" if kind == "link" else engine_directory
+    made = engine_directory.with_name("elsewhere") if kind == "link" else engine_directory
     made.mkdir(mode={"readable": 0o755, "writable": 0o777}.get(kind, 0o700))
     if kind == "writable":
         made.chmod(0o777)  # whatever the umask

@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
 def filled(page: str) -> str:
     """Return the page's text with the tables that its comments ask for.
 
     Args:
-        page: the text, with places ``<!-- table: NAME -->`` … ``<!-- end -->``.
+        page: the text, with comments ``<!-- table: NAME -->`` … ``<!-- end -->``.
+
+    Raises:
+        ValueError: The comments do not ask for every table once.
     """
-    return re.sub(
-        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
-        lambda place: f"{place[1]}\n{_TABLES[place[2]]()}\n\n{place[3]}",
-        page,
-        flags=re.DOTALL,
-    )
+    names = [place[2] for place in _PLACE.finditer(page)]
+    if sorted(names) != sorted(_TABLES):
+        raise ValueError(f"the page asks for the tables {names}, and there are {[*_TABLES]}")
+    return _PLACE.sub(lambda place: f"{place[1]}\n{_TABLES[place[2]]()}\n\n{place[3]}", page)
 
 
 def _emitted(rows: Iterable[behaviours.Emitted]) -> str:
