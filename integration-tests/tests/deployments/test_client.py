@@ -78,7 +78,7 @@ def test_a_view_of_somebody_else_is_not_replaced(
 ) -> None:
     """Neither the view nor the script changes."""
     exasol.catalog.views["ML", "REPORT"] = "CREATE VIEW ML.REPORT AS SELECT 1"
-    with pytest.raises(MlflowException, match=r"view ML\.REPORT already") as error:
+    with pytest.raises(MlflowException, match=r"view ML\.REPORT exists already") as error:
         client.create_deployment(
             "CHURN", "models:/churn/1", config={"table": "T", "view": "REPORT"}
         )
@@ -102,7 +102,7 @@ def test_a_script_that_is_no_deployment_is_left_alone(
 ) -> None:
     """It is neither replaced nor dropped, nor listed."""
     exasol.catalog.scripts[CHURN] = FOREIGN
-    with pytest.raises(MlflowException, match="no deployment of MLflow"):
+    with pytest.raises(MlflowException, match="not a deployment of MLflow"):
         act(client)
     assert exasol.catalog.scripts == {CHURN: FOREIGN}
     assert client.list_deployments() == []
@@ -160,9 +160,9 @@ def test_ids_beyond_64_bits_come_back_as_text(client: BaseDeploymentClient) -> N
 
 BAD_FRAMES = {
     "no rows": (KEY_AND_FEATURES.iloc[:0], "no rows"),
-    "a column is missing": (KEY_AND_FEATURES.drop(columns="age"), "rows lack age"),
+    "a column is missing": (KEY_AND_FEATURES.drop(columns="age"), "rows have no column age"),
     "text in a number": (KEY_AND_FEATURES.astype(object).assign(age="old"), "age, row 1: 'old'"),
-    "a half id": (KEY_AND_FEATURES.assign(customer_id=1.5), "1.5 does not go into DECIMAL"),
+    "a half id": (KEY_AND_FEATURES.assign(customer_id=1.5), "1.5 does not fit into DECIMAL"),
     "a rounded id": (KEY_AND_FEATURES.assign(customer_id=2.0**60), "write large ids as text"),
     "too many rows": (pd.concat([KEY_AND_FEATURES] * 5001), "Load them into a table"),
     "no frame": (1, "predict takes a data frame"),
@@ -229,9 +229,13 @@ BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str], str, str]] = {
     "another database": (
         {"EXA_DSN": "db.example.com:8563"},
         "INVALID_PARAMETER_VALUE",
-        "is not sent there",
+        "was not sent",
     ),
-    "no connection string": ({"EXA_DSN": "a/b/c"}, "INVALID_PARAMETER_VALUE", "EXA_DSN cannot"),
+    "no connection string": (
+        {"EXA_DSN": "a/b/c"},
+        "INVALID_PARAMETER_VALUE",
+        "EXA_DSN is malformed",
+    ),
     "no boolean": (
         {"EXA_SSL_CERT_VALIDATION": "hunter2"},
         "INVALID_PARAMETER_VALUE",
@@ -284,7 +288,7 @@ LACKS = {
     "schema": Lack({"schemas": {"OTHER"}}, "RESOURCE_DOES_NOT_EXIST", "CREATE SCHEMA ML"),
     "language": Lack({"languages": "R=builtin_r"}, "INVALID_PARAMETER_VALUE", "ALTER SYSTEM SET"),
     "privilege": Lack(
-        {"refused": "^CREATE"}, "PERMISSION_DENIED", "lacks a privilege for `CREATE PYTHON3_MLFLOW"
+        {"refused": "^CREATE"}, "PERMISSION_DENIED", "no privilege for `CREATE PYTHON3_MLFLOW"
     ),
 }
 
@@ -345,7 +349,7 @@ def test_what_somebody_changed_meanwhile_is_not_replaced(
         return made
 
     monkeypatch.setattr(client, "_make", make_late)
-    with pytest.raises(MlflowException, match="changed by somebody else") as error:
+    with pytest.raises(MlflowException, match="changed by another session") as error:
         client.update_deployment("CHURN", "models:/churn/2")
     assert error.value.error_code == "RESOURCE_CONFLICT"
     assert exasol.catalog.scripts[key] == changed

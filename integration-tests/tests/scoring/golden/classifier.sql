@@ -50,9 +50,9 @@ r"""{
 SELECT ML.SCORES(ID, sepal_length, sepal_width, petal_length, petal_width)
 FROM FLOWERS GROUP BY IPROC();
 
-- models:/golden-classifier@champion is models:/golden-classifier/1 now. The script stays with it: make it again to promote another version.
+- models:/golden-classifier@champion is models:/golden-classifier/1 now. The script keeps this version: make it again to promote another one.
 - UDFs see the model at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
-- The script verifies FILES by their SHA-256; SOME bytes were downloaded to make them.
+- The script verifies FILES by their SHA-256; SOME bytes were downloaded to compute it.
 - The model is loaded without MLflow.
-- Keys are whole numbers, as no type was given: ID.
-- The SELECT assumes that the table's columns have the names of the features.
+- Keys without a type are whole numbers, DECIMAL(36,0): ID.
+- The SELECT assumes that the table's columns are named as the features.

@@ -51,7 +51,7 @@ SELECT ML.SCORES(ID, age, country, TO_CHAR(since, 'YYYY-MM-DD HH24:MI:SS.FF6'))
 FROM CUSTOMERS GROUP BY IPROC();
 
 - UDFs see the model at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
-- The script verifies FILES by their SHA-256; SOME bytes were downloaded to make them.
+- The script verifies FILES by their SHA-256; SOME bytes were downloaded to compute it.
 - The model is loaded by MLflow, which takes seconds per process.
-- Keys are whole numbers, as no type was given: ID.
-- The SELECT assumes that the table's columns have the names of the features.
+- Keys without a type are whole numbers, DECIMAL(36,0): ID.
+- The SELECT assumes that the table's columns are named as the features.

@@ -49,7 +49,7 @@ SELECT ML.SCORES(ID, sepal_length, sepal_width)
 FROM MY_TABLE GROUP BY IPROC();
 
 - UDFs see the model at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
-- The script verifies FILES by their SHA-256; SOME bytes were downloaded to make them.
+- The script verifies FILES by their SHA-256; SOME bytes were downloaded to compute it.
 - The model is loaded without MLflow.
-- Keys are whole numbers, as no type was given: ID.
-- The SELECT assumes that the table's columns have the names of the features. MY_TABLE stands for the table.
+- Keys without a type are whole numbers, DECIMAL(36,0): ID.
+- The SELECT assumes that the table's columns are named as the features. Replace MY_TABLE by the table.

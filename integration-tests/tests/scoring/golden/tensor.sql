@@ -55,7 +55,7 @@ SELECT ML.SCORES(ID, FEATURE_0, FEATURE_1, FEATURE_2, FEATURE_3)
 FROM MY_TABLE GROUP BY IPROC();
 
 - UDFs see the model at /buckets/SERVICE/BUCKET/FOLDER/models/m-ID/artifacts.
-- The model's files are not verified: anyone who can write into the bucket decides what the script runs.
+- The model's files are not verified: anyone who can write to the bucket can change the code that the script runs.
 - The model is loaded without MLflow.
-- Keys are whole numbers, as no type was given: ID.
-- The SELECT assumes that the table's columns have the names of the features. MY_TABLE stands for the table.
+- Keys without a type are whole numbers, DECIMAL(36,0): ID.
+- The SELECT assumes that the table's columns are named as the features. Replace MY_TABLE by the table.

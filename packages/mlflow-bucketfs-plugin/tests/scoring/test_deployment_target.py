@@ -99,7 +99,7 @@ def test_a_range_of_hosts_names_each_of_them() -> None:
     node, other = Target("10.0.0.13", 8563, "ML"), Target("10.0.0.14", 8563, "ML")
     environment = {**LOGIN, "EXA_DSN": "10.0.0.11..13:8563"}
     assert Credentials.from_env(node, environment).user == "deployer"
-    with pytest.raises(MlflowException, match="is not sent there"):
+    with pytest.raises(MlflowException, match="was not sent"):
         Credentials.from_env(other, environment)
 
 
@@ -181,5 +181,5 @@ def test_values_become_literals(sql_type: str, value: object, literal: str) -> N
 def test_values_that_do_not_fit_are_refused(sql_type: str, value: object) -> None:
     """With the column, the row and the type."""
     frame = pd.DataFrame({"x": pd.Series([value], dtype=object)})
-    with pytest.raises(ScriptError, match=r"Column x, row 1: .* does not go into"):
+    with pytest.raises(ScriptError, match=r"Column x, row 1: .* does not fit into"):
         literal_table(frame, [ScriptColumn(name="x", sql_type=sql_type)])

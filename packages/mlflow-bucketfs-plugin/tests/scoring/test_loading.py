@@ -233,7 +233,7 @@ ATTACKS = {
     "conda.yaml does not exist": lambda m: (m / "conda.yaml").unlink(),
     "x.py was added to the model": lambda m: (m / "x.py").touch(),
     "code was added to the model": lambda m: (m / "code").symlink_to(m.parent),
-    "conda.yaml is no regular file": lambda m: replace_by_pipe(m / "conda.yaml"),
+    "conda.yaml is not a regular file": lambda m: replace_by_pipe(m / "conda.yaml"),
 }
 
 
@@ -283,7 +283,7 @@ def test_a_file_added_while_loading_is_reported(udf, spec_of, model):
         Path(folder, "added.py").touch()
         return verified
 
-    with pytest.raises(Exception, match="was changed while it was loaded; query again"):
+    with pytest.raises(Exception, match="was changed while it was loaded; run the query again"):
         udf(spec_of(model, "mlflow"), SOME, verify=verify)
 
 

@@ -161,7 +161,7 @@ def test_proxied_artifacts(store_model, server, new_experiment):
     client.create_registered_model("proxied")
     for location in ("mlflow-artifacts:/1/models/m", "mlflow-artifacts://host:5000/1/models/m"):
         version = client.create_model_version("proxied", location).version
-        with pytest.raises(ScriptError, match="Name it with --artifacts-destination"):
+        with pytest.raises(ScriptError, match="was started with: --artifacts-destination"):
             locate_model(f"models:/proxied/{version}")
         found = locate_model(
             f"models:/proxied/{version}", artifacts_destination=server.uri(path="root/")
@@ -211,8 +211,11 @@ def test_model_with_archives(store_model):
         (b"- 1", "has no flavor python_function"),
         (b"flavors: {sklearn: {}}", "has no flavor python_function"),
         (void_mlmodel(), "has not been completed"),
-        (b"flavors: {python_function: {}}\nsignature: {inputs: '{'}", "its inputs are no list"),
-        (b"flavors: {python_function: {}}\nsignature: {inputs: '[1]'}", "its inputs are no list"),
+        (b"flavors: {python_function: {}}\nsignature: {inputs: '{'}", "its inputs are not a list"),
+        (
+            b"flavors: {python_function: {}}\nsignature: {inputs: '[1]'}",
+            "its inputs are not a list",
+        ),
     ],
 )
 def test_damaged_models(server, mlmodel, reason):

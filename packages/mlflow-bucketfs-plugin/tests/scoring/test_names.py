@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.names import (
     MAX_CHARACTERS,
-    checked,
+    check_name,
     parse_identifier,
     parse_object_name,
     read_identifier,
@@ -133,4 +133,4 @@ def test_what_no_object_name_is(text):
 
 def test_longest_name():
     """Exasol counts characters, not bytes."""
-    assert checked("ß" * MAX_CHARACTERS, "") == "ß" * MAX_CHARACTERS
+    assert check_name("ß" * MAX_CHARACTERS, "") == "ß" * MAX_CHARACTERS

@@ -235,7 +235,7 @@ def test_a_failing_model_is_a_sentence(score, make_spec):
     """The first line of its error is shown, and NULLs are named as the likely cause."""
     for value, remedy in (
         (1.0, "compare the values with those"),
-        (None, "it may not take the NULLs"),
+        (None, "it may not accept the NULLs"),
     ):
         frame = pd.DataFrame({"X": [0.0, value]})
         with pytest.raises(ScoringError) as error:

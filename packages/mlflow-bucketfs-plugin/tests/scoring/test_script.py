@@ -132,19 +132,19 @@ def test_assumptions(make_script, server):
         "UDFs see the model at /buckets/",
         f"verifies 2 files by their SHA-256; {len(server.read('m/MLmodel')) + 7} bytes were",
         "loaded without MLflow",
-        "Without --key, the rows that come back cannot be told apart.",
+        "Without --key, the results cannot be assigned to the table's rows.",
         "The feature income.net is the parameter income_net",
-        "A TIMESTAMP is read three times slower than all else: date.",
+        "A TIMESTAMP is read three times slower than other types: date.",
         "--type 'date=VARCHAR(30)'",
-        "MY_TABLE stands for the table",
+        "Replace MY_TABLE by the table",
     ):
         assert text in said, text
     said = "\n".join(
         make_script(keys=["id", '"My id"', "n int"], verify=False, loader="mlflow").assumptions
     )
     for text in (
-        "no type was given: ID, My id.",
-        "not verified: anyone who can write into the bucket decides",
+        "Keys without a type are whole numbers, DECIMAL(36,0): ID, My id.",
+        "not verified: anyone who can write to the bucket can change",
         "loaded by MLflow",
     ):
         assert text in said, text

@@ -279,7 +279,7 @@ def test_outputs_by_option():
 @pytest.mark.parametrize(
     ("schema", "named", "taken", "reason"),
     [
-        (None, [], (), "its signature has no outputs. Declare it with --output"),
+        (None, [], (), "its signature has no outputs. Declare them with --output"),
         (Schema([ColSpec("double", "p")]), [("a", "DOUBLE"), ("b", "DOUBLE")], (), "predicts 1"),
         (Schema([ColSpec("double", "id")]), [], ("ID",), "Two emitted columns .* 'ID'"),
         (Schema([ColSpec("double", "p")]), [("p", "VARCHAR(9)")], (), "with double"),

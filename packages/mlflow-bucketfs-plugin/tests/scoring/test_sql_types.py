@@ -83,11 +83,11 @@ def test_defaults_fit(value):
 @pytest.mark.parametrize(
     ("value", "text", "reason"),
     [
-        ("long", "VARCHAR(20)", "does not go together with long"),
-        ("string", "DOUBLE", "does not go together with string"),
+        ("long", "VARCHAR(20)", "is not compatible with long"),
+        ("string", "DOUBLE", "is not compatible with string"),
         ("string", "CHAR(3)", "padded with blanks"),
         ("boolean", "DECIMAL(1,0)", "Possible: BOOLEAN"),
-        ("datetime", "DECIMAL(18,0)", "does not go together with datetime"),
+        ("datetime", "DECIMAL(18,0)", "is not compatible with datetime"),
         ("json", "CHAR(9)", "padded with blanks"),
     ],
 )

@@ -1,6 +1,6 @@
-"""From a registered model to a script in the database that scores rows.
+"""Scoring with SQL: make scripts for Exasol that score rows with a model.
 
-The artifact store imports nothing of this package. Names are loaded when they are first used.
+The artifact store does not import this package. Its names are imported on first use.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MODULES = {
 
 
 class ScriptError(ValueError):
-    """A model, an option or a row cannot be used; the message names the cause and the remedy."""
+    """Error for a model, an option or a row that cannot be used, with cause and remedy."""
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,7 @@ class Script:
     """A script of the schema.
 
     Attributes:
-        text: as the database has it.
+        text: its ``CREATE`` statement, as the database stores it.
         metadata: the JSON in its comment; empty if it is not a deployment.
     """
 
@@ -46,12 +46,12 @@ class Script:
 
     @property
     def is_deployment(self) -> bool:
-        """Whether it was made by this package."""
+        """Whether this package created it."""
         return bool(self.metadata)
 
 
 def list_scripts(database: Database, name: str | None = None) -> dict[str, Script]:
-    """Return the scripts in the schema that the user may see, by name, or the one of a name."""
+    """Return the scripts in the schema that the user may see, by name; optionally only one."""
     rows = database.execute(
         "SELECT SCRIPT_NAME, SCRIPT_TEXT FROM SYS.EXA_ALL_SCRIPTS "
         "WHERE SCRIPT_SCHEMA = {schema} AND COALESCE({name}, SCRIPT_NAME) = SCRIPT_NAME",
@@ -62,35 +62,35 @@ def list_scripts(database: Database, name: str | None = None) -> dict[str, Scrip
 
 
 def find_script(database: Database, name: str) -> Script | None:
-    """Return the script of a name, or None."""
+    """Return the script with this name, or None."""
     return list_scripts(database, name).get(name)
 
 
 def require_deployment(database: Database, name: str) -> Script:
-    """Return the deployment of a name.
+    """Return the deployment with this name.
 
     Raises:
-        MlflowException: there is none, RESOURCE_DOES_NOT_EXIST, or another script,
-            RESOURCE_CONFLICT.
+        MlflowException: it does not exist (RESOURCE_DOES_NOT_EXIST), or the script is not a
+            deployment (RESOURCE_CONFLICT).
     """
     found = find_script(database, name)
     if found is None:
         raise MlflowException(
             f"There is no deployment {name} in {database.target.schema}, or the user may not see "
-            f"it. `mlflow deployments list` shows those that there are.",
+            f"it. `mlflow deployments list` shows the existing deployments.",
             error_code=RESOURCE_DOES_NOT_EXIST,
         )
     if not found.is_deployment:
         raise MlflowException(
-            f"The script {name} in {database.target.schema} is no deployment of MLflow: it is left "
-            "as it is.",
+            f"The script {name} in {database.target.schema} is not a deployment of MLflow, and was "
+            "not changed.",
             error_code=RESOURCE_CONFLICT,
         )
     return found
 
 
 def has_view(database: Database, view: str) -> bool:
-    """Return whether a view exists: ``SCHEMA.NAME``, as in statements."""
+    """Return whether a view exists, given as ``SCHEMA.NAME`` in SQL's notation."""
     schema, name = parse_object_name(view, "view")
     found = database.execute(
         "SELECT COUNT(*) FROM SYS.EXA_ALL_VIEWS "
@@ -105,7 +105,7 @@ def require_schema(database: Database) -> None:
     """Raise unless the target's schema exists.
 
     Raises:
-        MlflowException: there is none, RESOURCE_DOES_NOT_EXIST.
+        MlflowException: it does not exist (RESOURCE_DOES_NOT_EXIST).
     """
     schema = database.target.schema
     found = database.execute(
@@ -113,17 +113,17 @@ def require_schema(database: Database) -> None:
     )
     if not int(found[0][0]):
         raise MlflowException(
-            f"There is no schema {schema} in Exasol at {database.target.address}: "
+            f"Exasol at {database.target.address} has no schema {schema}. Create it: "
             f"CREATE SCHEMA {sql_object_name((schema,))};",
             error_code=RESOURCE_DOES_NOT_EXIST,
         )
 
 
 def require_language(database: Database, language: str) -> None:
-    """Raise unless the database has a script language.
+    """Raise unless the database has a script language with this alias.
 
     Raises:
-        MlflowException: it has none of this alias, INVALID_PARAMETER_VALUE.
+        MlflowException: the alias does not exist (INVALID_PARAMETER_VALUE).
     """
     found = database.execute(
         "SELECT SESSION_VALUE FROM SYS.EXA_PARAMETERS WHERE PARAMETER_NAME = {name}",
@@ -138,16 +138,16 @@ def require_language(database: Database, language: str) -> None:
     ).strip()
     raise MlflowException(
         f"The database has no script language {language}. Upload the script-language container "
-        "to BucketFS, put its path in the place of CONTAINER, and let an administrator run\n"
+        "to BucketFS, replace CONTAINER by its path, and ask an administrator to run\n"
         f"ALTER SYSTEM SET SCRIPT_LANGUAGES='{added}';",
         error_code=INVALID_PARAMETER_VALUE,
     )
 
 
 def require_model(database: Database, folder: str, language: str) -> None:
-    """Raise unless the database sees a model.
+    """Raise unless UDFs in the database see a model's folder.
 
-    A script of this transaction looks for it, which nobody else ever sees.
+    Creates, runs and drops a script that looks for it. Other sessions do not see this script.
 
     Args:
         database: the session.
@@ -155,7 +155,8 @@ def require_model(database: Database, folder: str, language: str) -> None:
         language: alias of the script's language.
 
     Raises:
-        MlflowException: it does not, RESOURCE_DOES_NOT_EXIST, or refuses the script.
+        MlflowException: UDFs do not see the model (RESOURCE_DOES_NOT_EXIST), or the database
+            refuses the script.
     """
     path = f"{folder}/MLmodel"
     probe = database.target.qualified(f"MLFLOW_PROBE_{secrets.token_hex(8).upper()}")
@@ -175,14 +176,14 @@ def require_model(database: Database, folder: str, language: str) -> None:
     bucket = "/".join(path.split("/")[:4])  # /buckets/service/bucket
     if len(seen) < len(bucket):
         reason = (
-            f"the database does not mount the bucket: there is no {bucket}. A private bucket "
-            "is mounted for users with a connection to it; else the model was logged to "
-            "another cluster."
+            f"the database does not mount the bucket {bucket}. A private bucket is mounted only "
+            "for users with a connection to it. Otherwise, the model was logged to another "
+            "cluster."
         )
     else:
         reason = (
             f"the database sees {seen}, and nothing below it on this path. A fresh upload may "
-            "not have reached the node yet; else the model was logged to another cluster."
+            "not have reached the node yet. Otherwise, the model was logged to another cluster."
         )
     raise MlflowException(
         f"The model is not at {path}: {reason} Nothing was changed.",

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_plugin.scoring import ScriptOptions
 
 EXIT_FAILED = 1
-# As the whole command has it: click keeps the first one that it makes for a command, and
-# options_from_config uses `sql` alone
+# The settings of the main command, again: click caches the help option of a command at its first
+# use, which may be that of options_from_config, without the main command
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
 
@@ -34,7 +34,8 @@ _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
     "keys",
     multiple=True,
     metavar="'COLUMN [TYPE]'",
-    help="A column that is passed through, in front; DECIMAL(36,0) without a type. Repeatable.",
+    help="A column to emit unchanged, before the predictions; DECIMAL(36,0) without a type. "
+    "Repeatable.",
 )
 @click.option(
     "--language", default="PYTHON3_MLFLOW", show_default=True, help="Alias of the script language."
@@ -43,21 +44,21 @@ _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
     "--batch-size", type=int, default=10_000, show_default=True, help="Rows scored at a time."
 )
 @click.option(
-    "--type", "types", multiple=True, metavar="COLUMN=SQLTYPE", help="Type of a feature's column."
+    "--type", "types", multiple=True, metavar="COLUMN=SQLTYPE", help="SQL type of a feature."
 )
 @click.option(
     "--output",
     "outputs",
     multiple=True,
     metavar="NAME=SQLTYPE",
-    help="Name and type of what the model predicts, in its order.",
+    help="Name and SQL type of a predicted column, in the model's order.",
 )
 @click.option(
     "--rename",
     "renames",
     multiple=True,
     metavar="FEATURE=PARAMETER",
-    help="Name of a feature's parameter.",
+    help="Name of the script's parameter for a feature.",
 )
 @click.option(
     "--param",
@@ -70,25 +71,25 @@ _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
     "--null-as-empty",
     multiple=True,
     metavar="COLUMN",
-    help="A text feature whose NULL is the empty string, which SQL does not have.",
+    help="A text feature for which NULL becomes the empty string, which Exasol does not have.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "column"]),
     default="fail",
     show_default=True,
-    help="With column, a row that cannot be scored has the reason in SCORING_ERROR.",
+    help="column emits the reason why a row cannot be scored in SCORING_ERROR.",
 )
 @click.option("--table", metavar="TABLE", help="The table in the SELECT: TABLE or SCHEMA.TABLE.")
 @click.option(
-    "--view", metavar="NAME", help="Make the SELECT a view, NAME or SCHEMA.NAME; needs --table."
+    "--view", metavar="NAME", help="Make the SELECT a view: NAME or SCHEMA.NAME; needs --table."
 )
 @click.option(
     "--loader",
     type=click.Choice(["auto", "mlflow", "direct"]),
     default="auto",
     show_default=True,
-    help="direct loads scikit-learn models without MLflow; auto does where it may.",
+    help="direct loads scikit-learn models without MLflow; auto does if predictions stay the same.",
 )
 @click.option(
     "--verify/--no-verify",
@@ -104,7 +105,7 @@ _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
 @click.option(
     "--artifacts-destination",
     metavar="URI",
-    help="The URI that the MLflow server was started with, if it passes artifacts on.",
+    help="The option of the MLflow server with this name, if the server proxies artifacts.",
 )
 @click.option(
     "--constraints",
@@ -114,18 +115,18 @@ _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
 @click.option(
     "--score-example",
     is_flag=True,
-    help="Load the model here, and score its input example to learn what it predicts.",
+    help="Load the model on this machine, and score its input example to infer its outputs.",
 )
 def sql(model_uri: str, name: str, **given: Any) -> None:
     """Print a script that scores rows of a table with a model.
 
     MODEL_URI is models:/name/version, models:/name@alias, models:/m-…, runs:/… or a URI in
-    BucketFS. It is resolved now, and the script stays with that version. No database is needed.
+    BucketFS. It is resolved now, and the script keeps that version. No database is needed.
 
-    The script goes to standard output; a SELECT that runs it, and what was assumed, to standard
-    error.
+    The script is printed to standard output. A SELECT that runs it and the assumptions are
+    printed to standard error.
 
-    The exit status is 0 if there is a script, 1 if not, 2 if the command was not understood.
+    The exit status is 0 if the script was printed, 1 if it cannot be made, 2 for wrong usage.
     """
     with _failures():
         from mlflow_bucketfs_plugin.scoring import scoring_script  # noqa: PLC0415 -- quick --help
@@ -138,10 +139,10 @@ def sql(model_uri: str, name: str, **given: Any) -> None:
 
 
 def script_options(given: Mapping[str, Any]) -> ScriptOptions:
-    """Return the options of :func:`sql`, as click has parsed them, as the function takes them.
+    """Convert the options of :func:`sql`, as parsed by click, to :class:`ScriptOptions`.
 
     Raises:
-        click.UsageError: one that should be ``NAME=VALUE`` is not.
+        click.UsageError: an option is not of the form ``NAME=VALUE``.
     """
     from mlflow_bucketfs_plugin.scoring import ScriptOptions  # noqa: PLC0415 -- for a quick --help
 
@@ -154,13 +155,13 @@ def script_options(given: Mapping[str, Any]) -> ScriptOptions:
 
 
 def options_from_config(config: Mapping[str, str]) -> ScriptOptions:
-    """Read the values of MLflow's ``-C NAME=VALUE`` as options of :func:`sql`.
+    """Parse the values of MLflow's ``-C NAME=VALUE`` as options of :func:`sql`.
 
     Args:
         config: values by option, without its dashes; lists are separated by commas.
 
     Raises:
-        ScriptError: there is no such option, or it does not take this value.
+        ScriptError: an option does not exist, or its value is invalid.
     """
     known = {
         option.opts[0].removeprefix("--"): option
@@ -171,7 +172,9 @@ def options_from_config(config: Mapping[str, str]) -> ScriptOptions:
     for given, value in config.items():
         name = given.replace("_", "-")
         if name not in known:
-            raise ScriptError(f"-C {given}: there is no such option. There are {', '.join(known)}.")
+            raise ScriptError(
+                f"-C {given}: this option does not exist. The options are {', '.join(known)}."
+            )
         option = known[name]
         if option.is_flag:
             try:
@@ -192,7 +195,7 @@ def options_from_config(config: Mapping[str, str]) -> ScriptOptions:
 
 
 def _pairs(option: str, texts: Iterable[str], *, first: bool = False) -> list[tuple[str, str]]:
-    """Split ``NAME=VALUE``; a name may have a ``=``, unless the value may (``first``)."""
+    """Split each ``NAME=VALUE`` at the last ``=``, or with ``first`` at the first one."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, sign, value = text.partition("=") if first else text.rpartition("=")
@@ -208,15 +211,16 @@ def _pairs(option: str, texts: Iterable[str], *, first: bool = False) -> list[tu
 @click.argument("source_uri")
 @click.argument("target_uri")
 @click.option(
-    "--replace", is_flag=True, help="Replace what is there; else only an empty folder is used."
+    "--replace", is_flag=True, help="Replace the target's files; else the target must be empty."
 )
 def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
     """Copy a model or a folder from any MLflow store to BucketFS.
 
-    SOURCE_URI is what MLflow can download: models:/…, runs:/…, s3://…, exa+bfs://…, a directory.
-    TARGET_URI is a folder in BucketFS. MLmodel comes last: where it is, the model is complete.
+    SOURCE_URI is a URI that MLflow can download (models:/…, runs:/…, s3://…, exa+bfs://…), or a
+    directory. TARGET_URI is a folder in BucketFS. MLmodel is uploaded last: a folder that has it
+    is complete.
 
-    The exit status is 0 if everything was copied, 1 if not, 2 if the command was not understood.
+    The exit status is 0 if all files were copied, 1 if not, 2 for wrong usage.
     """
     with _failures():
         from mlflow_bucketfs_plugin.scoring import copy_model  # noqa: PLC0415 -- for a quick --help
@@ -228,7 +232,7 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Print what is raised inside as one message, and end with status 1."""
+    """Print an error that is raised inside as one message, and exit with status 1."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- for a quick --help
     from mlflow_bucketfs_core.errors import BucketFSError  # noqa: PLC0415 -- the same
 
@@ -244,7 +248,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _echo(text: str, *, err: bool = False) -> None:
-    """Print lines with names that others may have chosen."""
+    """Print text, with escaped control characters: names in it may come from other users."""
     from mlflow_bucketfs_core.errors import printable  # noqa: PLC0415 -- for a quick --help
 
     click.echo("\n".join(map(printable, text.split("\n"))), err=err)

@@ -1,4 +1,4 @@
-"""Models and folders from any MLflow store to BucketFS, where UDFs can read them."""
+"""Copy models and folders from any MLflow store to BucketFS, where UDFs can read them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Copied:
     """A folder that was copied to BucketFS.
 
     Attributes:
-        uri: where it is now.
-        mounted: the same as UDFs see it, below ``/buckets``.
+        uri: its URI in BucketFS.
+        mounted: its path as UDFs see it, below ``/buckets``.
         files: number of its files.
-        size_bytes: their size together.
+        size_bytes: their total size.
     """
 
     uri: str
@@ -39,12 +39,14 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
     """Copy a model or a folder from any MLflow store to BucketFS, ``MLmodel`` last.
 
     Args:
-        source_uri: what MLflow can download: ``models:/…``, ``runs:/…``, ``s3://…``, a directory.
+        source_uri: a URI that MLflow can download (``models:/…``, ``runs:/…``, ``s3://…``), or a
+            directory.
         target_uri: a folder in BucketFS.
-        replace: write into a folder that is not empty, and delete what the source does not have.
+        replace: write into a folder that is not empty, and delete files that the source does not
+            have.
 
     Raises:
-        ScriptError: the target is not in BucketFS, or not empty, or the source is no folder.
+        ScriptError: the target is not in BucketFS or not empty, or the source is not a folder.
         MlflowException: the source cannot be read, or the target cannot be written.
         BucketFSError: the target is malformed, or its bucket cannot be listed.
     """
@@ -58,10 +60,10 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
         raise ScriptError(f"The target {target} names a bucket only. Name a folder in it.")
     bucket = Bucket(target, apply_host_policy(target, ConnectionSettings.from_env()))
     bucket.require_password()
-    there = bucket.keys(target.path)
-    if there and not replace:
+    existing = bucket.keys(target.path)
+    if existing and not replace:
         raise ScriptError(
-            f"There are {len(there)} file(s) at {target} already. Choose another folder, or "
+            f"There are {len(existing)} file(s) at {target} already. Choose another folder, or "
             "replace them: --replace"
         )
     with tempfile.TemporaryDirectory(prefix="mlflow-bucketfs-") as temporary:
@@ -69,9 +71,9 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
         files = files_below(source)
         if not files:
             raise ScriptError(f"There is nothing to copy in {redacted(source_uri)}.")
-        if stale := set(there) - {join_key(target.path, name) for name in files}:
-            # first of all, no MLmodel vouches for what is about to change
-            for key in filter(is_mlmodel, there):
+        if stale := set(existing) - {join_key(target.path, name) for name in files}:
+            # first, so that a partial model is never loaded
+            for key in filter(is_mlmodel, existing):
                 bucket.upload_bytes(key, void_mlmodel())
             delete_keys(bucket, target, sorted(stale))
         BucketFSArtifactRepository(str(target)).log_artifacts(source)
@@ -86,9 +88,9 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
 def _local(source_uri: str, temporary: str) -> Path:
     source = Path(source_uri)
     if "://" in source_uri or not source.exists():
-        # without a temporary directory of its own, a model on the mount would come as links
+        # without dst_path, a model on a mounted bucket would be returned as links
         source = Path(download_artifacts(artifact_uri=source_uri, dst_path=temporary))
-        if source_uri.startswith("models:"):  # MLflow has added it: it is none of the model's files
+        if source_uri.startswith("models:"):  # added by MLflow, not a file of the model
             (source / REGISTERED_MODEL_META_FILE_NAME).unlink(missing_ok=True)
     if not source.is_dir():
         raise ScriptError(

@@ -31,13 +31,13 @@ _INSUFFICIENT_PRIVILEGES = "42500"
 
 
 class Database:
-    """A session in a schema's database, in one transaction; a context manager.
+    """A database session with one open transaction; a context manager.
 
-    Changes that are not committed when it is closed or the connection is lost are rolled back: in
-    Exasol, ``CREATE`` and ``DROP`` too.
+    Changes are rolled back if the session ends without a commit: in Exasol, ``CREATE`` and
+    ``DROP`` too.
 
     Args:
-        target: where to connect.
+        target: the database, and the schema of the deployments.
         environ: environment variables, see :meth:`Credentials.from_env`.
 
     Raises:
@@ -68,7 +68,7 @@ class Database:
                 access_token=credentials.access_token,
                 refresh_token=credentials.refresh_token,
                 autocommit=False,
-                # else the certificate is compared with whichever name the address has
+                # else pyexasol compares the certificate with the canonical name from DNS
                 resolve_hostnames=False,
                 websocket_sslopt=options,
                 client_name="mlflow-bucketfs",
@@ -93,7 +93,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """End the session, and roll back what was not committed."""
+        """End the session, and roll back uncommitted changes."""
         try:
             self._connection.close()
         except (self._errors.ExaError, OSError):  # the connection is gone, and the session with it
@@ -107,7 +107,7 @@ class Database:
             values: the values.
 
         Returns:
-            The rows of a query, else none.
+            The rows of a query; no rows for other statements.
 
         Raises:
             MlflowException: the database refused it, or the connection was lost.
@@ -123,7 +123,7 @@ class Database:
             MlflowException: see :meth:`execute`.
         """
         try:
-            # pyexasol would look for placeholders in a script's braces
+            # with an empty dictionary, pyexasol would parse a script's braces as placeholders
             result = self._connection.execute(statement, values or None)
             if result.result_type != "resultSet":
                 return {}, []
@@ -135,8 +135,8 @@ class Database:
         """Commit the transaction.
 
         Raises:
-            MlflowException: see :meth:`execute`; if the connection was lost, the outcome is
-                unknown, as the message says.
+            MlflowException: see :meth:`execute`. If the connection was lost, it is not known
+                whether the changes were committed.
         """
         try:
             self._connection.commit()
@@ -144,10 +144,10 @@ class Database:
             if isinstance(error, self._errors.ExaRequestError):
                 raise self._statement_error(error, "COMMIT") from None
             raise MlflowException(
-                f"The connection to Exasol at {self.target.address} was lost while the changes "
-                "were committed: whether they were kept is not known. "
+                f"The connection to Exasol at {self.target.address} was lost during COMMIT: it is "
+                "not known whether the changes were committed. Check with "
                 f"`mlflow deployments list -t exasol://{self.target.address}/"
-                f"{self.target.schema}` shows what is there.",
+                f"{self.target.schema}`.",
                 error_code=TEMPORARILY_UNAVAILABLE,
             ) from None
 
@@ -156,8 +156,7 @@ class Database:
         if isinstance(error, self._errors.ExaRequestError):
             return MlflowException(
                 f"Exasol at {address} refused the login of {credentials.user!r}: "
-                f"{_first_line(error)}. EXA_USER and EXA_PASSWORD (or EXA_ACCESS_TOKEN) decide "
-                "who logs in.",
+                f"{_first_line(error)}. Check EXA_USER and EXA_PASSWORD (or EXA_ACCESS_TOKEN).",
                 error_code=UNAUTHENTICATED,
             )
         reason = _reason(error)
@@ -166,13 +165,13 @@ class Database:
                 f"The certificate of Exasol at {address} is not trusted: {reason}. Compare its "
                 "fingerprint on the server (openssl x509 -in /exa/etc/ssl/ssl.crt -noout "
                 f"-fingerprint -sha256) and set EXA_DSN={self.target.host}/FINGERPRINT:"
-                f"{self.target.port} (64 digits, without colons), or name the authority that "
-                "signed it in EXA_SSL_TRUSTED_CA.",
+                f"{self.target.port} (64 digits, without colons), or set EXA_SSL_TRUSTED_CA to the "
+                "certificate of the authority that signed it.",
                 example=False,
             )
         return MlflowException(
             f"Exasol at {address} cannot be reached: {reason}. Check the host and the port of the "
-            "target, and whether a firewall is in the way.",
+            "target, and whether a firewall blocks the connection.",
             error_code=TEMPORARILY_UNAVAILABLE,
         )
 
@@ -186,7 +185,7 @@ class Database:
             )
         if error.code == _INSUFFICIENT_PRIVILEGES:
             return MlflowException(
-                f"The database user lacks a privilege for `{what} …`: {_first_line(error)}",
+                f"The database user has no privilege for `{what} …`: {_first_line(error)}",
                 error_code=PERMISSION_DENIED,
             )
         return MlflowException(

@@ -1,8 +1,8 @@
 """The target ``exasol`` of ``mlflow deployments``: models as scripts in a schema.
 
-MLflow loads this module for every command that names the target, and expects ``run_local``,
-``target_help`` and one client in it. The metadata of a deployment is kept in a comment of its
-script, and nowhere else.
+MLflow loads this module for every command that names the target, and requires ``run_local``,
+``target_help`` and exactly one client class in it. The metadata of a deployment is stored only in
+a comment of its script.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _FLAVOR = "python_function"
 
 
 class ExasolDeploymentClient(BaseDeploymentClient):
-    """Deploys models as scripts of one schema; ``target_help`` has the guide to it.
+    """Client that deploys models as scripts in one schema; see :func:`target_help`.
 
-    Each method makes its changes in one transaction of a session of its own.
+    Each method makes its changes in one transaction of a new session.
 
     Args:
         target_uri: ``exasol://host[:port]/SCHEMA``.
 
     Raises:
-        MlflowException: the URI names something else.
+        MlflowException: the URI is malformed.
     """
 
     def __init__(self, target_uri: str) -> None:
@@ -77,17 +77,18 @@ class ExasolDeploymentClient(BaseDeploymentClient):
         """Install a model as a new script.
 
         Args:
-            name: of the script, without a schema.
+            name: the script's name, without a schema.
             model_uri: see :func:`~mlflow_bucketfs_plugin.scoring.scoring_script`.
             flavor: ``python_function`` or None.
-            config: options of ``mlflow-bucketfs sql`` without the dashes; lists with commas.
+            config: options of ``mlflow-bucketfs sql`` without the dashes; lists are separated by
+                commas.
             endpoint: not supported.
 
         Returns:
-            ``name`` and ``flavor``, and what :meth:`get_deployment` returns.
+            The same as :meth:`get_deployment`.
 
         Raises:
-            MlflowException: with MLflow's error codes; nothing was created then.
+            MlflowException: with MLflow's error codes; nothing was created.
         """
         _refuse(flavor, endpoint)
         with _mlflow_errors():
@@ -96,14 +97,14 @@ class ExasolDeploymentClient(BaseDeploymentClient):
             stored = _stored_name(name)
             if (found := find_script(database, stored)) is not None:
                 what = (
-                    f"There is a deployment {name} already, of {found.metadata['model']}: "
+                    f"The deployment {name} exists already, of {found.metadata['model']}: "
                     f"`mlflow deployments update` replaces its model."
                     if found.is_deployment
-                    else f"There is a script {name} in {self._target.schema} already, which is no "
+                    else f"The script {name} in {self._target.schema} exists already, and is not a "
                     "deployment of MLflow: choose another name."
                 )
                 raise MlflowException(what, error_code=RESOURCE_ALREADY_EXISTS)
-            # without OR REPLACE, also if the user may not see what is there
+            # without OR REPLACE, because a script may exist that the user may not see
             text = made.text.replace("CREATE OR REPLACE ", "CREATE ", 1)
             self._install(database, made, text, earlier_view=None)
         return _description(stored, made.metadata)
@@ -116,21 +117,21 @@ class ExasolDeploymentClient(BaseDeploymentClient):
         config: Mapping[str, str] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Replace the model of a deployment: promotion and rollback.
+        """Replace the model of a deployment, to promote a version or to roll back.
 
         Args:
-            name: of the script.
-            model_uri: the new model; None resolves the URI that was deployed once more, such as
-                an alias that means another version now.
+            name: the script's name.
+            model_uri: the new model. None resolves the deployed URI again, such as an alias that
+                was moved.
             flavor: ``python_function`` or None.
-            config: changed options. The others stay; an empty value removes one.
+            config: changed options. The others are kept; an empty value removes one.
             endpoint: not supported.
 
         Returns:
-            ``name`` and ``flavor``, and what :meth:`get_deployment` returns.
+            The same as :meth:`get_deployment`.
 
         Raises:
-            MlflowException: with MLflow's error codes; the deployment is as before then.
+            MlflowException: with MLflow's error codes; the deployment was not changed.
         """
         _refuse(flavor, endpoint)
         stored = _stored_name(name)
@@ -147,8 +148,8 @@ class ExasolDeploymentClient(BaseDeploymentClient):
         with Database(self._target) as database:
             if require_deployment(database, stored).text != found.text:
                 raise MlflowException(
-                    f"The deployment {name} was changed by somebody else meanwhile: it is as they "
-                    "left it. Look at it with `mlflow deployments get`, and update it again.",
+                    f"The deployment {name} was changed by another session meanwhile, and was not "
+                    "updated. Look at it with `mlflow deployments get`, and update it again.",
                     error_code=RESOURCE_CONFLICT,
                 )
             self._install(database, made, made.text, earlier_view=_view_of(before))
@@ -157,19 +158,19 @@ class ExasolDeploymentClient(BaseDeploymentClient):
     def delete_deployment(
         self, name: str, config: Mapping[str, str] | None = None, endpoint: str | None = None
     ) -> None:
-        """Drop a deployment's script and its view; nothing happens if there is none.
+        """Drop a deployment's script and view; a missing deployment is not an error.
 
         Args:
-            name: of the script.
-            config: there are no options.
+            name: the script's name.
+            config: not supported.
             endpoint: not supported.
 
         Raises:
-            MlflowException: the script is not a deployment, or may not be dropped.
+            MlflowException: the script is not a deployment, or the user may not drop it.
         """
         _refuse(None, endpoint)
         if config:
-            raise _invalid(f"delete has no options: {', '.join(config)}.")
+            raise _invalid_error(f"delete does not support options: {', '.join(config)}.")
         with Database(self._target) as database:
             stored = _stored_name(name)
             if find_script(database, stored) is None:
@@ -187,7 +188,7 @@ class ExasolDeploymentClient(BaseDeploymentClient):
             endpoint: not supported.
 
         Raises:
-            MlflowException: the database cannot be asked.
+            MlflowException: the database cannot be reached, or refuses the login.
         """
         _refuse(None, endpoint)
         with Database(self._target) as database:
@@ -198,14 +199,14 @@ class ExasolDeploymentClient(BaseDeploymentClient):
             ]
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
-        """Return what a deployment was made from.
+        """Return a deployment's name, flavor and metadata, such as its model and options.
 
         Args:
-            name: of the script.
+            name: the script's name.
             endpoint: not supported.
 
         Raises:
-            MlflowException: there is no such deployment.
+            MlflowException: the deployment does not exist.
         """
         _refuse(None, endpoint)
         stored = _stored_name(name)
@@ -218,25 +219,26 @@ class ExasolDeploymentClient(BaseDeploymentClient):
         """Score rows in the database.
 
         Args:
-            deployment_name: of the script.
-            inputs: a data frame with a column for each parameter of the script; it is sent as a
-                table of literals. Or what is in the database: ``{"table": "SCHEMA.TABLE"}`` or
-                ``{"query": "SELECT …"}``, also as a frame with one row, whose columns are called
-                as the parameters.
+            deployment_name: the script's name.
+            inputs: a data frame with a column for each parameter of the script, which is sent as a
+                table of literals. Or rows in the database, with columns named as the parameters:
+                ``{"table": "SCHEMA.TABLE"}`` or ``{"query": "SELECT …"}``, also as a data frame
+                with one row.
             endpoint: not supported.
 
         Returns:
-            What the script emits: the keys, then the predictions. A DECIMAL without decimals is
-            an int, or text beyond 64 bits, which JSON would round.
+            The emitted columns: keys, then predictions. A DECIMAL without decimals is an int, or
+            text beyond 64 bits, because JSON would round it.
 
         Raises:
-            MlflowException: there is no such deployment, the rows do not fit, or scoring failed.
+            MlflowException: the deployment does not exist, a value does not fit its parameter, or
+                scoring failed.
         """
         from mlflow_bucketfs_plugin.scoring import rows  # noqa: PLC0415 -- pandas, only here
 
         _refuse(None, endpoint)
         if deployment_name is None:
-            raise _invalid("predict needs the name of a deployment: --name.")
+            raise _invalid_error("predict needs the name of a deployment: --name.")
         stored = _stored_name(deployment_name)
         with Database(self._target) as database:
             metadata = require_deployment(database, stored).metadata
@@ -274,7 +276,7 @@ class ExasolDeploymentClient(BaseDeploymentClient):
         if view:
             if view != earlier_view and has_view(database, view):
                 raise MlflowException(
-                    f"There is a view {view} already, which is not this deployment's: choose "
+                    f"The view {view} exists already, and is not this deployment's: choose "
                     "another name with -C view=…",
                     error_code=RESOURCE_ALREADY_EXISTS,
                 )
@@ -284,7 +286,7 @@ class ExasolDeploymentClient(BaseDeploymentClient):
 
 def _view_of(metadata: Mapping[str, Any]) -> str | None:
     view = _text_mapping(metadata.get("config")).get("view")
-    # read again, because anybody who may create scripts can write such a comment
+    # parsed again, because any user who may create scripts can write such a comment
     with _mlflow_errors():
         return sql_object_name(parse_object_name(view, "view")) if view else None
 
@@ -304,16 +306,18 @@ def _stored_name(name: str) -> str:
 
 def _refuse(flavor: str | None, endpoint: str | None) -> None:
     if flavor not in {None, _FLAVOR}:
-        raise _invalid(f"The flavor {flavor!r} cannot be deployed: models are scored as {_FLAVOR}.")
+        raise _invalid_error(
+            f"The flavor {flavor!r} cannot be deployed: models are scored as {_FLAVOR}."
+        )
     if endpoint is not None:
         raise MlflowException(
-            "The target exasol has no endpoints: who may call a deployment, the database decides "
+            "The target exasol has no endpoints: use privileges in the database instead "
             "(GRANT EXECUTE).",
             error_code=NOT_IMPLEMENTED,
         )
 
 
-def _invalid(message: str) -> MlflowException:
+def _invalid_error(message: str) -> MlflowException:
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
 
 
@@ -323,20 +327,20 @@ def _mlflow_errors() -> Iterator[None]:
         try:
             yield
         except (ScriptError, OSError) as error:
-            raise _invalid(str(error)) from error
+            raise _invalid_error(str(error)) from error
 
 
 def run_local(
     name: str, model_uri: str, flavor: str | None = None, config: Mapping[str, str] | None = None
 ) -> NoReturn:
-    """Refuse to run a model locally.
+    """Raise, because the target cannot run a model locally.
 
     Raises:
-        MlflowException: always, with the commands that do.
+        MlflowException: always, with commands that run a model without a database.
     """
     del name, flavor, config
     raise MlflowException(
-        "The target exasol needs a database. Without one: "
+        "The target exasol needs a database. To run a model without one: "
         f"mlflow-bucketfs sql {model_uri} --name NAME > script.sql, then "
         "mlflow-bucketfs-testing udf script.sql --input rows.csv",
         error_code=NOT_IMPLEMENTED,
@@ -344,25 +348,25 @@ def run_local(
 
 
 def target_help() -> str:
-    """Return the guide to the target in short."""
+    """Return a short guide to the target."""
     return _HELP
 
 
 _HELP = """\
-Models as scripts in a schema of Exasol; scored in SQL, without downloading anything.
+Deploys models as scripts in a schema of Exasol, to score with SQL where the rows are.
 
   export EXA_USER=… EXA_PASSWORD=…
   mlflow deployments create -t exasol://db.example.com:8563/ML --name CHURN \\
       -m models:/churn@champion -C key=customer_id
   SELECT ML.CHURN(customer_id, age, income) FROM customers GROUP BY IPROC();
 
-Target: exasol://HOST[:PORT]/SCHEMA. The model has to be in BucketFS (exa+bfs://…, exa+bfss://…).
+Target: exasol://HOST[:PORT]/SCHEMA. The model must be in BucketFS (exa+bfs://…, exa+bfss://…).
 An alias is resolved when the script is made: `update` promotes another version, or rolls back.
 
-Options, -C NAME=VALUE, as of `mlflow-bucketfs sql --help`; lists with commas:
-  key=customer_id,day DATE   columns that are passed through, in front
+Options, -C NAME=VALUE, are those of `mlflow-bucketfs sql --help`; lists are separated by commas:
+  key=customer_id,day DATE   columns to emit unchanged, before the predictions
   type=age=DOUBLE            column types of features
-  output=SCORE=DOUBLE        names and types of what is predicted
+  output=SCORE=DOUBLE        names and types of the predictions
   rename, param, null-as-empty, language, batch-size, loader, verify, on-error, constraints,
   mounted-path, artifacts-destination, score-example
 Two of them create a view: -C table=CUSTOMERS -C view=CHURN_OF_CUSTOMERS

@@ -15,15 +15,15 @@ def predicted_schema(model: StoredModel) -> list[dict[str, Any]]:
     """Load a model on this machine, score its input example, and return the outputs' schema.
 
     Args:
-        model: with all its files.
+        model: the model, with all its files downloaded.
 
     Raises:
         ScriptError: there is no example, or scoring it fails.
     """
     if not model.mlmodel.get("saved_input_example_info"):
         raise ScriptError(
-            "--score-example: the model was logged without input_example. Declare what it predicts "
-            "with --output NAME=TYPE, once for each column."
+            "--score-example: the model was logged without input_example. Declare its outputs with "
+            "--output NAME=TYPE, once for each column."
         )
     try:
         # only UDFs and this function need these packages
@@ -36,10 +36,10 @@ def predicted_schema(model: StoredModel) -> list[dict[str, Any]]:
         loaded = mlflow.pyfunc.load_model(str(model.directory))
         predicted = loaded.predict(example, params=params)
         with warnings.catch_warnings():
-            # about integers that may be missing: predictions are
+            # MLflow warns that integers cannot be missing, which is about inputs
             warnings.simplefilter("ignore")
             schema = infer_signature(model_output=predicted).outputs
-    except Exception as error:  # whatever a model's own code raises
+    except Exception as error:  # a model's own code can raise any exception
         raise ScriptError(
             f"--score-example: the model cannot score its input example here: "
             f"{type(error).__name__}: {error}"

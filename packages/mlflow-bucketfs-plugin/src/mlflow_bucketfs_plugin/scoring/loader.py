@@ -1,8 +1,8 @@
 """Decide whether a UDF can load a model without MLflow and predict exactly the same.
 
 For most scikit-learn models, ``mlflow.pyfunc`` enforces the signature, which the script does
-itself, and calls one method of the estimator. Importing it takes longer than all other steps
-together. Each rule here excludes models for which it does more.
+itself, and calls one method of the estimator. Importing MLflow takes longer than all other steps
+together. Each rule here excludes models for which ``mlflow.pyfunc`` does more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("skops", "pickle", "cloudpickle")
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
-# Enough for the head of a pickle, where classes are named; not for a vocabulary of millions
+# Enough for the start of a pickle, which names the classes, without reading millions of values
 _MOST_OPCODES = 200_000
 # scikit-learn models can be logged with these methods, but no script can call them
 _UNUSABLE = {
@@ -44,11 +44,11 @@ def choose_loader(
         model: the model.
         wanted: ``auto``, ``mlflow`` or ``direct``.
         parameters: the script's parameters.
-        has_params: whether values are passed to the model's parameters.
+        has_params: whether the script passes params to ``predict``.
 
     Raises:
-        ScriptError: ``direct`` is wanted and would not predict the same, or nothing can load the
-            model.
+        ScriptError: ``direct`` is wanted but may predict differently, or the model cannot be
+            scored by any loader.
     """
     predict_fn = model.pyfunc.get("predict_fn")
     if isinstance(predict_fn, str) and (reason := _UNUSABLE.get(predict_fn)):
@@ -119,9 +119,9 @@ def _direct(model: StoredModel) -> DirectLoader:
 
 
 def _modules(file: Path, serialization: str) -> tuple[str, ...]:
-    """Return the modules of scikit-learn that loading a model imports, to import them earlier.
+    """Return the modules of scikit-learn that a model's file names, to import them early.
 
-    Nothing is loaded here. A file that was not downloaded, or is no such format, has none.
+    The file is not loaded. If it was not downloaded or is damaged, no modules are returned.
     """
     try:
         named = _skops_modules(file) if serialization == "skops" else _pickled_modules(file)

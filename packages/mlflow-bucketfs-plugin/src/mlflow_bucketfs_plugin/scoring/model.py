@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PROXIED = "mlflow-artifacts"
-# A registered version may come from a logged model, and that from a run
+# A registered version may refer to a logged model, and that to a run
 _MOST_STEPS = 4
 _BLOCK_BYTES = 1 << 20
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -60,8 +60,8 @@ class StoredModel:
     Attributes:
         uri: the folder.
         bucket: the bucket that contains it.
-        keys: its files' keys by their relative path.
-        directory: local copies of the files.
+        keys: keys of its files in the bucket, by relative path.
+        directory: local directory with the downloaded files.
         mlmodel: content of the ``MLmodel``.
         mlmodel_digest: SHA-256 of that file.
     """
@@ -74,7 +74,7 @@ class StoredModel:
     mlmodel_digest: str
 
     def download(self) -> dict[str, str]:
-        """Download the other files, and return the SHA-256 of all by their relative path.
+        """Download the other files, and return the SHA-256 of each file by its relative path.
 
         Raises:
             MlflowException: a file cannot be downloaded.
@@ -85,7 +85,7 @@ class StoredModel:
 
     @property
     def size_bytes(self) -> int:
-        """The size of what was downloaded."""
+        """The total size of the downloaded files."""
         paths = (self.directory / name for name in self.keys)
         return sum(path.stat().st_size for path in paths if path.exists())
 
@@ -102,10 +102,10 @@ class StoredModel:
     def schema(self, part: str) -> list[dict[str, Any]] | None:
         """Return a part of the signature, ``inputs``, ``outputs`` or ``params``.
 
-        Read here and not by MLflow, whose signatures need numpy.
+        MLflow's own class is not used, because it needs NumPy.
 
         Raises:
-            ScriptError: it is not what MLflow writes.
+            ScriptError: it is not a list of JSON objects.
         """
         signature = self.mlmodel.get("signature")
         text = signature.get(part) if isinstance(signature, dict) else None
@@ -117,7 +117,8 @@ class StoredModel:
             schema = None
         if not isinstance(schema, list) or not all(isinstance(spec, dict) for spec in schema):
             raise ScriptError(
-                f"The signature in the model's MLmodel is damaged: its {part} are no list in JSON."
+                f"The signature in the model's MLmodel is damaged: its {part} are not a list in "
+                "JSON."
             )
         return schema or None
 
@@ -133,8 +134,9 @@ def locate_model(
         mounted: the model's folder as UDFs see it, if that does not follow from the URI.
 
     Raises:
-        ScriptError: the model is in another store, or behind a proxy that was not named.
-        MlflowException: the tracking server does not know the model, or cannot be reached.
+        ScriptError: the model is in another store, or its artifacts are proxied and
+            ``artifacts_destination`` is missing.
+        MlflowException: the tracking server does not have the model, or cannot be reached.
         BucketFSError: the URI is malformed.
     """
     if mounted is not None and (
@@ -173,7 +175,9 @@ def _resolve(model_uri: str) -> tuple[str, str]:
             return origin, location
         if step == 0:
             origin = versioned
-    raise ScriptError(f"{model_uri} leads to {location}, and so on: it has no location.")
+    raise ScriptError(
+        f"{model_uri} refers to {location}, which refers to further models: it has no location."
+    )
 
 
 def _registered(uri: str) -> tuple[str, str]:
@@ -188,7 +192,7 @@ def _registered(uri: str) -> tuple[str, str]:
 def _of_run(uri: str) -> str:
     """Return the location of a logged model of a run, or else of the run's artifacts.
 
-    In this order, because MLflow lets the files of the logged model win.
+    MLflow prefers the files of the logged model, too.
     """
     client = MlflowClient()
     run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
@@ -214,8 +218,8 @@ def _of_run(uri: str) -> str:
 def _behind_proxy(origin: str, location: str, destination: str | None) -> str:
     if destination is None:
         raise ScriptError(
-            f"The model {origin} is at {location}: the tracking server hides the store. Name it "
-            "with --artifacts-destination, as `mlflow server` was started with: "
+            f"The model {origin} is at {location}: the tracking server proxies artifacts. Name its "
+            "store with the option that `mlflow server` was started with: "
             "--artifacts-destination exa+bfss://host:port/service/bucket/folder"
         )
     if not is_bucketfs_uri(destination):
@@ -223,16 +227,17 @@ def _behind_proxy(origin: str, location: str, destination: str | None) -> str:
             f"--artifacts-destination: {redacted(destination)} is not in BucketFS. Copy the model "
             f"there: mlflow-bucketfs copy {origin} exa+bfss://host:port/service/bucket/folder"
         )
-    # literal, as the server maps it: nothing is percent-decoded in BucketFS
+    # not percent-decoded, because the server does not decode it for BucketFS either
     return str(BucketFSUri.parse(destination).joinpath(urlsplit(location).path))
 
 
 @contextmanager
 def fetched_model(location: ModelLocation) -> Iterator[StoredModel]:
-    """Read a model over HTTP, even where its bucket is mounted, into a temporary directory.
+    """Read a model into a temporary directory, over HTTP even if its bucket is mounted.
 
     Raises:
-        ScriptError: there is no model, or one that UDFs would not see as it is.
+        ScriptError: there is no model, its ``MLmodel`` is damaged, or it contains archives, which
+            UDFs see unpacked.
         MlflowException: its ``MLmodel`` cannot be downloaded.
         BucketFSError: the bucket cannot be listed.
     """
@@ -269,7 +274,7 @@ def _read_mlmodel(path: Path, uri: BucketFSUri) -> dict[str, Any]:
         raise ScriptError(f"The MLmodel at '{uri}' is damaged: {error}") from error
     description: dict[str, Any] = content if isinstance(content, dict) else {}
     if VOID_KEY in description:
-        raise ScriptError(f"The MLmodel at '{uri}' says: {description[VOID_KEY]}")
+        raise ScriptError(f"The model at '{uri}' is incomplete: {description[VOID_KEY]}")
     flavors = description.get("flavors")
     if not isinstance(flavors, dict) or not isinstance(flavors.get("python_function"), dict):
         raise ScriptError(

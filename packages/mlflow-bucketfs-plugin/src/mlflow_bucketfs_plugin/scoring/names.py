@@ -1,4 +1,4 @@
-"""Identifiers in Exasol's SQL: read from options, checked, and written into statements."""
+"""Parse, check and quote the identifiers of Exasol's SQL."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 128
 
-# What Exasol's documentation ("SQL identifier") allows without quotation marks, by Unicode category
+# The Unicode categories that Exasol's documentation ("SQL identifier") allows without quotation
+# marks
 _FIRST = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nl"}
 _FURTHER = _FIRST | {"Mn", "Mc", "Nd", "Pc", "Cf"}
 _MIDDLE_DOT = "\N{MIDDLE DOT}"
-# In a script's parameters, where the spelling counts, everything else is quoted
+# Parameters of a script are case-sensitive; all others are quoted
 _PLAIN_PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PLAIN_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
-# EXA_SQL_KEYWORDS where RESERVED is true. A word too many costs a pair of quotation marks.
+# EXA_SQL_KEYWORDS where RESERVED is true. A superfluous word only causes quotation marks.
 _RESERVED = frozenset(
     """
     ABSOLUTE ACTION ADD AFTER ALL ALLOCATE ALTER AND ANY APPEND ARE ARRAY AS ASC ASENSITIVE
@@ -73,19 +74,19 @@ _RESERVED = frozenset(
 
 
 def read_identifier(text: str, what: str) -> tuple[str, str]:
-    """Read the identifier that a text begins with.
+    """Parse the identifier at the beginning of a text.
 
-    Without quotation marks it is stored in upper case, as in SQL.
+    Without quotation marks, its name is in upper case, as in SQL.
 
     Args:
         text: begins with an identifier, such as ``age`` or ``"My age"``.
-        what: which text this is, for messages, such as ``--key``.
+        what: the text's name in messages, such as ``--key``.
 
     Returns:
         The name as the database stores it, and the rest of the text.
 
     Raises:
-        ScriptError: it begins with none, or with one that cannot be used.
+        ScriptError: the text does not begin with an identifier, or with an invalid one.
     """
     stripped = text.lstrip()
     if stripped.startswith('"'):
@@ -106,14 +107,14 @@ def read_identifier(text: str, what: str) -> tuple[str, str]:
             f"{what}: the upper case of {plain!r} is not certain. Write the name in quotation "
             'marks, as the database shows it: "…"'
         )
-    return checked(upper, what), rest
+    return check_name(upper, what), rest
 
 
 def _read_quoted(text: str, what: str) -> tuple[str, str]:
     match = re.match(r'"((?:[^"]|"")*)"', text)
     if not match:
         raise ScriptError(f"{what}: the quotation mark that {text!r} begins with is not closed.")
-    return checked(match[1].replace('""', '"'), what), text[match.end() :]
+    return check_name(match[1].replace('""', '"'), what), text[match.end() :]
 
 
 def _is_regular(character: str, *, first: bool) -> bool:
@@ -122,10 +123,10 @@ def _is_regular(character: str, *, first: bool) -> bool:
 
 
 def parse_identifier(text: str, what: str) -> str:
-    """Return the name that a text, which holds nothing else, stands for.
+    """Parse a text that is one identifier, and return its name.
 
     Raises:
-        ScriptError: see :func:`read_identifier`, or there is more in the text.
+        ScriptError: see :func:`read_identifier`, or the text does not end after it.
     """
     name, rest = read_identifier(text, what)
     if rest.strip():
@@ -134,7 +135,7 @@ def parse_identifier(text: str, what: str) -> str:
 
 
 def parse_object_name(text: str, what: str) -> tuple[str, ...]:
-    """Return the parts of the name of a script, table or view: ``[SCHEMA.]NAME``.
+    """Parse the name of a script, table or view, ``[SCHEMA.]NAME``, into its parts.
 
     Raises:
         ScriptError: see :func:`read_identifier`, or there are more than two parts.
@@ -154,8 +155,8 @@ def _unexpected(rest: str, text: str, what: str) -> str:
     )
 
 
-def checked(name: str, what: str) -> str:
-    """Return a name that may be an identifier, quoted or not.
+def check_name(name: str, what: str) -> str:
+    """Return a name if it can be an identifier, at least in quotation marks.
 
     Raises:
         ScriptError: it is empty or too long, or has a character that no identifier may have.
@@ -172,28 +173,28 @@ def checked(name: str, what: str) -> str:
         )
     if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in name):
         raise ScriptError(
-            f"{what}: the name {name!r} has a line break or another character that cannot stand "
-            "in a script."
+            f"{what}: the name {name!r} has a line break or another character that a script cannot "
+            "contain."
         )
     return name
 
 
 def sql_name(name: str) -> str:
-    """Write the name of a key, an output, a table or a script: plain if that is the same name."""
+    """Return a name as SQL, in quotation marks if the database would change it without them."""
     is_plain = _PLAIN_NAME.fullmatch(name) and name not in _RESERVED
     return name if is_plain else quoted(name)
 
 
 def sql_object_name(parts: Iterable[str]) -> str:
-    """Write the name of an object, with its schema if it has one."""
+    """Return the name of an object as SQL, with its schema if it has one."""
     return ".".join(map(sql_name, parts))
 
 
 def sql_parameters(names: list[str]) -> list[str]:
-    """Write a script's parameters.
+    """Return the names of a script's parameters as SQL.
 
-    A script's parameters keep their spelling, quoted or not, so that ``age`` can stand without
-    quotation marks although its lower case counts. Names that differ in case only are quoted.
+    A script's parameters keep their case, quoted or not, so that ``age`` needs no quotation marks.
+    Names that differ only in case are quoted.
     """
     spellings = [name.upper() for name in names]
     return [
@@ -207,9 +208,9 @@ def sql_parameters(names: list[str]) -> list[str]:
 
 
 def sql_columns(names: list[str]) -> list[str]:
-    """Write the columns that are most likely passed to parameters of these names.
+    """Return, as SQL, the table's columns that most likely belong to parameters of these names.
 
-    A name without quotation marks means one in upper case, so a reserved word does too.
+    A column without quotation marks is in upper case, so a reserved word is quoted in upper case.
     """
     return [
         quoted(name.upper()) if name.upper() in _RESERVED and spelt == quoted(name) else spelt
@@ -218,5 +219,5 @@ def sql_columns(names: list[str]) -> list[str]:
 
 
 def quoted(name: str) -> str:
-    """Write a name in quotation marks."""
+    """Return a name in quotation marks."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""Rows that ``predict`` sends and receives: from a data frame into a statement, and back."""
+"""Convert data frames to SQL, and query results to data frames, for ``predict``."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 10_000
 MOST_CHARACTERS = 1_000_000
-"""Our own limits: Exasol's documentation names none for the length of a statement."""
+"""Our own limits: Exasol's documentation states no limit for the length of a statement."""
 
 _MOST_IN_INT64 = 2**63 - 1
-# a float holds each whole number up to here
+# up to here, a float represents each whole number exactly
 _EXACT_FLOAT = 2**53
 _EXACT = Context(prec=400)  # as many digits as a float can have
 
 
 def select_source(inputs: Any, columns: Sequence[ScriptColumn]) -> tuple[str, list[str]]:
-    """Write what a script reads from.
+    """Return the source and the arguments of the SELECT that scores the inputs of ``predict``.
 
     Args:
         inputs: a data frame, or records that make one; ``{"table": …}`` or ``{"query": …}``, also
@@ -44,10 +44,10 @@ def select_source(inputs: Any, columns: Sequence[ScriptColumn]) -> tuple[str, li
         columns: the script's parameters.
 
     Returns:
-        What stands behind ``FROM``, and the script's arguments.
+        The table expression after ``FROM``, and the script's arguments.
 
     Raises:
-        ScriptError: the inputs are nothing of this, or see :func:`literal_table`.
+        ScriptError: the inputs are of another type, or see :func:`literal_table`.
     """
     names = [column.name for column in columns]
     if isinstance(inputs, pd.DataFrame) and inputs.shape == (1, 1):
@@ -73,11 +73,11 @@ def select_source(inputs: Any, columns: Sequence[ScriptColumn]) -> tuple[str, li
 def result_frame(
     types: Mapping[str, Mapping[str, Any]], rows: Sequence[tuple[Any, ...]]
 ) -> pd.DataFrame:
-    """Return a query's result with Python's types.
+    """Convert a query's result to a data frame with Python's types.
 
     Args:
-        types: of the columns, as pyexasol describes them.
-        rows: as pyexasol returns them, numbers as text.
+        types: the columns' types by name, as pyexasol describes them.
+        rows: the rows as pyexasol returns them, numbers as text.
 
     Returns:
         A frame in which a DECIMAL without decimals is an int, or text beyond 64 bits.
@@ -100,32 +100,32 @@ def _converted(column: pd.Series[Any], described: Mapping[str, Any]) -> pd.Serie
 
 
 def literal_table(frame: pd.DataFrame, columns: Sequence[ScriptColumn]) -> str:
-    """Write the rows of a frame as a table whose columns have the types of a script's parameters.
+    """Return a data frame's rows as a SQL table of literals, for a script's parameters.
 
     Args:
-        frame: has a column for each parameter, by name; upper and lower case may differ. Further
-            columns are left out.
+        frame: a data frame with a column for each parameter; names may differ in case. Other
+            columns are ignored.
         columns: the script's parameters.
 
     Returns:
-        A query for the ``FROM`` of a statement, with the columns in the parameters' order and
-        with their names.
+        A query for the ``FROM`` of a statement. Its columns have the names, types and order of
+        the parameters.
 
     Raises:
-        ScriptError: a column is missing, a value does not go into its column, or there are more
-            rows than a statement should hold.
+        ScriptError: a column is missing, a value does not fit its parameter's type, or the
+            statement would be too long.
     """
     if frame.empty:
         raise ScriptError("There are no rows to score.")
     if len(frame) > MOST_ROWS:
-        raise _too_much(f"{len(frame):,} rows", f"{MOST_ROWS:,} rows")
+        raise _limit_error(f"{len(frame):,} rows", f"{MOST_ROWS:,} rows")
     values = [
         [_literal(value, column, row) for row, value in enumerate(frame[name], start=1)]
         for name, column in zip(_named(frame, columns), columns, strict=True)
     ]
     rows = ",\n".join(f"({', '.join(row)})" for row in zip(*values, strict=True))
     if len(rows) > MOST_CHARACTERS:
-        raise _too_much(f"{len(rows):,} characters", f"{MOST_CHARACTERS:,} characters")
+        raise _limit_error(f"{len(rows):,} characters", f"{MOST_CHARACTERS:,} characters")
     names = [f"C{number}" for number in range(1, len(columns) + 1)]
     typed = ", ".join(
         f"CAST({name} AS {column.sql_type}) AS {quoted(column.name)}"
@@ -135,7 +135,7 @@ def literal_table(frame: pd.DataFrame, columns: Sequence[ScriptColumn]) -> str:
     return f"(SELECT {typed} FROM {table})"  # noqa: S608 -- of literals and checked names
 
 
-def _too_much(found: str, limit: str) -> ScriptError:
+def _limit_error(found: str, limit: str) -> ScriptError:
     return ScriptError(
         f"There are {found} to score, and a statement may have {limit}. Load them into a table, "
         'and name it instead: predict(name, {"table": "SCHEMA.TABLE"}), or a file with '
@@ -159,8 +159,8 @@ def _named(frame: pd.DataFrame, columns: Sequence[ScriptColumn]) -> list[Any]:
             missing.append(column.name)
     if missing:
         raise ScriptError(
-            f"The rows lack {', '.join(missing)}; they have {', '.join(exact)}. The script takes "
-            f"{', '.join(column.name for column in columns)}."
+            f"The rows have no column {', '.join(missing)}, but {', '.join(exact)}. The script "
+            f"takes {', '.join(column.name for column in columns)}."
         )
     return found
 
@@ -173,7 +173,7 @@ def _literal(value: Any, column: ScriptColumn, row: int) -> str:
     literal = _decimal(value, sql.scale) if sql.kind == "DECIMAL" else _WRITERS[sql.kind](value)
     if literal is None:
         raise ScriptError(
-            f"Column {column.name}, row {row}: {value!r} does not go into {column.sql_type}."
+            f"Column {column.name}, row {row}: {value!r} does not fit into {column.sql_type}."
             + _advice(value)
         )
     return literal
@@ -181,12 +181,12 @@ def _literal(value: Any, column: ScriptColumn, row: int) -> str:
 
 def _advice(value: object) -> str:
     if isinstance(value, float) and abs(value) >= _EXACT_FLOAT:
-        return " Numbers beside a missing one are read as floats: write large ids as text."
+        return " pandas reads numbers beside a missing one as floats: write large ids as text."
     return ""
 
 
 def _is_missing(value: Any) -> bool:
-    # NaN, NaT and pandas' NA are not equal to themselves, or do not know whether they are
+    # NaN and NaT are not equal to themselves; for pandas' NA, the result is NA
     if value is None:
         return True
     if isinstance(value, (str, list, tuple, dict)):
@@ -211,7 +211,7 @@ def _decimal(value: object, scale: int) -> str | None:
         fits = number == number.quantize(Decimal(1).scaleb(-scale), context=_EXACT)
     except InvalidOperation:  # no number, infinity, or more digits than any column has
         return None
-    return f"'{number:f}'" if fits else None  # as text, which no reader rounds
+    return f"'{number:f}'" if fits else None  # as text, which is not rounded
 
 
 def _double(value: Any) -> str | None:

@@ -49,7 +49,7 @@ _MB = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptOptions:
-    """How a scoring script is made; each is an option of ``mlflow-bucketfs sql``.
+    """Options for making a scoring script; each is also an option of ``mlflow-bucketfs sql``.
 
     Attributes:
         keys: columns to pass through, each ``COLUMN [TYPE]``; ``DECIMAL(36,0)`` without a type.
@@ -63,13 +63,13 @@ class ScriptOptions:
         on_error: ``column`` adds a column with the reason why a row has no prediction.
         table: the table in the SELECT.
         view: a view for the SELECT; needs ``table``.
-        loader: ``direct`` loads without MLflow, ``auto`` does where it predicts the same.
+        loader: ``direct`` loads without MLflow; ``auto`` does if predictions stay the same.
         verify: put SHA-256 digests of the model's files into the script.
         mounted_path: the model's folder as UDFs see it, if that does not follow from its URI.
         artifacts_destination: the option of the tracking server, if it proxies artifacts.
         constraints: the ``constraints.txt`` of the script-language container to compare with.
-        score_example: score the model's input example here to learn its outputs. This loads
-            the model: it runs whatever code is in it.
+        score_example: score the model's input example on this machine to infer its outputs. This
+            loads the model, and so runs its code.
     """
 
     keys: Sequence[str] = ()
@@ -99,8 +99,8 @@ class ScriptColumn:
     """A parameter or an emitted column of a script.
 
     Attributes:
-        name: as the database stores it.
-        sql_type: as it is declared.
+        name: its name, as the database stores it.
+        sql_type: its declared type.
         source: the feature or output in the model's signature; ``None`` for keys, for the reasons
             of ``on_error="column"``, and where the signature has no names.
     """
@@ -115,15 +115,15 @@ class ScoringScript:
     """A script that scores rows with one version of a model.
 
     Attributes:
-        name: as it is written in statements, with its schema if it was given one.
+        name: its name as SQL, with its schema if one was given.
         text: the statement that creates it, with the ``/`` that ends it.
         inputs: its parameters, keys first.
-        outputs: what it emits, keys first.
+        outputs: its emitted columns, keys first.
         select: a statement that runs it.
-        assumptions: what the script relies on, and what its user should know, in sentences.
-        metadata: which model it is, as in the script's line ``# mlflow-bucketfs:``.
+        assumptions: sentences for its user, such as assumptions that were made.
+        metadata: the model's URIs, path and ids, as in the script's line ``# mlflow-bucketfs:``.
         language: alias of its script language.
-        spec: what its code knows of the model.
+        spec: the description of the model that its code reads.
     """
 
     name: str
@@ -144,35 +144,35 @@ def scoring_script(
     *,
     notes: Mapping[str, object] | None = None,
 ) -> ScoringScript:
-    """Make the script that scores rows with a model, without a database.
+    """Make a script that scores rows with a model; no database is needed.
 
-    Downloads the model from BucketFS to digest its files, or only its ``MLmodel`` without
-    ``options.verify``.
+    Downloads the model from BucketFS to compute the digests of its files, or only its ``MLmodel``
+    without ``options.verify``.
 
     Args:
         model_uri: ``models:/name/version``, ``models:/name@alias``, ``models:/m-…``, ``runs:/…``
-            or a URI in BucketFS. What it means is resolved now.
-        name: of the script, ``[SCHEMA.]NAME``.
-        options: everything else.
-        notes: further entries for the metadata that the script keeps.
+            or a URI in BucketFS. It is resolved to a version now.
+        name: the script's name, ``[SCHEMA.]NAME``.
+        options: all other options.
+        notes: additional entries for the script's metadata.
 
     Raises:
-        ScriptError: the model cannot be scored by SQL as it is, or an option is wrong.
-        MlflowException: the tracking server does not know the model, or a download failed.
+        ScriptError: the model cannot be scored with SQL, or an option is invalid.
+        MlflowException: the tracking server does not have the model, or a download failed.
         BucketFSError: a URI is malformed, or the bucket cannot be listed.
         OSError: the constraints cannot be read.
     """
     qualified = sql_object_name(parse_object_name(name, "--name"))
     table = options.table and sql_object_name(parse_object_name(options.table, "--table"))
     view = options.view and sql_object_name(parse_object_name(options.view, "--view"))
-    _check(options)
+    _check_options(options)
     location = locate_model(
         model_uri,
         artifacts_destination=options.artifacts_destination,
         mounted=options.mounted_path,
     )
     with fetched_model(location) as model:
-        # all that the MLmodel decides comes before a download that may be large
+        # errors that are found in the MLmodel are raised before a download that may be large
         made = parameters(
             model.schema("inputs"),
             keys=options.keys,
@@ -235,7 +235,7 @@ def scoring_script(
     )
 
 
-def _check(options: ScriptOptions) -> None:
+def _check_options(options: ScriptOptions) -> None:
     if not _LANGUAGE.fullmatch(options.language):
         raise ScriptError(
             f"--language: {options.language!r} is not the alias of a script language, such as "
@@ -250,7 +250,7 @@ def _check(options: ScriptOptions) -> None:
         ("--loader", options.loader, ("auto", "mlflow", "direct")),
     ):
         if value not in possible:
-            raise ScriptError(f"{option}: {value!r} is none of {', '.join(possible)}.")
+            raise ScriptError(f"{option}: {value!r} is not one of {', '.join(possible)}.")
     if options.view and not options.table:
         raise ScriptError("--view needs --table: a view reads from a table.")
 
@@ -283,7 +283,7 @@ def _metadata(location: ModelLocation, model: StoredModel) -> dict[str, object]:
 
 
 def read_metadata(text: str) -> dict[str, Any]:
-    """Return the metadata in a script's text; empty for a script that was not made here."""
+    """Return the metadata in a script's text; empty if this package did not make the script."""
     line = next((line for line in text.splitlines() if line.startswith(METADATA_MARK)), "")
     try:
         found = json.loads(line.removeprefix(METADATA_MARK))
@@ -321,7 +321,7 @@ def _text(
 
 
 def _select(name: str, spec: ScoringSpec, *, table: str | None, view: str | None) -> str:
-    # keys are given as SQL identifiers, features are names in Python
+    # keys were given as SQL identifiers, features have names from Python
     keys = [sql_name(key.column) for key in spec.keys]
     features = sql_columns([feature.column for feature in spec.inputs])
     if table:
@@ -355,19 +355,19 @@ def _assumptions(
 ) -> Iterator[str]:
     if location.origin != location.requested:
         yield (
-            f"{location.requested} is {location.origin} now. The script stays with it: make it "
-            "again to promote another version."
+            f"{location.requested} is {location.origin} now. The script keeps this version: make "
+            "it again to promote another one."
         )
     yield f"UDFs see the model at {location.mounted}."
     if options.verify:
         yield (
             f"The script verifies {len(spec.files or ())} files by their SHA-256; "
-            f"{_size(model.size_bytes)} were downloaded to make them."
+            f"{_size(model.size_bytes)} were downloaded to compute it."
         )
     else:
         yield (
-            "The model's files are not verified: anyone who can write into the bucket decides what "
-            "the script runs."
+            "The model's files are not verified: anyone who can write to the bucket can change the "
+            "code that the script runs."
         )
     yield (
         "The model is loaded without MLflow."
@@ -375,18 +375,18 @@ def _assumptions(
         else "The model is loaded by MLflow, which takes seconds per process."
     )
     if not spec.keys:
-        yield "Without --key, the rows that come back cannot be told apart."
+        yield "Without --key, the results cannot be assigned to the table's rows."
     elif untyped := [
         key.column for key, sql in zip(spec.keys, made.sql_types, strict=False) if sql is EXACT_ID
     ]:
-        yield f"Keys are whole numbers, as no type was given: {', '.join(untyped)}."
+        yield f"Keys without a type are whole numbers, {EXACT_ID}: {', '.join(untyped)}."
     dotted = {
         i.feature: i.column
         for i in spec.inputs
         if i.feature and "." in i.feature and i.feature not in options.renames
     }
     for feature, column in dotted.items():
-        yield f"The feature {feature} is the parameter {column}: identifiers have no dots."
+        yield f"The feature {feature} is the parameter {column}: identifiers cannot have dots."
     slow = [
         i.column
         for i, sql in zip(made.inputs, made.sql_types[len(made.keys) :], strict=True)
@@ -394,11 +394,11 @@ def _assumptions(
     ]
     if slow:
         yield (
-            f"A TIMESTAMP is read three times slower than all else: {', '.join(slow)}. Faster: "
+            f"A TIMESTAMP is read three times slower than other types: {', '.join(slow)}. Faster: "
             f"--type '{slow[0]}=VARCHAR(30)'"
         )
-    stands = "" if options.table else f" {_NO_TABLE} stands for the table."
-    yield f"The SELECT assumes that the table's columns have the names of the features.{stands}"
+    placeholder = "" if options.table else f" Replace {_NO_TABLE} by the table."
+    yield f"The SELECT assumes that the table's columns are named as the features.{placeholder}"
     if options.constraints is not None:
         yield from _differences(model.directory, options.constraints)
 

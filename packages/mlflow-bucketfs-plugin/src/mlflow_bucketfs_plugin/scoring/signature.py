@@ -1,4 +1,4 @@
-"""From a model's signature to a script's parameters, its outputs and the model's params."""
+"""Convert a model's signature to a script's parameters and outputs, and check its params."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.names import (
     MAX_CHARACTERS,
-    checked,
+    check_name,
     parse_identifier,
     read_identifier,
 )
@@ -48,14 +48,14 @@ _INT64 = 1 << 63
 
 @dataclass(frozen=True, kw_only=True)
 class _Slot:
-    """A feature or an output, before it has a column.
+    """A feature or an output, before it is assigned to a column.
 
     Attributes:
-        label: its name in options, and its column's unless an option names that.
+        label: its name in options, and the default name of its column.
         name: its name in the signature.
-        type: the type in the signature; ``None`` if that is not known.
+        type: the type in the signature; ``None`` if unknown.
         required: whether the signature requires it.
-        schema: the type of a nested one, as MLflow writes it.
+        schema: the type of an Array, Object or Map, as MLflow writes it.
     """
 
     label: str
@@ -70,10 +70,10 @@ class Parameters:
     """The parameters of a script.
 
     Attributes:
-        keys: passed through.
+        keys: parameters that are emitted unchanged.
         inputs: features, in the signature's order.
         tensor: set if the signature is one tensor.
-        sql_types: of keys and inputs, in this order.
+        sql_types: types of the keys and inputs, in this order.
     """
 
     keys: tuple[Key, ...]
@@ -88,10 +88,10 @@ class Parameters:
 
 
 def parse_keys(keys: Sequence[str]) -> list[tuple[Key, SqlType]]:
-    """Read keys, each ``COLUMN [TYPE]``.
+    """Parse keys, each ``COLUMN [TYPE]``.
 
     Raises:
-        ScriptError: one of them is not understood, or two have the same name.
+        ScriptError: a key is malformed, or two have the same name.
     """
     parsed: dict[str, tuple[Key, SqlType]] = {}
     for text in keys:
@@ -114,14 +114,14 @@ def parameters(
     """Make a script's parameters from the inputs of a signature.
 
     Args:
-        schema: the inputs, as the ``MLmodel`` has them.
+        schema: the inputs in the ``MLmodel``.
         keys: see :func:`parse_keys`.
         types: columns' types by feature.
         renames: parameters' names by feature.
         null_as_empty: text features for which NULL is the empty string.
 
     Raises:
-        ScriptError: a feature's type cannot come from SQL, names clash, or an option is wrong.
+        ScriptError: a feature's type has no SQL type, names clash, or an option is invalid.
     """
     if not schema:
         raise ScriptError(
@@ -139,8 +139,8 @@ def parameters(
     for slot in slots:
         if slot.type is None:
             raise ScriptError(
-                f"The signature has an input tensor of {tensor and tensor.dtype}, which no "
-                "column's type can become."
+                f"The signature has an input tensor of {tensor and tensor.dtype}, which has no "
+                "matching SQL type."
             )
         sql = DEFAULTS[slot.type]
         if slot.label in types:
@@ -170,7 +170,7 @@ def parameters(
     )
     if twice := _first_twice(made.names):
         raise ScriptError(
-            f"Two parameters would be called {twice!r}. Give a feature another one: "
+            f"Two parameters would be called {twice!r}. Rename the parameter of a feature: "
             f"--rename {twice}=OTHER_NAME"
         )
     return made
@@ -184,8 +184,8 @@ def _parameter_name(label: str, renamed: str | None) -> str:
             f"The feature {label!r} has {len(label)} characters, and a parameter 1 to "
             f"{MAX_CHARACTERS}. Give it another name: --rename 'FEATURE=PARAMETER'"
         )
-    # a parameter's name is ours to choose, because the code takes columns by their position
-    return checked(label.replace(".", "_"), "The signature")
+    # the name need not be the feature's, because the script's code reads columns by position
+    return check_name(label.replace(".", "_"), "The signature")
 
 
 def _input_slots(schema: Schema) -> tuple[list[_Slot], Tensor | None]:
@@ -211,7 +211,7 @@ def _tensor(spec: Mapping[str, Any], what: str) -> tuple[str | None, str, int | 
     if len(shape) == 2 and shape[0] == -1 and 1 <= shape[1] <= MOST_TENSOR_COLUMNS:  # noqa: PLR2004
         return spec.get("name"), dtype, shape[1]
     raise ScriptError(
-        f"The signature has an {what} tensor of shape {tuple(shape)}. Columns are made of (-1,) "
+        f"The signature has an {what} tensor of shape {tuple(shape)}. Supported shapes are (-1,) "
         f"and (-1, n) with n up to {MOST_TENSOR_COLUMNS:,}."
     )
 
@@ -262,7 +262,7 @@ def _value_type(
 
 
 def _scalars(spec: Mapping[str, Any]) -> set[str]:
-    """Collect the types of the leaves of a nested one."""
+    """Return the scalar types within an Array, Object or Map."""
     parts = [spec.get("items"), spec.get("values"), *(spec.get("properties") or {}).values()]
     nested = [part for part in parts if isinstance(part, dict)]
     if not nested:
@@ -287,12 +287,12 @@ def _first_twice(names: Sequence[str]) -> str | None:
 def outputs(
     schema: Schema | None, *, named: Sequence[tuple[str, str]], taken: Collection[str]
 ) -> list[tuple[Output, SqlType]]:
-    """Make a script's outputs from those of a signature.
+    """Make a script's outputs from the outputs of a signature.
 
     Args:
-        schema: the outputs, as the ``MLmodel`` has them, if it does.
+        schema: the outputs in the ``MLmodel``, or None.
         named: names and columns' types by position; they take precedence.
-        taken: names that other emitted columns have.
+        taken: names of other emitted columns.
 
     Raises:
         ScriptError: outputs are not known or cannot be emitted, or names clash.
@@ -355,13 +355,13 @@ def _output_of_tensor(spec: Mapping[str, Any]) -> _Slot:
 
 def _unknown_outputs(reason: str) -> str:
     return (
-        f"What the model predicts is not known: {reason}. Declare it with --output NAME=TYPE, once "
+        f"The model's outputs are not known: {reason}. Declare them with --output NAME=TYPE, once "
         "for each column, or let the model score its input example here: --score-example"
     )
 
 
 def _plain_names(labels: list[str]) -> list[str]:
-    """Return names in upper case, which need no quotation marks, unless they would clash."""
+    """Return names in upper case, to avoid quotation marks, unless they would clash."""
     upper = [label.upper() if label.isascii() else label for label in labels]
     plain = [
         u if u.replace("_", "A").isalnum() and upper.count(u) == 1 else label
@@ -372,16 +372,16 @@ def _plain_names(labels: list[str]) -> list[str]:
 
 def _output_name(name: str) -> str:
     try:
-        return checked(name, "The signature's outputs")
+        return check_name(name, "The signature's outputs")
     except ScriptError as error:
         raise ScriptError(f"{error} Name the outputs, in their order: --output NAME=TYPE") from None
 
 
 def model_params(schema: Schema | None, given: Mapping[str, object]) -> dict[str, object]:
-    """Return the values for the params of a signature.
+    """Parse and check values for the params of a signature.
 
     Args:
-        schema: the params, as the ``MLmodel`` has them, if it does.
+        schema: the params in the ``MLmodel``, or None.
         given: values by name; texts are parsed as the type in the signature.
 
     Raises:

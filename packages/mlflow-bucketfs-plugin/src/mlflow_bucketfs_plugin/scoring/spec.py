@@ -18,17 +18,17 @@ ValueType = Literal[
 ]
 """MLflow's names of column types; ``json`` is its Array, Object or Map as text."""
 
-_PLACE = 'r"""{}"""'
+_PLACEHOLDER = 'r"""{}"""'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A parameter that is passed through.
+    """A parameter that is emitted unchanged.
 
     Attributes:
         column: name of the parameter in the script.
-        whole: it is a DECIMAL without decimals. With 18 digits or fewer it arrives as a float in
-            a batch that has a NULL; it is emitted as a whole number again, or refused.
+        whole: whether it is a DECIMAL without decimals. With 18 digits or fewer it arrives as a
+            float in a batch that has a NULL; it is emitted as a whole number again, or refused.
     """
 
     column: str
@@ -41,13 +41,13 @@ class Input:
 
     Attributes:
         column: name of the parameter in the script.
-        feature: name in the model's signature; None in a signature without names, where the
-            position among the inputs takes its place.
-        type: what the signature requires.
-        required: whether the signature requires it. MLflow takes a NULL in a required column of
-            type boolean, float, double, string and datetime, and never in integer and long.
-        iso: a datetime that arrives as text in ISO format.
-        null_as_empty: NULL becomes the empty string.
+        feature: name in the model's signature; None in a signature without names, where the model
+            gets the position among the inputs instead.
+        type: type in the signature.
+        required: whether the signature requires it. MLflow accepts NULL in a required column of
+            type boolean, float, double, string and datetime, but never in integer and long.
+        iso: whether it is a datetime that arrives as text in ISO format.
+        null_as_empty: whether NULL becomes the empty string.
         schema: for ``json`` the type as MLflow writes it, such as
             ``{"type": "array", "items": {"type": "double"}}``. Needed because JSON does
             not distinguish 1 and 1.0.
@@ -69,7 +69,7 @@ class Tensor:
     Attributes:
         dtype: NumPy's name, such as ``float32``.
         columns: None for the shape ``(-1,)``, n for ``(-1, n)``.
-        name: its name in the signature; the model gets a dictionary then.
+        name: its name in the signature; with a name, the model gets a dictionary.
     """
 
     dtype: str
@@ -83,11 +83,11 @@ class Output:
 
     Attributes:
         column: name of the emitted column.
-        type: what is emitted: whole numbers for integer, long and uint64, text in JSON for
-            ``json``, a DECIMAL with decimals for ``decimal``.
+        type: type of the emitted values: whole numbers for integer, long and uint64, text in JSON
+            for ``json``, a DECIMAL with decimals for ``decimal``.
         scale: decimals of a ``decimal``.
         field: name of the column in a data frame or dictionary that the model returns; None to
-            take it by its position.
+            select it by position.
     """
 
     column: str
@@ -98,24 +98,24 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class MlflowLoader:
-    """The model is loaded by ``mlflow.pyfunc``."""
+    """The loader for any model: ``mlflow.pyfunc``."""
 
     kind: Literal["mlflow"] = "mlflow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectLoader:
-    """The model is a scikit-learn estimator that is loaded without MLflow.
+    """The loader for a scikit-learn estimator without MLflow.
 
     Attributes:
-        format: how it is serialized.
-        file: its path in the model's folder.
-        mlmodel: SHA-256 of the ``MLmodel`` from which all of this was read, in hexadecimal. It is
-            compared even if ``files`` is None.
+        format: serialization format of the estimator.
+        file: path of the estimator's file in the model's folder.
+        mlmodel: SHA-256 of the ``MLmodel`` from which these values were read, in hexadecimal. It
+            is verified even if ``files`` is None.
         trusted: types that skops may construct.
         predict_fn: the method to call.
         modules: modules that the model needs, imported while its files are verified. Each one
-            must exist in the container; those that are missing here are imported by loading.
+            must exist in the container. Other modules are imported when the model is loaded.
     """
 
     format: Literal["skops", "pickle", "cloudpickle"]
@@ -129,24 +129,24 @@ class DirectLoader:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringSpec:
-    """The input of the code of a scoring script.
+    """The description of a model that the code of a scoring script reads.
 
     Attributes:
         model: the model's folder as a UDF sees it, such as
-            ``/buckets/bfsdefault/default/models/m-1/artifacts``. At run time the variable
-            ``EXA_BUCKETFS_MOUNT_ROOT`` takes the place of ``/buckets``.
+            ``/buckets/bfsdefault/default/models/m-1/artifacts``. At run time, the environment
+            variable ``EXA_BUCKETFS_MOUNT_ROOT`` replaces ``/buckets``.
         origin: the model's URI with its version, for messages.
         keys: the leading parameters.
         inputs: the parameters after them, in the signature's order.
-        outputs: what is emitted after the keys.
+        outputs: the columns that are emitted after the keys.
         loader: how the model is loaded.
         files: SHA-256 of each file in the model's folder by its relative path, in hexadecimal;
             None if they are not verified.
         tensor: set if the signature is one tensor.
         params: MLflow's parameters for ``predict``.
         batch_rows: rows that are scored at a time.
-        on_error: whether a row that cannot be scored ends the query, or has the reason in one
-            more column.
+        on_error: ``fail`` ends the query if a row cannot be scored; ``column`` emits the reason in
+            one more column.
     """
 
     model: str
@@ -162,13 +162,14 @@ class ScoringSpec:
     on_error: Literal["fail", "column"] = "fail"
 
     def to_json(self) -> str:
-        """Return it as readable JSON, which also fits between ``r\"\"\"`` and ``\"\"\"``.
+        """Return the description as readable JSON that is valid within ``r\"\"\"…\"\"\"``.
 
-        No line of it begins with ``%`` or is a lone ``/``, which would end a script.
+        No line begins with ``%``, which Exasol reads as an option, or is a lone ``/``, which ends a
+        script.
         """
         members = ({"format": FORMAT} | asdict(self)).items()
         text = ",\n".join(f" {_json(name)}: {_one_per_line(value)}" for name, value in members)
-        # separators of lines and other characters that an editor or a client may act upon
+        # escape line separators and other characters that an editor or a client may interpret
         visible = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
         return "{\n" + "".join(visible) + "\n}"
 
@@ -176,9 +177,9 @@ class ScoringSpec:
 def udf_source(spec: ScoringSpec) -> str:
     """Return the Python code of a scoring script."""
     code = resources(__package__).joinpath("udf_code.py").read_text(encoding="utf-8")
-    before, place, after = code.partition(_PLACE)
-    if not place:
-        raise AssertionError(f"udf_code.py has no {_PLACE}")
+    before, placeholder, after = code.partition(_PLACEHOLDER)
+    if not placeholder:
+        raise AssertionError(f"udf_code.py has no {_PLACEHOLDER}")
     return f'{before}r"""{spec.to_json()}"""{after}'
 
 

@@ -1,4 +1,4 @@
-"""Exasol's column types: read from options, and chosen for the types of MLflow's signatures."""
+"""Parse Exasol's column types, and choose them for the types of MLflow's signatures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SqlType:
 
     Attributes:
         kind: its name without size.
-        text: how it is written in a statement.
+        text: the type as SQL.
         scale: decimals of a DECIMAL.
     """
 
@@ -60,14 +60,14 @@ class SqlType:
 
 
 def parse_sql_type(text: str, what: str) -> SqlType:
-    """Read a column's type, such as ``varchar(30)``.
+    """Parse a column's type, such as ``varchar(30)``.
 
     Args:
-        text: the type, with Exasol's synonyms.
-        what: where it was given, for messages.
+        text: the type, or one of Exasol's synonyms for it.
+        what: the type's option, for messages.
 
     Raises:
-        ScriptError: it is not a type, or not one of a UDF's.
+        ScriptError: it is not a type, or not one that a UDF can have.
     """
     written = " ".join(text.upper().split())
     written = _SYNONYMS.get(written, written)
@@ -82,10 +82,10 @@ def parse_sql_type(text: str, what: str) -> SqlType:
         return SqlType(kind="TIMESTAMP", text=written.replace(" ", ""))
     if _UNSUPPORTED.match(written):
         raise ScriptError(
-            f"{what}: a script cannot have a {text.strip()}. Declare a VARCHAR or TIMESTAMP, and "
-            "CAST the column in the SELECT."
+            f"{what}: a script cannot have the type {text.strip()}. Declare a VARCHAR or "
+            "TIMESTAMP, and CAST the column in the SELECT."
         )
-    raise ScriptError(f"{what}: {text.strip()!r} is not a type. There are {_KNOWN}.")
+    raise ScriptError(f"{what}: {text.strip()!r} is not a type. The types are {_KNOWN}.")
 
 
 def _decimal(precision: int, scale: int, text: str, what: str) -> SqlType:
@@ -110,7 +110,7 @@ BOOLEAN = SqlType(kind="BOOLEAN", text="BOOLEAN")
 DOUBLE = SqlType(kind="DOUBLE", text="DOUBLE")
 TIMESTAMP = SqlType(kind="TIMESTAMP", text="TIMESTAMP")
 LONG_TEXT = SqlType(kind="VARCHAR", text="VARCHAR(2000000) UTF8")
-# What any id fits into; the client hands it over as a Decimal, which stays as it is
+# Holds any id: Exasol's client delivers it as a Decimal, with all its digits
 EXACT_ID = SqlType(kind="DECIMAL", text="DECIMAL(36,0)")
 
 DEFAULTS: dict[ValueType, SqlType] = {
@@ -125,7 +125,7 @@ DEFAULTS: dict[ValueType, SqlType] = {
     "json": LONG_TEXT,
 }
 
-# Types of columns from which the script's code can make what the signature requires
+# Column types that the script's code can convert to a type of the signature
 _ACCEPTED: dict[ValueType, tuple[Kind, ...]] = {
     "boolean": ("BOOLEAN",),
     "integer": ("DECIMAL", "DOUBLE"),
@@ -137,7 +137,7 @@ _ACCEPTED: dict[ValueType, tuple[Kind, ...]] = {
     "datetime": ("TIMESTAMP", "DATE", "VARCHAR"),
     "json": ("VARCHAR",),
 }
-# and into which it can put what the model predicts
+# Column types in which the script's code can emit a type of the signature
 _EMITTED: dict[ValueType, tuple[Kind, ...]] = {
     **_ACCEPTED,
     "datetime": ("TIMESTAMP",),
@@ -145,23 +145,23 @@ _EMITTED: dict[ValueType, tuple[Kind, ...]] = {
 
 
 def check_input_type(value: ValueType, sql: SqlType, what: str) -> SqlType:
-    """Return the type of a parameter that was asked for.
+    """Return a parameter's requested type if it can be converted to the signature's type.
 
     Raises:
-        ScriptError: it cannot become what the signature requires.
+        ScriptError: it cannot be converted.
     """
-    _check(value, sql, _ACCEPTED[value], what)
+    _check_kind(value, sql, _ACCEPTED[value], what)
     return sql
 
 
-def _check(value: ValueType, sql: SqlType, possible: tuple[Kind, ...], what: str) -> None:
+def _check_kind(value: ValueType, sql: SqlType, possible: tuple[Kind, ...], what: str) -> None:
     if sql.kind in possible:
         return
     reason = ""
     if sql.kind == "CHAR" and "VARCHAR" in possible:
-        reason = " A CHAR is padded with blanks, which makes it another text."
+        reason = " A CHAR is padded with blanks, which changes the text."
     raise ScriptError(
-        f"{what}: {sql} does not go together with {value}, which the model's signature has. "
+        f"{what}: {sql} is not compatible with {value} in the model's signature. "
         f"Possible: {', '.join(possible)}.{reason}"
     )
 
@@ -173,14 +173,14 @@ def emitted_as(
 
     Args:
         value: the type in the signature; ``None`` if unknown, then the column's type decides.
-        sql: the column's type that was asked for.
-        what: where, for messages.
+        sql: the column's requested type.
+        what: the type's option, for messages.
 
     Raises:
-        ScriptError: what the model predicts does not go into such a column.
+        ScriptError: predictions cannot be emitted in such a column.
     """
     if value is not None:
-        _check(value, sql, _EMITTED[value], what)
+        _check_kind(value, sql, _EMITTED[value], what)
     if sql.kind == "DECIMAL":
         if sql.scale:
             return "decimal", sql

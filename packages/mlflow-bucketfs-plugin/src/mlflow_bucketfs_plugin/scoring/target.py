@@ -55,7 +55,7 @@ class Target:
         As in SQL, a schema without quotation marks is stored in upper case.
 
         Raises:
-            MlflowException: the URI names something else, INVALID_PARAMETER_VALUE.
+            MlflowException: the URI is malformed (INVALID_PARAMETER_VALUE).
         """
         try:
             parts = urlsplit(uri)
@@ -65,7 +65,7 @@ class Target:
                 f"The port of the target is not a number up to {_MAX_PORT}."
             ) from None
         if parts.username is not None or parts.password is not None:
-            # not repeated: it may hold a password
+            # the URI is not in the message, because it may contain a password
             raise invalid_error("The target must not name a user: set EXA_USER and EXA_PASSWORD.")
         if parts.query or parts.fragment:
             raise invalid_error("The target must not have a query or a fragment.")
@@ -89,7 +89,7 @@ class Target:
         return f"{self.host}:{self.port}"
 
     def qualified(self, name: str) -> str:
-        """Write the name of an object in the schema, as in statements."""
+        """Return the name of an object in the schema as SQL."""
         return sql_object_name((self.schema, name))
 
 
@@ -104,8 +104,8 @@ class Credentials:
         refresh_token: OpenID token; never part of ``repr``.
         verify_tls: whether the server's certificate is verified.
         trusted_ca: file or directory with the certificates to trust; None for the system's.
-        fingerprint: SHA-256 of the one certificate to accept, in hexadecimal; None for any that
-            ``trusted_ca`` vouches for.
+        fingerprint: SHA-256 of the only certificate to accept, in hexadecimal; None for any that
+            ``trusted_ca`` verifies.
     """
 
     user: str
@@ -118,20 +118,20 @@ class Credentials:
 
     @classmethod
     def from_env(cls, target: Target, environ: Mapping[str, str] | None = None) -> Credentials:
-        """Read them from the variables that Exasol's own tools use.
+        """Read the credentials from the environment variables of Exasol's own tools.
 
         ``EXA_USER`` with ``EXA_PASSWORD``, ``EXA_ACCESS_TOKEN`` or ``EXA_REFRESH_TOKEN``;
-        ``EXA_SSL_CERT_VALIDATION`` and ``EXA_SSL_TRUSTED_CA``. ``EXA_DSN`` is where these
-        credentials belong to: if it is set, it has to name the target's host and port. A
-        fingerprint in it (``host/FINGERPRINT:port``) is the certificate to accept.
+        ``EXA_SSL_CERT_VALIDATION`` and ``EXA_SSL_TRUSTED_CA``. If ``EXA_DSN`` is set, it must name
+        the target's host and port, so that credentials are not sent to another database. A
+        fingerprint in it (``host/FINGERPRINT:port``) is that of the certificate to accept.
 
         Args:
-            target: where they are sent to.
+            target: the database to which they are sent.
             environ: the variables; ``os.environ`` if None.
 
         Raises:
-            MlflowException: a variable is missing or cannot be used, INVALID_PARAMETER_VALUE or
-                UNAUTHENTICATED.
+            MlflowException: a variable is missing or invalid (INVALID_PARAMETER_VALUE or
+                UNAUTHENTICATED).
         """
         # No local variable here may show a password: pytest prints them with `-l`.
         env = Variables(os.environ if environ is None else environ)
@@ -159,7 +159,7 @@ class Credentials:
             )
         if fingerprint == "nocertcheck":
             verify, fingerprint = False, None
-        elif fingerprint or trusted_ca:  # as for BucketFS: what is named is verified
+        elif fingerprint or trusted_ca:  # as for BucketFS: a named one is verified
             verify = True
         return cls(
             user,
@@ -173,27 +173,27 @@ class Credentials:
 
 
 def invalid_error(reason: str, *, example: bool = True) -> MlflowException:
-    """Return the error of a setting that cannot be used, with an example of a target if wanted."""
+    """Return the error for an invalid setting, optionally with an example of a target."""
     shape = f" A target looks like {EXAMPLE_TARGET}." if example else ""
     return MlflowException(f"{reason}{shape}", error_code=INVALID_PARAMETER_VALUE)
 
 
 def _fingerprint_for(target: Target, dsn: str) -> str | None:
-    """Return the fingerprint that a connection string has for the target's host.
+    """Return the fingerprint for the target's host in a connection string, or None.
 
     Raises:
-        MlflowException: it does not name the target's host and port.
+        MlflowException: the connection string does not name the target's host and port.
     """
     if not dsn:
         return None
     port, fingerprint = DEFAULT_PORT, None
-    # as pyexasol reads it: a port and a fingerprint hold for the hosts before them, too
+    # as in pyexasol, a port and a fingerprint apply to the hosts before them, too
     for part in reversed(dsn.split(",")):
         match = _DSN_PART.fullmatch(part.strip())
         if match is None:
             raise invalid_error(
-                "EXA_DSN cannot be used: it takes host[/FINGERPRINT][:port], the fingerprint with "
-                "64 digits.",
+                "EXA_DSN is malformed: it takes host[/FINGERPRINT][:port], the fingerprint with "
+                "64 hexadecimal digits.",
                 example=False,
             )
         port = int(match["port"] or port)
@@ -202,7 +202,7 @@ def _fingerprint_for(target: Target, dsn: str) -> str | None:
             return fingerprint
     raise invalid_error(
         f"EXA_DSN does not name {target.address}, so the password in the environment may belong to "
-        "another database, and is not sent there. Correct EXA_DSN, or unset it.",
+        "another database, and was not sent. Correct EXA_DSN, or unset it.",
         example=False,
     )
 

@@ -1,8 +1,9 @@
-"""Score rows with an MLflow model, by the types of the model's signature.
+"""Score rows with an MLflow model.
 
 Made by mlflow-bucketfs for the model that SPEC describes; to change it, make the script again.
 SQL and models have different types, and Exasol delivers a column with another dtype if a batch has
-a NULL. So each column is converted to the type in the signature, or refused with one sentence.
+a NULL. So each value is converted to the type in the model's signature, or refused with a sentence
+that names the column, the row and the remedy.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np  # noqa: TC004 -- import_libraries imports them
     import pandas as pd  # noqa: TC004
 
-    Problem = tuple[Any, Any, str]  # position of the row, value, and the middle of a sentence
+    Problem = tuple[Any, Any, str]  # position of the row, value, and why it is refused
 
 SPEC: dict[str, Any] = json.loads(r"""{}""")
 
@@ -52,8 +53,8 @@ DTYPES = {
     "decimal": "object",
 }
 NUMBERS = (int, float, Decimal)
-# By the kind of array that is wanted: the kinds of arrays, and the types of objects, that are
-# converted at once
+# By the required kind of array: the kinds of arrays, and the types of objects, that NumPy converts
+# at once
 AT_ONCE: dict[str, tuple[str, set[type]]] = {
     "i": ("iuf", {int, Decimal}),
     "u": ("iuf", {int, Decimal}),
@@ -70,18 +71,18 @@ PREDICTED = "column {}: {}, predicted for {}, {}; make the script again with ano
 
 
 class ScoringError(Exception):
-    """The sentence that the SQL user sees: the problem and its remedy."""
+    """Error for the SQL user: one sentence with the problem and its remedy."""
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(cut(sentence, MESSAGE_LENGTH))
+        super().__init__(truncated(sentence, MESSAGE_LENGTH))
 
 
 class RefusedValueError(ValueError):
-    """Why a value is not of the required type: the middle of a sentence."""
+    """Error for a value that is not of the required type, such as "is not a number"."""
 
 
 def run(ctx: Any) -> None:
-    """Score the rows of one group, in batches; a process may be given many groups."""
+    """Score the rows of one group, in batches; Exasol calls this once per group."""
     try:
         predict = load_model()
         rows_before = 0
@@ -89,7 +90,7 @@ def run(ctx: Any) -> None:
             ctx.emit(score(frame, rows_before, predict))
             rows_before += len(frame)
     except ScoringError:
-        # Exasol shows the traceback to the SQL user, thousands of characters before the sentence
+        # Otherwise, Exasol shows thousands of characters of traceback before the sentence
         sys.tracebacklimit = 0
         raise
 
@@ -104,42 +105,42 @@ def load_model() -> Callable[[Any], Any]:
     if folder.startswith(f"{MOUNT_ROOT}/"):
         root = os.environ.get("EXA_BUCKETFS_MOUNT_ROOT") or MOUNT_ROOT
         folder = root.rstrip("/") + folder.removeprefix(MOUNT_ROOT)
-    # Imports and models make a million objects that stay: looking for garbage among them takes a
-    # quarter of the start. Frozen, they are left out of later collections too.
+    # Imports and models create a million objects that are never freed. Searching them for garbage
+    # takes a quarter of the start; frozen objects are excluded from later collections too.
     collects_garbage = gc.isenabled()
     gc.disable()
     try:
         predict = load_verified(folder)
     except ScoringError:
         raise
-    except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
+    except Exception as error:  # noqa: BLE001 -- a model's own code can raise any exception
         raise loading_error(error) from None
     finally:
         gc.freeze()
         if collects_garbage:
             gc.enable()
-    # What loading has used and freed goes back to the system, where the C library can do it
+    # Return the memory that loading has freed to the system, if the C library can do it
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
     return predict
 
 
 def import_libraries() -> None:
-    """Import NumPy and pandas for this module, in an environment that suits a UDF's process."""
+    """Prepare the environment of a UDF's process, and import NumPy and pandas for this module."""
     global np, pd  # noqa: PLW0603 -- a module's imports, after the environment and in run
-    # The database starts a process per core: idle threads of BLAS would only spin beside it
+    # The database starts a process per core: further threads of BLAS would only spin
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a database may reach no network
-    sys.dont_write_bytecode = True  # of a model's own code, where it would be an added file
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a database may have no network
+    sys.dont_write_bytecode = True  # beside a model's own code, it would be an added file
     import numpy as np
     import pandas as pd
 
 
 def load_verified(folder: str) -> Callable[[Any], Any]:
-    """Load the model, and check that its files did not change meanwhile."""
+    """Verify and load the model, and check that its files did not change meanwhile."""
     loader = SPEC["loader"]
-    switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"  # of MLflow, which heeds it for all formats
+    switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"  # MLflow applies it to all formats
     if loader["kind"] == "direct" and os.environ.get(switch, "true").lower() in ("false", "0"):
         raise ScoringError(f"the environment forbids loading models: {switch} is not true")
     with ThreadPoolExecutor(max_workers=1) as thread:  # the files are hashed during the imports
@@ -158,7 +159,7 @@ def load_verified(folder: str) -> Callable[[Any], Any]:
                 load = importlib.import_module(loader["format"]).load
         model_file, verified = verification.result()
     if model_file is None:
-        # Without warnings, MLflow does not compare the installed versions, which takes long
+        # Without warnings, MLflow does not compare the installed versions, which would be slow
         model = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
         predict = functools.partial(model.predict, params=SPEC["params"] or None)
     else:
@@ -166,12 +167,14 @@ def load_verified(folder: str) -> Callable[[Any], Any]:
             predict = getattr(load(model_file), loader["predict_fn"])
     present = verified if SPEC["files"] is None else names(folder)
     if {name: state(f"{folder}/{name}") for name in present} != verified:
-        raise ScoringError(f"the model at {folder} was changed while it was loaded; query again")
+        raise ScoringError(
+            f"the model at {folder} was changed while it was loaded; run the query again"
+        )
     return predict
 
 
 def loading_error(error: Exception) -> ScoringError:
-    """Return the error of a model that cannot be loaded, with a likely remedy."""
+    """Return the error for a model that cannot be loaded, with a likely remedy."""
     if isinstance(error, ImportError):
         remedy = "the script-language container needs the packages that the model was trained with"
     elif isinstance(error, MemoryError):
@@ -180,22 +183,22 @@ def loading_error(error: Exception) -> ScoringError:
         remedy = "a fresh upload may not have arrived at this node yet"
     else:
         remedy = "train it with the package versions of the script-language container"
-    return described(f"cannot load {SPEC['origin']}", error, remedy)
+    return model_error(f"cannot load {SPEC['origin']}", error, remedy)
 
 
-# ---- Verification: what runs is what the script was made for -------------------------------------
+# ---- Verification: the script runs only the model that it was made for ---------------------------
 
 
 def verify(folder: str) -> tuple[BinaryIO | None, dict[str, tuple[int, int]]]:
     """Compare the model's files with the digests in the script.
 
     Returns:
-        For the direct loader the model's file, rewound and not closed since it was hashed, so that
-        nothing can be put in its place; and the state of each file that was compared.
+        For the direct loader, the model's file, still open after it was hashed so that it cannot be
+        replaced; and the state of each compared file.
     """
     loader, files = SPEC["loader"], SPEC["files"]
     if files is None:
-        # The direct loader has these settings from this MLmodel, and not from another one
+        # The settings of the direct loader were read from this MLmodel, so it must be the same
         files = {"MLmodel": loader["mlmodel"]} if loader["kind"] == "direct" else {}
         open_regular(f"{folder}/MLmodel").close()
     else:
@@ -204,7 +207,7 @@ def verify(folder: str) -> tuple[BinaryIO | None, dict[str, tuple[int, int]]]:
         for name in sorted(set(names(folder)) - set(files)):
             raise changed_error(f"{folder}/{name}", "was added to the model")
     model_file, verified = None, {}
-    buffer = bytearray(READ_BYTES)  # one for all: what this thread has freed, the model cannot use
+    buffer = bytearray(READ_BYTES)  # reused: the model cannot use memory that this thread frees
     for name, digest in files.items():
         with contextlib.ExitStack() as closing:
             file = closing.enter_context(open_regular(f"{folder}/{name}"))
@@ -221,7 +224,7 @@ def verify(folder: str) -> tuple[BinaryIO | None, dict[str, tuple[int, int]]]:
 
 
 def names(folder: str) -> Iterator[str]:
-    """Yield the relative path of every file; a link to a folder counts as one."""
+    """Yield the relative path of each file in a folder; a link to a folder counts as a file."""
     for path, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(f"{path}/{name}")]  # noqa: PTH114
         for name in files + links:
@@ -229,14 +232,14 @@ def names(folder: str) -> Iterator[str]:
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open a file; opening a named pipe would block forever."""
+    """Open a regular file; refuse others, because opening a named pipe would block forever."""
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except FileNotFoundError:
         raise missing_error(path) from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise changed_error(path, "is no regular file")
+        raise changed_error(path, "is not a regular file")
     return file
 
 
@@ -255,7 +258,7 @@ def state(file: str | int) -> tuple[int, int]:
 
 
 def missing_error(path: str) -> ScoringError:
-    """Return the error of a file that is not there."""
+    """Return the error for a missing file."""
     return ScoringError(
         f"{path} does not exist: a fresh upload may not have arrived at this node yet; if "
         f"{SPEC['origin']} was moved or deleted, make the script again"
@@ -263,7 +266,7 @@ def missing_error(path: str) -> ScoringError:
 
 
 def changed_error(path: str, problem: str) -> ScoringError:
-    """Return the error of a file that the script was not made with."""
+    """Return the error for a file that differs from the model that the script was made for."""
     return ScoringError(
         f"{path} {problem}: if this is intended, make the script again from {SPEC['origin']}"
     )
@@ -273,11 +276,11 @@ def changed_error(path: str, problem: str) -> ScoringError:
 
 
 class Batch:
-    """Some rows of a group, and the reasons why some of them cannot be scored.
+    """A batch of rows, and the reasons why some of them cannot be scored.
 
     Attributes:
-        reasons: by the row's position in the batch; without a column for them, the first one is
-            raised.
+        reasons: reasons by the row's position in the batch. If the script has no column for
+            them, the first one is raised instead.
     """
 
     def __init__(self, frame: pd.DataFrame, rows_before: int) -> None:
@@ -306,16 +309,16 @@ class Batch:
 
 
 def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) -> pd.DataFrame:
-    """Return what is emitted for a batch: keys, predictions and, if wanted, reasons."""
-    frame = frame.reset_index(drop=True)  # a row's label is its position, also in parts of it
+    """Return the rows to emit for a batch: keys, predictions and, if requested, reasons."""
+    frame = frame.reset_index(drop=True)  # a row's label is its position, in slices too
     batch = Batch(frame, rows_before)
     keys, outputs = SPEC["keys"], SPEC["outputs"]
     width = len(keys) + len(outputs) + (SPEC["on_error"] == "column")
-    # Exasol's client makes one array of a frame: whole numbers beside floats would become floats.
-    # Plain Python objects go out as they are, and None, with which the array begins, is NULL.
+    # Exasol's client converts a frame to one array: whole numbers beside floats would become
+    # floats. Python objects are emitted unchanged; None, the array's initial value, is NULL.
     emitted = np.empty((width, len(frame)), dtype=object)
-    for place, key in enumerate(keys):
-        emitted[place] = key_values(frame.iloc[:, place], key, batch)
+    for position, key in enumerate(keys):
+        emitted[position] = key_values(frame.iloc[:, position], key, batch)
     columns = features(frame, batch)
     rows = [row for row in range(len(frame)) if row not in batch.reasons]
     if batch.reasons:
@@ -326,32 +329,32 @@ def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) 
         except ScoringError as error:
             batch.fail(rows, error)
         else:
-            for place, output in enumerate(outputs):
-                values = predicted[place].set_axis(rows)
-                emitted[len(keys) + place, rows] = output_values(values, output, batch)
+            for position, output in enumerate(outputs):
+                values = predicted[position].set_axis(rows)
+                emitted[len(keys) + position, rows] = output_values(values, output, batch)
     for row, reason in batch.reasons.items():
         emitted[len(keys) : -1, row] = None
         emitted[-1, row] = reason
-    return pd.DataFrame(emitted.T, dtype=object)  # else pandas makes its own of dates and times
+    return pd.DataFrame(emitted.T, dtype=object)  # else pandas converts dates and times
 
 
 def features(frame: pd.DataFrame, batch: Batch) -> list[Any]:
-    """Return the model's features in some rows of a batch."""
+    """Return the features in some rows of a batch, converted for the model."""
     inputs = enumerate(SPEC["inputs"], start=len(SPEC["keys"]))
-    return [feature(frame.iloc[:, place], item, batch) for place, item in inputs]
+    return [feature(frame.iloc[:, position], item, batch) for position, item in inputs]
 
 
 def predicted_columns(
     predict: Callable[[Any], Any], columns: list[Any], rows: int
 ) -> list[pd.Series[Any]]:
-    """Return the predictions, as a column for each output."""
+    """Call the model, and return its predictions as a column for each output."""
     try:
         prediction = predict(model_input(columns))
-    except Exception as error:  # noqa: BLE001 -- whatever a model raises
+    except Exception as error:  # noqa: BLE001 -- a model can raise any exception
         remedy = "compare the values with those that it was trained with"
         if any(pd.isna(pd.Series(column)).any() for column in columns):
-            remedy = "it may not take the NULLs among these rows"
-        raise described("the model failed", error, remedy) from None
+            remedy = "it may not accept the NULLs in these rows"
+        raise model_error("the model failed", error, remedy) from None
     predicted = output_columns(prediction)
     if len(predicted) != len(SPEC["outputs"]):
         raise ScoringError(
@@ -361,7 +364,7 @@ def predicted_columns(
     if other := [len(values) for values in predicted if len(values) != rows]:
         raise ScoringError(
             f"the model returned {other[0]} rows for {rows}; a script can only call a model that "
-            "returns one for each"
+            "returns one for each row"
         )
     return predicted
 
@@ -369,12 +372,13 @@ def predicted_columns(
 def model_input(columns: list[Any]) -> Any:
     """Return the data frame or the tensor that the signature describes.
 
-    A frame that is made of columns has the layout, and so the last bits, of MLflow's own.
+    The frame is made of columns, as MLflow makes it: another memory layout could change the last
+    bits of predictions.
     """
     tensor = SPEC["tensor"]
     if tensor is None:
         features = (item["feature"] for item in SPEC["inputs"])
-        named = (place if name is None else name for place, name in enumerate(features))
+        named = (position if name is None else name for position, name in enumerate(features))
         return pd.DataFrame(dict(zip(named, columns, strict=True)))
     array = columns[0]
     if tensor["columns"] is not None:
@@ -399,7 +403,8 @@ def output_columns(prediction: Any) -> list[pd.Series[Any]]:
         if missing := [field for field in fields if field not in prediction]:
             raise ScoringError(
                 f"the model returned no column {missing[0]}, but "
-                f"{cut(', '.join(map(str, prediction)), 80)}; make the script again with --output"
+                f"{truncated(', '.join(map(str, prediction)), 80)}; make the script again with "
+                "--output"
             )
         return [series(prediction[field]) for field in fields]
     if not as_json and getattr(prediction, "ndim", 1) == 2:  # noqa: PLR2004 -- rows and columns
@@ -408,7 +413,7 @@ def output_columns(prediction: Any) -> list[pd.Series[Any]]:
 
 
 def series(values: Any) -> pd.Series[Any]:
-    """Return anything with a value for each row as a series of them."""
+    """Return predicted values, one for each row, as a series."""
     if isinstance(values, pd.Series):
         return values
     array = np.atleast_1d(values) if isinstance(values, np.ndarray) else objects(values)
@@ -427,11 +432,11 @@ def objects(values: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-# ---- Columns: the same rules for what comes in and what goes out ---------------------------------
+# ---- Columns: the same rules for keys, features and predictions ----------------------------------
 
 
 def key_values(values: pd.Series[Any], key: dict[str, Any], batch: Batch) -> Any:
-    """Return a key exactly as it is in the table."""
+    """Return a key's column with exactly the values of the table."""
     null = values.isna().to_numpy()
     present = without(null, values)
     if key["whole"] and values.dtype.kind == "f":
@@ -454,7 +459,7 @@ def feature(values: pd.Series[Any], item: dict[str, Any], batch: Batch) -> Any:
         values, null = values.where(~null, ""), np.zeros_like(null)
     array, problems = converted(without(null, values), dtype, item)
     required_json = item["type"] == "json" and item["required"]
-    if dtype.kind in "iuU" or required_json or (tensor and dtype.kind == "b"):  # as MLflow
+    if dtype.kind in "iuU" or required_json or (tensor and dtype.kind == "b"):  # as in MLflow
         problems += [(row, None, "is not allowed") for row in values.index[null]]
     remedy = f"the model's signature requires {item['type']}"
     batch.refuse(FOUND, item["column"], problems, remedy)
@@ -471,7 +476,7 @@ def output_values(values: pd.Series[Any], output: dict[str, Any], batch: Batch) 
     null = values.isna().to_numpy()
     if values.dtype.kind == "f":
         null |= np.isinf(values.to_numpy())
-    # A float32 is emitted as the DOUBLE that it is, and not rounded again
+    # A float32 is emitted as the equal DOUBLE, and not rounded again
     dtype = np.dtype(DTYPES["double" if output["type"] == "float" else output["type"]])
     present = without(null, values)
     array, problems = converted(present, dtype, output)
@@ -494,7 +499,7 @@ def without(null: np.ndarray[Any, Any], values: pd.Series[Any]) -> pd.Series[Any
 def converted(
     values: pd.Series[Any], dtype: np.dtype[Any], item: dict[str, Any]
 ) -> tuple[np.ndarray[Any, Any], list[Problem]]:
-    """Return values without NULL as an array, and those that are refused, which are empty in it."""
+    """Convert values without NULL to an array; return it and the refused values, empty in it."""
     array = converted_at_once(values.to_numpy(), dtype, item)
     if array is not None:
         return array, []
@@ -504,7 +509,7 @@ def converted(
         try:
             scalar = isinstance(value, np.generic) and dtype.kind != "M"
             result.append(RULES[item["type"]](value.item() if scalar else value, dtype, item))
-        except (RefusedValueError, ArithmeticError) as error:  # noqa: PERF203 -- the slow way
+        except (RefusedValueError, ArithmeticError) as error:  # noqa: PERF203 -- the slow path
             is_known = isinstance(error, RefusedValueError)
             problems.append((row, value, str(error) if is_known else "is out of range"))
             result.append(pd.NaT if dtype.kind == "M" else dtype.type())
@@ -512,10 +517,10 @@ def converted(
     return column.astype(dtype), problems
 
 
-def converted_at_once(  # noqa: PLR0911 -- one for each way out
+def converted_at_once(  # noqa: PLR0911 -- one for each case
     values: np.ndarray[Any, Any], dtype: np.dtype[Any], item: dict[str, Any]
 ) -> np.ndarray[Any, Any] | None:
-    """Return values as an array if NumPy alone shows that all of them fit, or else None."""
+    """Convert all values with NumPy at once; return None if one may not fit."""
     given, wanted = values.dtype.kind, dtype.kind
     if wanted == "M":
         if values.dtype == dtype:
@@ -544,7 +549,7 @@ def converted_at_once(  # noqa: PLR0911 -- one for each way out
 
 
 def are_in_range(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bool:
-    """Return False if floats may have lost digits, or NumPy 1 would warn of Python's numbers."""
+    """Return False if floats may have lost digits, or Python numbers are out of range."""
     if values.dtype.kind == "f":
         return bool((np.abs(values) < DIGITS_LOST).all())
     if values.dtype.kind != "O" or not len(values):
@@ -554,7 +559,7 @@ def are_in_range(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bool:
 
 
 def nul_characters(values: pd.Series[Any]) -> list[Problem]:
-    """Find text with a NUL character, where Exasol's client would end it silently."""
+    """Return the texts with a NUL character, at which Exasol's client would truncate them."""
     if values.dtype.kind != "O" or "\0" not in "".join(v for v in values if isinstance(v, str)):
         return []
     texts = ((row, value) for row, value in values.items() if isinstance(value, str))
@@ -564,16 +569,16 @@ def nul_characters(values: pd.Series[Any]) -> list[Problem]:
 # ---- Values --------------------------------------------------------------------------------------
 
 
-def required(value: Any, types: Any, problem: str) -> Any:
-    """Return a value of one of these types; True is no number."""
+def require_type(value: Any, types: Any, problem: str) -> Any:
+    """Return a value if it has one of these types, else raise; a bool is not a number."""
     if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
         raise RefusedValueError(problem)
     return value
 
 
 def whole_number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> int:
-    """Return a number that has no decimals, and all of its digits."""
-    required(value, NUMBERS, "is not a number")
+    """Return a number as an int, if it has no decimals and has lost no digits."""
+    require_type(value, NUMBERS, "is not a number")
     if not isinstance(value, int) and (not math.isfinite(value) or value != int(value)):
         raise RefusedValueError("is not a whole number")
     if isinstance(value, float) and abs(value) >= DIGITS_LOST:
@@ -584,23 +589,23 @@ def whole_number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> int:
 
 
 def number(value: Any, dtype: np.dtype[Any], _: dict[str, Any]) -> float:
-    """Return a number as a float, of which the required one has fewer digits but enough range."""
-    double = float(required(value, NUMBERS, "is not a number"))
+    """Return a number as a float, if it is in the range of the required dtype."""
+    double = float(require_type(value, NUMBERS, "is not a number"))
     with np.errstate(over="raise"):
         np.float64(double).astype(dtype)
     return double
 
 
 def decimal_number(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Decimal:
-    """Return a number with the decimals of its column."""
-    if not math.isfinite(required(value, NUMBERS, "is not a number")):
+    """Return a number, rounded to the decimals of its column."""
+    if not math.isfinite(require_type(value, NUMBERS, "is not a number")):
         raise RefusedValueError("is not a number")
     digits = Context(prec=36, rounding=ROUND_HALF_EVEN)
     return Decimal(str(value)).quantize(Decimal(1).scaleb(-item["scale"]), context=digits)
 
 
 def moment(value: Any, _: Any, item: dict[str, Any]) -> pd.Timestamp:
-    """Return a date or a time without a time zone."""
+    """Return a date or time as a timestamp; a time zone is refused."""
     if isinstance(value, str) and item.get("iso"):
         if not ISO.fullmatch(value):
             raise RefusedValueError("is not written as 2026-01-31 or 2026-01-31 12:30:00")
@@ -618,7 +623,7 @@ def moment(value: Any, _: Any, item: dict[str, Any]) -> pd.Timestamp:
 
 
 def nested(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Any:
-    """Return the Array, Object or Map that a text in JSON describes; for outputs, such a text."""
+    """Parse JSON to the Array, Object or Map of a feature; for an output, return JSON."""
     if "schema" not in item:
         return json.dumps(plain_json(value), ensure_ascii=False, default=str)
     try:
@@ -628,7 +633,7 @@ def nested(value: Any, _: np.dtype[Any], item: dict[str, Any]) -> Any:
 
 
 def typed(value: Any, schema: dict[str, Any]) -> Any:
-    """Give numbers and times in JSON the types of the signature; MLflow checks the rest."""
+    """Convert numbers and times in JSON to the types of the signature; MLflow checks the rest."""
     kind = schema["type"]
     if isinstance(value, list) and kind == "array":
         value = [typed(element, schema["items"]) for element in value]
@@ -639,13 +644,13 @@ def typed(value: Any, schema: dict[str, Any]) -> Any:
         value = moment(value, None, {"iso": True}).to_datetime64()
     elif kind in ("integer", "float", "double") and type(value) in (int, float):
         dtype = np.dtype(DTYPES[kind])
-        # By its rule: NumPy alone would cut decimals off, and before version 2 wrap large numbers
+        # By its rule: NumPy alone would drop decimals, and before version 2 wrap large numbers
         value = dtype.type(RULES[kind](value, dtype, schema))
     return value
 
 
 def plain_json(value: Any) -> Any:
-    """Return a value without NumPy's types, and without NaN and infinity, which JSON lacks."""
+    """Return a value with Python's types only; NaN and infinity, which JSON has not, are None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
@@ -655,15 +660,15 @@ def plain_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# From a value, the array's dtype and the item of SPEC; an ArithmeticError means out of range
+# Arguments: a value, the array's dtype, the item of SPEC; an ArithmeticError means out of range
 RULES: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "boolean": lambda value, *_: required(value, bool, "is not true or false"),
+    "boolean": lambda value, *_: require_type(value, bool, "is not true or false"),
     "integer": whole_number,
     "long": whole_number,
     "uint64": whole_number,
     "float": number,
     "double": number,
-    "string": lambda value, *_: str(required(value, str, "is not text")),
+    "string": lambda value, *_: str(require_type(value, str, "is not text")),
     "datetime": moment,
     "json": nested,
     "decimal": decimal_number,
@@ -673,24 +678,25 @@ RULES: dict[str, Callable[[Any, Any, Any], Any]] = {
 # ---- Messages ------------------------------------------------------------------------------------
 
 
-def described(what: str, error: Exception, remedy: str) -> ScoringError:
-    """Return the error of a failure in the model, or in loading it, by its first line."""
+def model_error(what: str, error: Exception, remedy: str) -> ScoringError:
+    """Return the error for an exception from the model or its loading, with its first line."""
     reason = str(error)
     if reason.startswith("Failed to enforce schema"):  # MLflow shows all rows before the reason
         reason = reason.rpartition("Error: ")[2]
     reason = next(iter(reason.strip().splitlines()), "")
     start = f"{what}: {type(error).__name__}: "
-    return ScoringError(f"{start}{cut(reason, MESSAGE_LENGTH - len(start + remedy) - 2)}; {remedy}")
+    reason = truncated(reason, MESSAGE_LENGTH - len(start + remedy) - 2)
+    return ScoringError(f"{start}{reason}; {remedy}")
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it."""
+    """Return a value as text for a message."""
     if pd.isna(value) is True:
         return "NULL"
-    return cut(repr(value) if isinstance(value, str) else str(value), 40)
+    return truncated(repr(value) if isinstance(value, str) else str(value), 40)
 
 
-def cut(text: str, length: int) -> str:
-    """Return a text on one line, shortened at its end."""
+def truncated(text: str, length: int) -> str:
+    """Return a text on one line, truncated to a length."""
     line = " ".join(text.split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
