@@ -1,7 +1,7 @@
-"""A database, a model in BucketFS, and the command line of MLflow.
+"""Fixtures for a database, a model in BucketFS, and MLflow's command line.
 
-The database is a double, or with ``--backend=onprem`` an Exasol: then the tests run that need no
-look into the double.
+The database is a double, or with ``--backend=onprem`` a real Exasol; tests that inspect the double
+need the double.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEY_AND_FEATURES = pd.DataFrame(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate as Exasol has one."""
+    """Return a self-signed certificate, like that of an Exasol server."""
     return generate_certificate("exacluster.local", tmp_path_factory.mktemp("certificate"))
 
 
@@ -41,7 +41,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 def registry(
     tmp_path_factory: pytest.TempPathFactory, bucketfs_uri: str, bucketfs_target: BucketFSTarget
 ) -> dict[str, str]:
-    """The variables of a process that finds two versions of a model, the first one champion."""
+    """Register two versions of a model, the first one champion; return a client's variables."""
     directory = tmp_path_factory.mktemp("registry")
     environment = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{directory}/mlflow.db",
@@ -74,7 +74,7 @@ def registry(
 
 @pytest.fixture(scope="session")
 def udf_runner_on_mount(bucketfs_server: BucketFSServer) -> Iterator[UdfRunner]:
-    """Runs scripts that find the embedded BucketFS as a database would mount it."""
+    """Yield a runner of scripts that see the embedded BucketFS as a mount."""
     with UdfRunner(buckets=bucketfs_server) as runner:
         yield runner
 
@@ -83,9 +83,9 @@ def udf_runner_on_mount(bucketfs_server: BucketFSServer) -> Iterator[UdfRunner]:
 def exasol(
     request: pytest.FixtureRequest, udf_runner_on_mount: UdfRunner, certificate: Certificate
 ) -> Iterator[ExasolDouble]:
-    """The double, empty but for its schema ``ML``; it skips where an Exasol takes its place."""
+    """Yield a double of the database with an empty schema ``ML``; skip with ``--backend``."""
     if request.config.getoption("--backend", default=None):
-        pytest.skip("looks into the double: run without --backend")
+        pytest.skip("inspects the double: run without --backend")
 
     def run(statement: str, rows: Rows) -> Rows:
         return udf_runner_on_mount.create(statement).run(rows).rows
@@ -95,8 +95,8 @@ def exasol(
 
 
 @pytest.fixture
-def played_database(exasol: ExasolDouble, certificate: Certificate) -> tuple[str, dict[str, str]]:
-    """The target that names the double, and the variables of a user who may deploy there."""
+def double_database(exasol: ExasolDouble, certificate: Certificate) -> tuple[str, dict[str, str]]:
+    """Return the target for the double, and the variables of a user who may deploy there."""
     login = {
         "EXA_USER": USER.lower(),
         "EXA_PASSWORD": PASSWORD,
@@ -107,23 +107,23 @@ def played_database(exasol: ExasolDouble, certificate: Certificate) -> tuple[str
 
 @pytest.fixture
 def real_database(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
-    """The same for an Exasol with the container deployed."""
+    """Return the same for an Exasol with a deployed script-language container."""
     if request.config.getoption("--skip-slc"):
         pytest.skip("--skip-slc: the container is not deployed")
     request.getfixturevalue("deployed_slc")
     schema = request.getfixturevalue("database").current_schema()
     found = request.getfixturevalue("backend_aware_database_params")
     login = {"EXA_USER": found["user"], "EXA_PASSWORD": found["password"]}
-    # its certificate is made anew with every installation
+    # each installation has another certificate
     return f"exasol://{found['dsn']}/{schema}", {**login, "EXA_SSL_CERT_VALIDATION": "no"}
 
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
-    """The database that the options select."""
+    """Return target and variables of the database that pytest's options select."""
     is_real = bool(request.config.getoption("--backend", default=None))
     found: tuple[str, dict[str, str]] = request.getfixturevalue(
-        "real_database" if is_real else "played_database"
+        "real_database" if is_real else "double_database"
     )
     return found
 
@@ -132,13 +132,13 @@ def installation(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
 def environment(
     registry: dict[str, str], installation: tuple[str, dict[str, str]]
 ) -> dict[str, str]:
-    """The variables of a user who may deploy."""
+    """Return the variables of a user who may deploy, and of the model registry."""
     return {**registry, **installation[1], "EXASOL_TELEMETRY_DISABLE": "1"}
 
 
 @pytest.fixture
 def target(installation: tuple[str, dict[str, str]]) -> str:
-    """The schema to deploy to."""
+    """Return the target's URI."""
     return installation[0]
 
 
@@ -146,7 +146,7 @@ def target(installation: tuple[str, dict[str, str]]) -> str:
 def client(
     environment: dict[str, str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[BaseDeploymentClient]:
-    """MLflow's client for the target, in this process."""
+    """Yield MLflow's client for the target, in this process."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
@@ -158,7 +158,7 @@ def client(
 def deployments(
     environment: dict[str, str], target: str, tmp_path: Path
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``mlflow deployments COMMAND -t TARGET …`` as a process."""
+    """Return a function that runs ``mlflow deployments COMMAND -t TARGET …`` as a process."""
 
     def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -1,12 +1,12 @@
-"""A double of Exasol's WebSocket protocol, as far as pyexasol and the deployments use it.
+"""A double of an Exasol server, for the part of its WebSocket protocol that the deployments use.
 
-It has users, schemas, scripts and views in transactions, answers queries of the catalogue and of
-tables with SQLite, and gives the rows that a script is called with to a function. The login is the
-real one: a key of RSA, and a password that is encrypted with it.
+It has one user, schemas, scripts and views with transactions. SQLite executes queries of the
+catalogue and of tables; a function runs the scripts. The login is as in Exasol: the client encrypts
+the password with an RSA key of the server.
 
-What it knows of SQL is what the deployments send; anything else is refused as a syntax error. It
-shows that they use the protocol rightly, and in which order they do what. That a database accepts
-the statements it cannot show: see docs/user/deployments.md.
+The double accepts only the SQL that the deployments send; other statements are syntax errors. It
+checks the use of the protocol and the order of the statements. It cannot check that a real database
+accepts the statements: see docs/user/deployments.md.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _CAST = re.compile(r"CAST\((?P<value>[^()]+?) AS (?P<type>[A-Z]+(?:\([\d, ]+\))?
 
 
 class _SqlError(Exception):
-    """A statement that is refused, with its SQL state."""
+    """Error for a statement that is refused, with its SQL state."""
 
     def __init__(self, text: str, code: str = "42000") -> None:
         super().__init__(text)
@@ -65,14 +65,14 @@ class _SqlError(Exception):
 
 @dataclass
 class Catalog:
-    """What the database has; each session changes a copy of its own until it commits.
+    """The content of the database; each session changes its own copy until it commits.
 
     Attributes:
         schemas: names of schemas.
-        scripts: the text of each script by schema and name, as the catalogue shows it.
+        scripts: text of each script by schema and name, as in the catalogue.
         views: the same for views.
         languages: the parameter SCRIPT_LANGUAGES of the session.
-        tables: rows by name of a table in ``ML``, with the names of its columns.
+        tables: column names and rows of each table in ``ML``, by its name.
     """
 
     schemas: set[str] = field(default_factory=lambda: {"ML"})
@@ -87,24 +87,24 @@ class Catalog:
 
 
 class ExasolDouble:
-    """The double, on a free port of loopback with TLS; a context manager.
+    """The double, on a free port of the loopback interface, with TLS; a context manager.
 
     Args:
         run_script: runs scripts.
         certificate: the server's certificate.
 
     Attributes:
-        catalog: what is committed.
-        refused: a pattern of statements that the user has no right to, if there is one.
-        breaks_at: a pattern of statements at which the connection breaks, after they are done.
-        statements: what was executed, in all sessions.
-        logins: names and passwords of the logins that were tried.
+        catalog: the committed content.
+        refused: pattern of statements for which the user has no privilege, or None.
+        closes_after: pattern of statements after which the connection is closed, or None.
+        statements: statements that were received, in all sessions.
+        logins: names and passwords of all attempted logins.
     """
 
     def __init__(self, run_script: RunScript, certificate: Certificate) -> None:
         self.catalog = Catalog()
         self.refused: str | None = None
-        self.breaks_at: str | None = None
+        self.closes_after: str | None = None
         self.statements: list[str] = []
         self.logins: list[tuple[str, str]] = []
         self._run_script = run_script
@@ -115,7 +115,7 @@ class ExasolDouble:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The server's port."""
         return int(self._server.socket.getsockname()[1])
 
     def __enter__(self) -> Self:
@@ -149,14 +149,14 @@ class ExasolDouble:
                 except _SqlError as error:
                     _refuse(connection, str(error), error.code)
                     continue
-                if self.breaks_at and re.search(self.breaks_at, statement):
+                if self.closes_after and re.search(self.closes_after, statement):
                     connection.socket.close()
                     return
                 _answer(connection, data={"numResults": 1, "results": [_result(columns, rows)]})
 
     def _login(self, connection: ServerConnection) -> bool:
         if json.loads(connection.recv())["command"] != "login":
-            return False  # a client that does not like the certificate
+            return False  # the client rejects the certificate
         public = self._key.public_key()
         pem = public.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.PKCS1
@@ -216,7 +216,7 @@ class _Session:
         language = match.groupdict().get("language")
         if language and f" {language}=" not in f" {self.catalog.languages}":
             raise _SqlError(f"syntax error, unexpected IDENTIFIER_PART_, {language}")
-        # as the catalogue shows it: without OR REPLACE
+        # as in the catalogue, without OR REPLACE
         kept[key] = statement.replace("CREATE OR REPLACE ", "CREATE ", 1)
 
     def _drop(self, match: re.Match[str]) -> None:
@@ -256,7 +256,7 @@ class _Session:
                 tables.execute(f'CREATE TABLE ML."{name}" ({quoted})')
                 tables.executemany(f'INSERT INTO ML."{name}" VALUES ({marks})', rows)  # noqa: S608
             try:
-                # SQLite would round numbers of more than 64 bits: types are the script's concern
+                # without CAST, because SQLite would round numbers of more than 64 bits
                 statement = _VALUES.sub(_named_values, statement)
                 found = tables.execute(_CAST.sub(lambda match: match["value"], statement))
             except sqlite3.Error as error:
@@ -303,7 +303,7 @@ _TYPED: dict[str, Callable[[Any], Any]] = {
 
 
 def _typed(row: tuple[Any, ...], script: Script) -> tuple[Any, ...]:
-    # what SQLite has as text or number becomes what a column of the script's parameter has
+    # values from SQLite are converted to the types of the script's parameters
     return tuple(
         None if value is None else _TYPED.get(column.type.kind, str)(value)
         for value, column in zip(row, script.inputs, strict=True)
@@ -311,7 +311,7 @@ def _typed(row: tuple[Any, ...], script: Script) -> tuple[Any, ...]:
 
 
 def _named_values(match: re.Match[str]) -> str:
-    # SQLite does not know AS T(C1, …)
+    # SQLite does not support AS T(C1, …)
     names = match["names"].split(", ")
     columns = ", ".join(f"column{n} AS {name}" for n, name in enumerate(names, start=1))
     return f"(SELECT {columns} FROM (VALUES{match['rows']}))"  # noqa: S608
@@ -350,7 +350,7 @@ def _result(columns: list[dict[str, Any]], rows: Rows) -> dict[str, Any]:
 
 
 def _in_json(value: object) -> object:
-    # numbers beyond the double's 53 bits, dates and times come as text
+    # integers of more than 53 bits, decimals, dates and times are sent as text
     if value is None or isinstance(value, (bool, float, str)):
         return value
     if isinstance(value, int) and abs(value) < 2**53:

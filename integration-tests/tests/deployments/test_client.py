@@ -1,4 +1,4 @@
-"""MLflow's client for the target ``exasol``: what it leaves in the database, and its errors."""
+"""MLflow's client for the target ``exasol``: its changes in the database, and its errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FOREIGN = "CREATE PYTHON3 SCALAR SCRIPT ML.CHURN() RETURNS INT AS\ndef run(ctx):
 
 
 def scored(client: BaseDeploymentClient) -> list[float]:
-    """What the deployment predicts."""
+    """Return the deployment's predictions."""
     return [round(value, 3) for value in client.predict("CHURN", KEY_AND_FEATURES)["SCORE"]]
 
 
 def test_a_second_create_is_refused_and_names_update(
     client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """RESOURCE_ALREADY_EXISTS, and the first deployment stays."""
+    """A second ``create`` is RESOURCE_ALREADY_EXISTS, and does not change the deployment."""
     client.create_deployment("CHURN", "models:/churn/1", config=KEY)
     before = exasol.catalog.scripts[CHURN]
     with pytest.raises(MlflowException, match="mlflow deployments update") as error:
@@ -43,7 +43,7 @@ def test_a_second_create_is_refused_and_names_update(
 def test_update_keeps_the_options_and_follows_an_alias(
     client: BaseDeploymentClient,
 ) -> None:
-    """Without a model, the URI that was deployed is resolved once more."""
+    """``update`` without a model resolves the deployed URI again, and keeps the options."""
     client.create_deployment("CHURN", "models:/churn@champion", config=KEY)
     registry = mlflow.MlflowClient()
     registry.set_registered_model_alias("churn", "champion", "2")
@@ -60,7 +60,7 @@ def test_update_keeps_the_options_and_follows_an_alias(
 def test_a_view_comes_with_the_deployment_and_goes_with_it(
     client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """``-C view=`` makes one, an update moves it, delete drops it."""
+    """``-C view=`` creates a view, ``update`` renames or drops it, ``delete`` drops it."""
     view = {**KEY, "table": "ML.CUSTOMERS", "view": "CHURN_NOW"}
     client.create_deployment("CHURN", "models:/churn/1", config=view)
     assert exasol.catalog.views.keys() == {("ML", "CHURN_NOW")}
@@ -73,10 +73,8 @@ def test_a_view_comes_with_the_deployment_and_goes_with_it(
     assert (exasol.catalog.scripts, exasol.catalog.views) == ({}, {})
 
 
-def test_a_view_of_somebody_else_is_not_replaced(
-    client: BaseDeploymentClient, exasol: ExasolDouble
-) -> None:
-    """Neither the view nor the script changes."""
+def test_another_view_is_not_replaced(client: BaseDeploymentClient, exasol: ExasolDouble) -> None:
+    """A view that is not the deployment's is not replaced, and no script is created."""
     exasol.catalog.views["ML", "REPORT"] = "CREATE VIEW ML.REPORT AS SELECT 1"
     with pytest.raises(MlflowException, match=r"view ML\.REPORT exists already") as error:
         client.create_deployment(
@@ -100,7 +98,7 @@ def test_a_view_of_somebody_else_is_not_replaced(
 def test_a_script_that_is_no_deployment_is_left_alone(
     act: Callable[[BaseDeploymentClient], Any], client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """It is neither replaced nor dropped, nor listed."""
+    """Another script is neither replaced nor dropped, nor listed."""
     exasol.catalog.scripts[CHURN] = FOREIGN
     with pytest.raises(MlflowException, match="not a deployment of MLflow"):
         act(client)
@@ -108,28 +106,28 @@ def test_a_script_that_is_no_deployment_is_left_alone(
     assert client.list_deployments() == []
 
 
-def test_delete_of_what_is_not_there_is_no_error(client: BaseDeploymentClient) -> None:
-    """As MLflow's interface wants it."""
+def test_delete_of_a_missing_deployment_is_no_error(client: BaseDeploymentClient) -> None:
+    """Deleting a missing deployment is no error, as MLflow's interface requires."""
     client.delete_deployment("CHURN")
 
 
 @pytest.mark.parametrize("pattern", ["^CREATE .* SCRIPT ML.CHURN", "^SELECT ML.", "^DROP SCRIPT"])
-def test_a_connection_that_breaks_leaves_nothing(
+def test_a_lost_connection_rolls_the_changes_back(
     pattern: str, client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """Between any two statements: the session ends, and with it its transaction."""
-    exasol.breaks_at = pattern
+    """A connection that is lost after any statement leaves no script."""
+    exasol.closes_after = pattern
     with pytest.raises(MlflowException, match=r"was lost during .* Nothing was changed") as error:
         client.create_deployment("CHURN", "models:/churn/1", config=KEY)
     assert error.value.error_code == "TEMPORARILY_UNAVAILABLE"
     assert exasol.catalog.scripts == {}
 
 
-def test_a_connection_that_breaks_at_the_commit_leaves_it_open(
+def test_a_connection_lost_during_commit_has_an_unknown_outcome(
     client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """Nobody knows whether it was kept; the message says how to find out."""
-    exasol.breaks_at = "^COMMIT"
+    """The message states that the outcome is unknown, and names the command that shows it."""
+    exasol.closes_after = "^COMMIT"
     with pytest.raises(MlflowException, match=r"not known.*mlflow deployments list"):
         client.create_deployment("CHURN", "models:/churn/1", config=KEY)
 
@@ -137,7 +135,7 @@ def test_a_connection_that_breaks_at_the_commit_leaves_it_open(
 def test_a_table_or_a_query_of_the_database_is_scored(
     client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """By name, without sending rows; from the command line as a file with one row."""
+    """A table or query is scored by name, also from a frame with one row, as MLflow reads it."""
     columns = ("CUSTOMER_ID", "age", "income")
     exasol.catalog.tables["CUSTOMERS"] = (columns, [("9007199254740993", 30.0, 1.5)])
     client.create_deployment("CHURN", "models:/churn/1", config=KEY)
@@ -150,7 +148,7 @@ def test_a_table_or_a_query_of_the_database_is_scored(
 
 
 def test_ids_beyond_64_bits_come_back_as_text(client: BaseDeploymentClient) -> None:
-    """JSON and pandas would round them."""
+    """Ids beyond 64 bits, which JSON and pandas would round, are text in the result."""
     client.create_deployment("CHURN", "models:/churn/1", config=KEY)
     large = "123456789012345678901234567890123456"
     rows = KEY_AND_FEATURES.astype({"customer_id": object})
@@ -173,7 +171,7 @@ BAD_FRAMES = {
 def test_rows_that_do_not_fit_are_refused(
     inputs: Any, message: str, client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """With the column and the row, before they are sent."""
+    """The error for invalid rows names the column and the row; nothing is sent."""
     client.create_deployment("CHURN", "models:/churn/1", config=KEY)
     exasol.statements.clear()
     with pytest.raises(MlflowException, match=re.escape(message)) as error:
@@ -202,14 +200,14 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("given", "code", "message"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
-def test_a_bad_request_is_refused_before_the_database_is_asked(
+def test_a_bad_request_is_refused_before_the_login(
     given: dict[str, Any],
     code: str,
     message: str,
     client: BaseDeploymentClient,
     exasol: ExasolDouble,
 ) -> None:
-    """With the option's name, and MLflow's error code."""
+    """The error for an invalid request names the option and has MLflow's error code."""
     with pytest.raises(MlflowException, match=re.escape(message)) as error:
         client.create_deployment(**{"name": "CHURN", "model_uri": "models:/churn/1", **given})
     assert error.value.error_code == code
@@ -252,7 +250,7 @@ BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str], str, str]] = {
 @pytest.mark.parametrize(
     ("variables", "code", "message"), BAD_ENVIRONMENTS.values(), ids=BAD_ENVIRONMENTS
 )
-def test_an_environment_that_cannot_be_used_is_explained(
+def test_an_invalid_environment_is_reported(
     variables: dict[str, str],
     code: str,
     message: str,
@@ -261,14 +259,14 @@ def test_an_environment_that_cannot_be_used_is_explained(
     exasol: ExasolDouble,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the variable, the remedy and MLflow's code; no password is shown."""
+    """The error for an invalid environment names the variable, and shows no password."""
     port = str(exasol.port)
     for name, value in variables.items():
         monkeypatch.setenv(name, value.replace("{port}", port))
     with pytest.raises(MlflowException, match=re.escape(message)) as error:
         client.list_deployments()
     assert error.value.error_code == code
-    # the frame of this test has them, too
+    # except the frame of this test, which contains the passwords
     frames = [entry for entry in error.traceback if entry.path != Path(__file__)]
     assert frames
     shown = [str(error.value), *(repr(entry.locals).replace("\\'", "'") for entry in frames)]
@@ -276,40 +274,42 @@ def test_an_environment_that_cannot_be_used_is_explained(
 
 
 @dataclass(frozen=True)
-class Lack:
-    """Something that a database lacks, and what the user hears of it."""
+class Missing:
+    """A change that removes something from the database, and the expected error."""
 
     changes: dict[str, Any]
     code: str
     message: str
 
 
-LACKS = {
-    "schema": Lack({"schemas": {"OTHER"}}, "RESOURCE_DOES_NOT_EXIST", "CREATE SCHEMA ML"),
-    "language": Lack({"languages": "R=builtin_r"}, "INVALID_PARAMETER_VALUE", "ALTER SYSTEM SET"),
-    "privilege": Lack(
+MISSING = {
+    "schema": Missing({"schemas": {"OTHER"}}, "RESOURCE_DOES_NOT_EXIST", "CREATE SCHEMA ML"),
+    "language": Missing(
+        {"languages": "R=builtin_r"}, "INVALID_PARAMETER_VALUE", "ALTER SYSTEM SET"
+    ),
+    "privilege": Missing(
         {"refused": "^CREATE"}, "PERMISSION_DENIED", "no privilege for `CREATE PYTHON3_MLFLOW"
     ),
 }
 
 
-@pytest.mark.parametrize("lack", LACKS.values(), ids=LACKS)
-def test_what_a_database_lacks_is_explained(
-    lack: Lack, client: BaseDeploymentClient, exasol: ExasolDouble
+@pytest.mark.parametrize("missing", MISSING.values(), ids=MISSING)
+def test_a_missing_schema_language_or_privilege_is_reported(
+    missing: Missing, client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """With the statement that an administrator has to run; nothing is created."""
-    for name, value in lack.changes.items():
+    """The error has the missing object or statement, and MLflow's code; nothing is created."""
+    for name, value in missing.changes.items():
         setattr(exasol if name == "refused" else exasol.catalog, name, value)
-    with pytest.raises(MlflowException, match=re.escape(lack.message)) as error:
+    with pytest.raises(MlflowException, match=re.escape(missing.message)) as error:
         client.create_deployment("CHURN", "models:/churn/1", config=KEY)
-    assert error.value.error_code == lack.code
+    assert error.value.error_code == missing.code
     assert exasol.catalog.scripts == {}
 
 
-def test_a_server_that_is_not_there_is_explained(
+def test_an_unreachable_server_is_reported(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TEMPORARILY_UNAVAILABLE, with the address."""
+    """An unreachable server is TEMPORARILY_UNAVAILABLE, with its address."""
     for name in ("EXA_USER", "EXA_PASSWORD"):
         monkeypatch.setenv(name, environment[name])
     unreachable = get_deploy_client("exasol://127.0.0.1:1/ML")
@@ -321,7 +321,7 @@ def test_a_server_that_is_not_there_is_explained(
 def test_a_model_that_the_database_does_not_see_is_refused(
     client: BaseDeploymentClient, exasol: ExasolDouble
 ) -> None:
-    """With the path, and how far the database sees it."""
+    """The error for a model that UDFs do not see has a reason: no mount, or no such folder."""
     with pytest.raises(MlflowException, match="the database does not mount the bucket") as error:
         client.create_deployment(
             "CHURN", "models:/churn/1", config={"mounted-path": "/buckets/bfsdefault/other/m"}
@@ -334,10 +334,10 @@ def test_a_model_that_the_database_does_not_see_is_refused(
     assert exasol.catalog.scripts == {}
 
 
-def test_what_somebody_changed_meanwhile_is_not_replaced(
+def test_a_deployment_that_was_changed_meanwhile_is_not_replaced(
     client: BaseDeploymentClient, exasol: ExasolDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at a deployment and its replacement a model is downloaded."""
+    """``update`` is refused if another session changes the deployment before its transaction."""
     client.create_deployment("CHURN", "models:/churn/1", config=KEY)
     key = ("ML", "CHURN")
     changed = exasol.catalog.scripts[key].replace("models:/churn/1", "models:/churn/3")
@@ -356,7 +356,7 @@ def test_what_somebody_changed_meanwhile_is_not_replaced(
 
 
 def test_metadata_is_json_in_one_line(client: BaseDeploymentClient, exasol: ExasolDouble) -> None:
-    """So that a query of the catalogue can read it, too."""
+    """The metadata is one line of JSON in the script, which a query of the catalogue can read."""
     client.create_deployment("CHURN", "models:/churn@champion", config=KEY)
     text = exasol.catalog.scripts[CHURN]
     (line,) = [line for line in text.splitlines() if line.startswith("# mlflow-bucketfs: ")]

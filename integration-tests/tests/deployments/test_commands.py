@@ -12,10 +12,10 @@ import pytest
 from .conftest import KEY_AND_FEATURES
 
 
-def test_a_model_is_created_called_rolled_back_and_deleted(
+def test_a_deployment_is_created_called_rolled_back_and_deleted(
     deployments: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """The whole life of a deployment, in one process per command."""
+    """All commands work on a deployment, each in a new process."""
     created = deployments(
         "create", "--name", "CHURN", "-m", "models:/churn/2", "-C", "key=customer_id"
     )

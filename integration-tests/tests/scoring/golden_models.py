@@ -1,4 +1,4 @@
-"""Models of ten kinds, each logged as a user does, with rows to score and the script's options."""
+"""Models of ten kinds, logged with MLflow's API, with rows to score and the script's options."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Case:
     """A model that was logged.
 
     Attributes:
-        uri: what the script is made from.
+        uri: the model's URI.
         frame: rows to score.
-        options: of the script.
-        loader: how the script shall load it.
-        params: for ``predict``.
+        options: options of the script.
+        loader: the expected loader.
+        params: params for ``predict``.
     """
 
     uri: str
@@ -82,7 +82,7 @@ def classifier() -> Case:
 
 
 def regressor() -> Case:
-    """Log a forest, pickled, of whole numbers in columns with odd names."""
+    """Log a pickled forest, of whole numbers in columns with unusual names."""
     frame = pd.DataFrame(
         {
             "a.b": np.arange(50, dtype="int64"),
@@ -111,11 +111,11 @@ def pipeline() -> Case:
 
 
 def probabilities() -> Case:
-    """Log a classifier whose probabilities are wanted."""
+    """Log a classifier that predicts probabilities."""
     model = LogisticRegression(max_iter=1000).fit(FLOWERS, SPECIES)
     predicted = model.predict_proba(FLOWERS)
     uri = _sklearn(model, FLOWERS, predicted, pyfunc_predict_fn="predict_proba")
-    # MLflow does not note how many columns there are
+    # MLflow's signature does not contain the number of columns
     return Case(uri, FLOWERS, {"outputs": [(f"p_{i}", "DOUBLE") for i in range(3)]}, "direct")
 
 
@@ -129,7 +129,7 @@ def several_outputs() -> Case:
 
 
 def with_params() -> Case:
-    """Log a model of one's own that takes params."""
+    """Log a custom model that takes params."""
 
     class Scaled(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):  # noqa: ARG002 -- MLflow's names
@@ -148,7 +148,7 @@ def with_params() -> Case:
 
 
 def data_frame() -> Case:
-    """Log a model of one's own that returns columns of several types."""
+    """Log a custom model that returns columns of several types."""
 
     class Report(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):  # noqa: ARG002 -- MLflow's names
@@ -182,7 +182,7 @@ def data_frame() -> Case:
 
 
 def boosted() -> Case:
-    """Log a model of LightGBM, which its own flavor loads."""
+    """Log a model of LightGBM, which is loaded by its own flavor."""
     options = {"n_estimators": 3, "min_child_samples": 5, "verbose": -1, "n_jobs": 1}
     model = lightgbm.LGBMRegressor(**options).fit(FLOWERS, SPECIES)
     info = mlflow.lightgbm.log_model(
@@ -195,7 +195,7 @@ def boosted() -> Case:
 
 
 def no_output_signature() -> Case:
-    """Log a model whose signature does not say what it predicts; its input example does."""
+    """Log a model without outputs in its signature, but with an input example."""
     model = LogisticRegression(max_iter=1000).fit(FLOWERS, SPECIES)
     signature = ModelSignature(inputs=infer_signature(FLOWERS).inputs)
     uri = _sklearn(model, FLOWERS, None, signature=signature, input_example=FLOWERS.head(3))
@@ -229,7 +229,7 @@ CASES = {
 
 
 def rows_of(case: Case) -> list[tuple[Any, ...]]:
-    """Return the rows as a database has them, with ids that floats do not have."""
+    """Return the rows of a table: an id that a float cannot represent, and the features."""
     columns = [
         [str(v) if isinstance(v, pd.Timestamp) else v for v in case.frame[name].tolist()]
         for name in case.frame.columns

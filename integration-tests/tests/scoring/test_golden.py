@@ -1,8 +1,8 @@
-"""Scripts for models of ten kinds: their text, and that they score as MLflow does.
+"""Scripts for models of ten kinds: their text, and their predictions compared with MLflow's.
 
 The texts are in ``golden/``. ``RENEW_GOLDEN=1 pytest integration-tests/tests/scoring`` writes them
-anew; what differs then is a change that users see. Digests and ids are masked, and the code, which
-is the same in all of them, is left out.
+again; each difference is a change that users see. Digests and ids are masked, and the code, which
+is the same in all scripts, is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MASKS = (
     (r"/buckets/\w+/\w+/", "/buckets/SERVICE/BUCKET/"),
     (r"golden-\d+-\w+/", "FOLDER/"),
     (r"[\d,.]+ (bytes|MB)", "SOME bytes"),
-    # which files MLflow writes, and how, depends on its version
+    # the files that MLflow writes, and their formats, depend on its version
     (r'(?s)"files": \{.*?\}', '"files": {FILES}'),
     (r"verifies \d+ files", "verifies FILES"),
     (r'"format": "(skops|cloudpickle|pickle)"', '"format": "FORMAT"'),
@@ -47,7 +47,7 @@ MASKS = (
 
 @pytest.fixture(scope="module")
 def experiment(bucketfs_server, as_writer, tmp_path_factory):
-    """An experiment in BucketFS, in a tracking database of its own."""
+    """Yield the id of an experiment in BucketFS, in a new tracking database."""
     with as_writer() as environment:
         environment.setenv(
             "MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('golden')}/mlflow.db"
@@ -59,7 +59,7 @@ def experiment(bucketfs_server, as_writer, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=CASES)
 def scored(request, experiment):
-    """A model that was logged, and the script that was made for it."""
+    """Return the name and case of a logged model, and its script."""
     with mlflow.start_run(experiment_id=experiment):
         case = CASES[request.param]()
     script = scoring_script(case.uri, "ML.SCORES", ScriptOptions(keys=["id"], **case.options))
@@ -67,24 +67,24 @@ def scored(request, experiment):
 
 
 def test_text(scored):
-    """The script, the SELECT and what was assumed are as they were, apart from ids."""
+    """The script, the SELECT and the assumptions are unchanged, except for ids."""
     name, _, script = scored
     before, after = CODE.split('r"""{}"""')
     assert before in script.text
     assert after.rstrip() in script.text
     text = script.text.replace(before, "[code]\n").replace(after.rstrip(), "\n[code]")
-    text += f"\n{script.select}\n\n" + "".join(f"- {said}\n" for said in script.assumptions)
+    text += f"\n{script.select}\n\n" + "".join(f"- {line}\n" for line in script.assumptions)
     for pattern, mask in MASKS:
         text = re.sub(pattern, mask, text)
     golden = GOLDEN / f"{name}.sql"
     if os.environ.get("RENEW_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
-        pytest.skip("RENEW_GOLDEN: written anew")
+        pytest.skip("RENEW_GOLDEN: written again")
     assert text == golden.read_text(encoding="utf-8")
 
 
 def test_scores_as_mlflow_does(scored, udf_runner):
-    """Each id comes back with what pyfunc predicts for its row, bit for bit."""
+    """Each id is emitted with the prediction of pyfunc for its row, bit for bit."""
     _, case, script = scored
     assert script.spec.loader.kind == case.loader
     rows = rows_of(case)

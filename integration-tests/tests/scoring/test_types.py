@@ -59,12 +59,12 @@ DTYPES = FLOATS | {"integer": "int32", "long": "int64", "boolean": "bool"}
 
 @pytest.fixture(scope="module")
 def models(bucketfs_server, as_writer, tmp_path_factory):
-    """Models in BucketFS that show what they get: ``all`` types, and those that take NULL.
+    """Return models that predict their input as text: for ``all`` types, and for nullable types.
 
-    Each is its local folder, and the folder as a UDF sees it.
+    Each is a local folder, and the path of its copy in BucketFS as a UDF sees it.
     """
 
-    class Echo(mlflow.pyfunc.PythonModel):  # in a function: so it is pickled with its code
+    class Echo(mlflow.pyfunc.PythonModel):  # within a function, so that it is pickled with its code
         def predict(self, context, model_input: pd.DataFrame, params=None):  # noqa: ARG002
             columns = [model_input[name] for name in model_input]
             shown = [[f"{c.dtype} {value!r}" for value in c.tolist()] for c in columns]
@@ -85,7 +85,7 @@ def models(bucketfs_server, as_writer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def score(models, udf_runner):
-    """Score rows, each with its key, in a UDF client; return what is emitted."""
+    """Return a function that scores rows, with keys, in a UDF client, and returns emitted rows."""
 
     def score(name, columns, rows, key="DECIMAL(36,0)", **options):
         folder, mounted = models[name]
@@ -120,7 +120,7 @@ def score(models, udf_runner):
 
 
 def rows_of(columns, null_at=()):
-    """Return the table: a key that is easily changed, and the columns, with NULLs in some rows."""
+    """Return a table with keys that a float cannot represent, and NULLs in some rows."""
     table = zip(*(values for _, _, values in columns.values()), strict=True)
     width = len(columns)
     keys = [*IDS, *range(2**53 + 1, 2**53 + ROWS)]
@@ -130,8 +130,8 @@ def rows_of(columns, null_at=()):
     ]
 
 
-def pyfunc_sees(folder, columns, rows):
-    """Return what the model predicts in this process, in batches, from suitable columns."""
+def predicted_by_pyfunc(folder, columns, rows):
+    """Return the predictions of pyfunc in this process, for the same batches."""
     model = mlflow.pyfunc.load_model(folder)
     seen = []
     for start in range(0, len(rows), BATCH):
@@ -152,23 +152,23 @@ def pyfunc_sees(folder, columns, rows):
 
 
 def test_each_type_scores_as_pyfunc_does(models, score):
-    """All types in all columns of SQL that suit them, over several batches and packets."""
+    """All types are scored as by pyfunc, from each suitable SQL type, over several batches."""
     rows = rows_of(COLUMNS)
     scored = score("all", COLUMNS, rows)
     assert [row[0] for row in scored] == [row[0] for row in rows]
-    assert [row[1] for row in scored] == pyfunc_sees(models["all"][0], COLUMNS, rows)
+    assert [row[1] for row in scored] == predicted_by_pyfunc(models["all"][0], COLUMNS, rows)
 
 
 def test_nulls_score_as_pyfunc_does(models, score):
-    """A NULL in the last batch, or a batch of nothing else, changes no dtype and no key."""
+    """NULLs are scored as by pyfunc, also in a batch of NULLs only, and change no key."""
     rows = rows_of(NULLABLE, {*range(BATCH, 2 * BATCH), ROWS - 2})
     scored = score("nullable", NULLABLE, rows)
     assert [row[0] for row in scored] == [row[0] for row in rows]
-    assert [row[1] for row in scored] == pyfunc_sees(models["nullable"][0], NULLABLE, rows)
+    assert [row[1] for row in scored] == predicted_by_pyfunc(models["nullable"][0], NULLABLE, rows)
 
 
 def test_null_in_whole_numbers_is_refused(score):
-    """The error that the SQL user sees has the column, the row and what is required."""
+    """The error for the SQL user names the column, the row and the required type."""
     rows = rows_of(COLUMNS, {12})
     with pytest.raises(UdfError) as error:
         score("all", COLUMNS, rows)
@@ -181,17 +181,17 @@ def test_null_in_whole_numbers_is_refused(score):
 
 
 def test_a_reason_for_each_row_that_is_refused(models, score):
-    """With a column for reasons, every other row scores as before, also in the same batch."""
+    """With a column for reasons, all other rows are scored, also in the same batch."""
     rows, reasons = [list(row) for row in rows_of(COLUMNS)], {}
     for row, (name, (kind, sql_type, _)) in enumerate(COLUMNS.items()):
-        # a float stands for the other digits of a DECIMAL(18,0) with a NULL: all are refused
+        # in a batch with a NULL, a DECIMAL(18,0) arrives as floats: all its rows are refused
         if kind in WHOLE and sql_type != "DECIMAL(18,0)":
             rows[row][1 + row] = None
             reasons[row] = f"column {name.upper()}: NULL in row {row + 1} (ID {rows[row][0]}) is"
     scored = score("all", COLUMNS, [tuple(row) for row in rows], on_error="column")
     assert [row[0] for row in scored] == [row[0] for row in rows]
     good = [row for row in range(ROWS) if row not in reasons]
-    expected = pyfunc_sees(models["all"][0], COLUMNS, rows_of(COLUMNS))
+    expected = predicted_by_pyfunc(models["all"][0], COLUMNS, rows_of(COLUMNS))
     assert [scored[row][1:] for row in good] == [(expected[row], None) for row in good]
     for row, reason in reasons.items():
         assert scored[row][1] is None
@@ -199,7 +199,7 @@ def test_a_reason_for_each_row_that_is_refused(models, score):
 
 
 def test_ids_of_18_digits_beside_a_null_are_refused(score):
-    """Their digits are lost on the way in: the sentence names the type that keeps them."""
+    """Ids that have lost digits beside a NULL are refused; the message names an exact type."""
     rows = [
         (key, *row[1:]) for key, row in zip([2**53 + 1, None], rows_of(NULLABLE)[:2], strict=True)
     ]

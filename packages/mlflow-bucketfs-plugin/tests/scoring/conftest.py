@@ -1,7 +1,7 @@
-"""Models in BucketFS, their scripts, and the code of a script run in this process.
+"""Fixtures that store models in BucketFS, make scripts for them, and run a script's code here.
 
-The models are written by hand where MLflow would take seconds to log them; frames are as Exasol's
-client delivers them.
+Models are written by hand where MLflow would take seconds to log them. Frames have the dtypes that
+Exasol's client delivers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FLAVORS = {
 
 
 class Context:
-    """The ``ctx`` of a SET script: batches of one group in, frames out."""
+    """The ``ctx`` of a SET script: delivers batches of one group, and collects emitted rows."""
 
     def __init__(self, frame):
         self.rest, self.emitted, self.batches = frame, [], []
@@ -52,14 +52,14 @@ class Context:
         return batch
 
     def emit(self, frame):
-        """Take a frame, under the conditions that make it arrive unchanged."""
+        """Collect a frame, if Exasol's client would emit it unchanged."""
         assert len(frame), "the client refuses a frame without rows"
         assert set(frame.dtypes) == {np.dtype(object)}
         self.emitted += [tuple(row) for row in frame.to_numpy()]
 
 
 def deliver(sql_type, values):
-    """Return a column as ``ctx.get_dataframe()`` delivers it; its dtype depends on the NULLs."""
+    """Return a column with the dtype of ``ctx.get_dataframe()``, which depends on the NULLs."""
     null = [value is None for value in values]
     dtype = "object"
     if sql_type == "INTEGER":  # DECIMAL of up to 18 digits
@@ -75,13 +75,13 @@ def deliver(sql_type, values):
 
 @pytest.fixture(scope="session")
 def delivered():
-    """Make a column as Exasol's client delivers it, from a type and Python values."""
+    """Return the function :func:`deliver`."""
     return deliver
 
 
 @pytest.fixture(scope="session")
 def score():
-    """Score a batch by a spec; the model is any function that takes what pyfunc would."""
+    """Return a function that scores a batch; the model is any function of pyfunc's input."""
     udf_code.import_libraries()
 
     def score(spec, frame, predict, rows_before=0):
@@ -96,7 +96,7 @@ def score():
 
 @pytest.fixture(scope="session")
 def make_spec():
-    """Describe a script; what a test does not name is as small as possible."""
+    """Return a function that makes a spec with minimal defaults."""
 
     def make(inputs, outputs, **options):
         given = {"model": "/buckets/b/d/m", "origin": "models:/m/1", "keys": (), "files": None}
@@ -108,9 +108,10 @@ def make_spec():
 
 @pytest.fixture
 def udf():
-    """Run a script's text as the first UDF of a process: ``udf(spec, frame, …)``, a frame a group.
+    """Return a function that runs a script as in a new process: ``udf(spec, frame, …)``.
 
-    A function of it can be wrapped, by its name; the wrapper gets the function and its arguments.
+    Each frame is a group. Functions of the script can be wrapped by name; the wrapper is called
+    with the function and its arguments.
     """
 
     def run(spec, *frames, **wrappers):
@@ -135,7 +136,7 @@ def udf():
 
 @pytest.fixture(scope="session")
 def digests():
-    """Return the SHA-256 of each file in a folder, by its relative path."""
+    """Return a function that computes the SHA-256 of each file in a folder, by relative path."""
 
     def digests(folder):
         files = (path for path in sorted(folder.rglob("*")) if path.is_file())
@@ -148,7 +149,7 @@ def digests():
 
 @pytest.fixture
 def store_model(server):
-    """Put a model into BucketFS that nobody loads, and return its URI."""
+    """Return a function that stores a model that cannot be loaded, and returns its URI."""
 
     def store(inputs=AGE, outputs=SCORE, *, params=None, files=(), path="m", **mlmodel):
         schemas = {"inputs": inputs, "outputs": outputs, "params": params}
@@ -167,7 +168,7 @@ def store_model(server):
 
 @pytest.fixture
 def make_script(store_model):
-    """Make a script for such a model."""
+    """Return a function that makes a script for a model of ``store_model``."""
 
     def make(inputs=AGE, outputs=SCORE, *, model=None, name="SCORES", **options):
         uri = store_model(inputs, outputs, **(model or {}))
@@ -178,8 +179,8 @@ def make_script(store_model):
 
 @pytest.fixture
 def command():
-    """Run ``mlflow-bucketfs`` in this process; standard output and standard error are apart."""
-    # click 8.1 must be asked for it, and 8.2 cannot be
+    """Return a function that runs ``mlflow-bucketfs`` in this process, with separate output."""
+    # click 8.1 has an option for separate output, and 8.2 has only that
     can_mix = "mix_stderr" in inspect.signature(CliRunner).parameters
     runner = CliRunner(mix_stderr=False) if can_mix else CliRunner()
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong is one clear error, before anything is printed."""
+"""Invalid input of ``mlflow-bucketfs sql``: one clear error, and no script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def column(kind="double", name="age"):
     return {"type": kind, "name": name, "required": True}
 
 
-# what the model is, the options after `sql URI`, the exit status, and what the error says
+# the model, the options after `sql URI`, the exit status, and a part of the error
 CASES = {
     "no name": ({}, [], 2, "Missing option '--name'"),
     "empty name": ({}, ["--name", ""], 1, "does not begin with an identifier"),
@@ -104,7 +104,7 @@ def _tracking(environment, tracking_uri):
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input(case, store_model, command, server):
-    """The status is not 0, standard output is empty, and the error says what is wrong."""
+    """Invalid input is an error with a reason and an exit status; standard output is empty."""
     model, options, status, reason = CASES[case]
     model = dict(model)
     uri = model.pop("uri", None)
@@ -118,7 +118,7 @@ def test_bad_input(case, store_model, command, server):
 
 
 def test_damaged_signature(server, command):
-    """A signature that is no JSON is an error too."""
+    """A signature that is not JSON is an error."""
     server.put("m/MLmodel", b"flavors: {python_function: {}}\nsignature: {inputs: 7}")
     result = command("sql", server.uri(path="m"), "--name", "S")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -126,7 +126,7 @@ def test_damaged_signature(server, command):
 
 
 def test_unreachable_bucket(server, store_model, command):
-    """A bucket that does not answer is an error with its address."""
+    """An unreachable bucket is an error with its address."""
     uri, address = store_model(), f"127.0.0.1:{server.port}"
     server.stop()
     result = command("sql", uri, "--name", "S")

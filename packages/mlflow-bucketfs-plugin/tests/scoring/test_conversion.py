@@ -1,4 +1,4 @@
-"""Features: what reaches the model is what the signature requires, or one sentence says why not."""
+"""Conversion of features to the types of the signature, and the errors for refused values."""
 
 # ruff: noqa: DTZ001 -- a TIMESTAMP has no time zone
 
@@ -42,11 +42,11 @@ NUMBERS = (int, float, Decimal)
 
 
 class Refusal(Exception):  # noqa: N818
-    """The oracle's: this value has no place in the type."""
+    """Raised by the oracle for a value that does not fit the type."""
 
 
 def expect(kind, sql_type, value, has_null):  # noqa: C901 -- a case for each type
-    """Return what the model must get for a value, by exact arithmetic, as plain Python."""
+    """Return the expected feature for a value, by exact arithmetic, as a Python value."""
     if kind in RANGES:
         low, high = RANGES[kind]
         if isinstance(value, bool) or not isinstance(value, NUMBERS) or value != int(value):
@@ -77,7 +77,7 @@ def expect(kind, sql_type, value, has_null):  # noqa: C901 -- a case for each ty
 
 @st.composite
 def columns(draw, kinds=(*RANGES, "float", "double", "boolean", "string", "datetime")):
-    """Draw a signature, and a table with columns of suitable and of other types."""
+    """Draw a signature, and a table with columns of suitable and of unsuitable types."""
     rows = draw(st.integers(1, 6))
     suitable = {"boolean": "BOOLEAN", "string": "VARCHAR", "datetime": "TIMESTAMP"}
     table = []
@@ -99,7 +99,7 @@ def columns(draw, kinds=(*RANGES, "float", "double", "boolean", "string", "datet
 
 @given(columns())
 def test_rows_are_converted_exactly_or_refused(delivered, score, make_spec, drawn):  # noqa: C901
-    """Every row reaches the model as exact arithmetic has it, or has a reason with its column."""
+    """Each row is converted exactly, or refused with a reason that names a column."""
     rows, table = drawn
     good, wanted = [], []
     wrong = {}
@@ -146,7 +146,7 @@ def test_rows_are_converted_exactly_or_refused(delivered, score, make_spec, draw
             assert column.dtype == dtype
             got = [None if pd.isna(v) else v for v in column.tolist()]
             assert got == [line[place] for line in wanted]
-    # The same rows end a query that has no column for the reason, and only those
+    # Without a column for reasons, the query fails for the same rows only
     if wrong:
         with pytest.raises(ScoringError, match="column C"):
             score(make_spec(inputs, output), frame, model)
@@ -184,7 +184,7 @@ LOST = "is a float of 2^53 or more, which may have lost digits"
 def test_a_refused_value_is_named_in_one_sentence(  # noqa: PLR0917
     score, make_spec, delivered, kind, sql_type, values, problem
 ):
-    """The error has the column, the value, the row with its key, and what is required."""
+    """The error names the column, the value, the row with its key, and the remedy."""
     spec = make_spec([Input(column="AGE", feature="age", type=kind)], [], keys=(Key(column="ID"),))
     frame = pd.DataFrame({"ID": range(1, len(values) + 1), "AGE": delivered(sql_type, values)})
     remedy = f"the model's signature requires {kind}"
@@ -196,7 +196,7 @@ def test_a_refused_value_is_named_in_one_sentence(  # noqa: PLR0917
 
 
 def test_a_long_name_leaves_room_for_the_remedy(score, make_spec):
-    """A sentence never exceeds 300 characters, and loses the key before it loses its end."""
+    """A message has at most 300 characters; its key is left out before its end is truncated."""
     spec = make_spec(
         [Input(column="Ä" * 128, feature="a", type="string")],
         [],
@@ -212,7 +212,7 @@ def test_a_long_name_leaves_room_for_the_remedy(score, make_spec):
 
 
 def captured(score, spec, frame):
-    """Return what a model gets from a batch."""
+    """Return the input of a model for a batch."""
     seen = []
 
     def model(features):
@@ -228,7 +228,7 @@ PREDICTION = Output(column="P", type="double")
 
 @given(st.lists(st.datetimes(datetime(1678, 1, 1), datetime(2261, 1, 1)) | st.none(), min_size=1))
 def test_text_in_iso_format_is_a_time(score, make_spec, moments):
-    """A datetime that arrives as text is the same time, to the microsecond; NULL stays NULL."""
+    """A datetime as ISO text is converted to the same time, to the microsecond; NULL stays NULL."""
     spec = make_spec(
         [Input(column="SINCE", feature="since", type="datetime", iso=True)], [PREDICTION]
     )
@@ -242,14 +242,14 @@ def test_text_in_iso_format_is_a_time(score, make_spec, moments):
     "text", ["now", "NaT", "2026-13-01", "2026", "31.01.2026", "2026-01-31+01:00"]
 )
 def test_other_text_is_no_time(score, make_spec, text):
-    """Neither pandas' words for times nor a day that does not exist pass as ISO."""
+    """Text in other formats that pandas parses, or with an invalid date, is refused."""
     spec = make_spec([Input(column="SINCE", feature="since", type="datetime", iso=True)], [])
     with pytest.raises(ScoringError, match=r"^column SINCE: '.*' in row 2 is not"):
         score(spec, pd.DataFrame({"SINCE": ["2026-01-31", text]}), None)
 
 
-def test_null_becomes_the_empty_string_where_told(score, make_spec):
-    """Exasol has no empty string, and a text model no NULL."""
+def test_null_becomes_the_empty_string_with_null_as_empty(score, make_spec):
+    """With ``null_as_empty``, the model gets the empty string for NULL."""
     spec = make_spec(
         [Input(column="T", feature="t", type="string", null_as_empty=True)], [PREDICTION]
     )
@@ -259,7 +259,7 @@ def test_null_becomes_the_empty_string_where_told(score, make_spec):
 
 
 def test_features_without_names_have_their_positions(score, make_spec):
-    """A signature without names makes a frame without names, keys left out."""
+    """For a signature without names, the frame's labels are positions, without the keys."""
     inputs = [Input(column=c, feature=None, type="double") for c in ("A", "B")]
     spec = make_spec(inputs, [PREDICTION], keys=(Key(column="ID"),))
     frame = captured(score, spec, pd.DataFrame({"ID": [1], "A": [2.0], "B": [3.0]}))
@@ -278,7 +278,7 @@ def test_features_without_names_have_their_positions(score, make_spec):
     ],
 )
 def test_a_tensor_is_an_array_of_its_dtype(score, make_spec, dtype, kind, values):
-    """One column is an array of one dimension, several are a matrix, a name makes a dictionary."""
+    """A tensor is a vector, a matrix if it has columns, and in a dictionary if it has a name."""
     inputs = [Input(column=c, feature=None, type=kind) for c in ("A", "B")]
     frame = pd.DataFrame({"A": values, "B": values}, dtype=object)
     one, two = Tensor(dtype=dtype, columns=None), Tensor(dtype=dtype, columns=2)
@@ -302,8 +302,10 @@ def test_a_tensor_is_an_array_of_its_dtype(score, make_spec, dtype, kind, values
         ("float16", "float", 70000.0, "70000.0 in row 1 is out of range"),
     ],
 )
-def test_a_tensor_takes_only_what_its_dtype_holds(score, make_spec, dtype, kind, value, problem):  # noqa: PLR0917
-    """NumPy would make True, 'None' and -128 of these without an error."""
+def test_a_tensor_refuses_values_that_its_dtype_cannot_hold(
+    score, make_spec, dtype, kind, value, problem
+):  # noqa: PLR0917
+    """Values that NumPy would convert to True, 'None' or -128 without an error are refused."""
     tensor = Tensor(dtype=dtype, columns=None)
     spec = make_spec([Input(column="A", feature=None, type=kind)], [], tensor=tensor)
     with pytest.raises(ScoringError, match=f"column A: {problem}"):
@@ -336,7 +338,7 @@ SUITABLE = {
 
 
 class Echo(mlflow.pyfunc.PythonModel):
-    """Return what MLflow hands on, as text."""
+    """A model that returns its input as text."""
 
     def predict(self, context, model_input: pd.DataFrame, params=None):  # noqa: ARG002
         """Return each row."""
@@ -345,7 +347,7 @@ class Echo(mlflow.pyfunc.PythonModel):
 
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory):
-    """Return a function that loads a model of an input schema; it predicts what it received."""
+    """Return models that return their input as text, for scalar and for nested features."""
 
     def load(schema):
         path = tmp_path_factory.mktemp("model") / "m"
@@ -363,7 +365,7 @@ def echo(tmp_path_factory):
 
 @given(data=st.data())
 def test_mlflow_takes_every_converted_batch(delivered, score, make_spec, echo, data):
-    """What our rules let pass, with and without NULLs, MLflow passes on to the model as it is."""
+    """MLflow accepts converted batches, with and without NULLs, and does not change them."""
     rows, frame, inputs = data.draw(st.integers(1, 4)), {}, []
     for kind, sql_type in SQL_TYPES.items():
         value = SUITABLE.get(kind, VALUES[sql_type])
@@ -383,7 +385,7 @@ def test_mlflow_takes_every_converted_batch(delivered, score, make_spec, echo, d
 
 
 def nested_inputs():
-    """Return the nested signature's columns, as the script's maker describes them."""
+    """Return the inputs of a spec for the nested signature."""
     types = json.loads(NESTED.to_json())
     return [
         Input(column=t["name"].upper(), feature=t["name"], type="json", schema=t) for t in types
@@ -391,7 +393,7 @@ def nested_inputs():
 
 
 def test_json_becomes_what_the_signature_describes(score, make_spec, echo):
-    """Whole numbers in JSON pass as doubles and floats, texts as times; MLflow takes all of it."""
+    """Numbers and times in JSON are converted to the signature's types, and MLflow accepts them."""
     spec = make_spec(nested_inputs(), [Output(column="ROW", type="string")])
     values = ["[1, 2.5]", "[1, 2.5]", '{"a": [1], "b": []}', '{"n": 1, "t": "2026-01-31 12:00"}']
     frame = pd.DataFrame([values, values], columns=["D", "F", "M", "O"])
@@ -416,7 +418,7 @@ NOT_A_MAP = "the model failed: MlflowException: Expected data to be a dict, got"
     ],
 )
 def test_json_of_another_type_is_refused(score, make_spec, echo, value, message):
-    """Text that is no JSON, or not of the type, ends in a sentence, ours or MLflow's."""
+    """Text that is not JSON, or not of the type, is an error, from the script or from MLflow."""
     spec = make_spec(nested_inputs(), [Output(column="ROW", type="string")])
     frame = pd.DataFrame([["[1]", "[1]", value, '{"n": 1}']], columns=["D", "F", "M", "O"])
     with pytest.raises(ScoringError, match=message):
@@ -424,7 +426,7 @@ def test_json_of_another_type_is_refused(score, make_spec, echo, value, message)
 
 
 def test_required_json_is_not_null(score, make_spec):
-    """MLflow refuses a missing list in a required column, and so do we; an optional one passes."""
+    """NULL is refused in a required JSON column, as in MLflow, and accepted in an optional one."""
     nested = {"type": "array", "items": {"type": "double"}}
     frame = pd.DataFrame({"A": pd.Series(["[1]", None], dtype=object)})
     inputs = [Input(column="A", feature="a", type="json", schema=nested)]

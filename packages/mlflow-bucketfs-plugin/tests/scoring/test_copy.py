@@ -1,4 +1,4 @@
-"""Models and folders on their way to BucketFS."""
+"""Copying models and folders to BucketFS."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FILES = {"MLmodel": b"flavors: {}\n", "model.pkl": b"pickle", "code/x.py": b""}
 
 @pytest.fixture
 def directory(local):
-    """A model in a local directory."""
+    """Return a local directory with a model."""
     return local.write(FILES, "model")
 
 
 def test_directory(directory, server):
-    """All files arrive, MLmodel last."""
+    """All files are copied, ``MLmodel`` last."""
     copied = copy_model(str(directory), server.uri(path="a/b"))
     assert {key: server.read(key) for key in server.keys()} == {
         f"a/b/{name}": data for name, data in FILES.items()
@@ -29,7 +29,7 @@ def test_directory(directory, server):
 
 
 def test_between_buckets(store_model, make_server):
-    """A model goes from one BucketFS to another, and a script is made from it there."""
+    """A model is copied from one BucketFS to another, and a script is made from the copy."""
     other = make_server()
     copy_model(store_model(), other.uri(path="m"))
     assert sorted(other.keys()) == ["m/MLmodel", "m/model.pkl"]
@@ -37,7 +37,7 @@ def test_between_buckets(store_model, make_server):
 
 
 def test_registered_model(store_model, server, new_experiment):
-    """What MLflow adds to the files of a registered model is not copied."""
+    """The file that MLflow adds to a downloaded registered model is not copied."""
     new_experiment(server.uri())
     client = MlflowClient()
     client.create_registered_model("copied")
@@ -50,7 +50,7 @@ def test_registered_model(store_model, server, new_experiment):
 
 
 def test_folder_that_is_not_empty(directory, server):
-    """Nothing is overwritten by mistake; asked for, what the source lacks is deleted."""
+    """A non-empty target is refused; with ``replace``, files missing in the source are deleted."""
     server.put_many((f"m/{name}", b"old") for name in ("MLmodel", "code/y.py", "z.tmp"))
     server.put("mm/MLmodel", b"of another")
     with pytest.raises(ScriptError, match=r"3 file\(s\).*--replace"):
@@ -63,8 +63,8 @@ def test_folder_that_is_not_empty(directory, server):
     }
 
 
-def test_no_mlmodel_vouches_for_a_mixture(directory, server):
-    """While a model is replaced, its MLmodel is one that cannot be loaded."""
+def test_model_is_marked_incomplete_while_it_is_replaced(directory, server):
+    """While a model is replaced, its ``MLmodel`` is a placeholder that cannot be loaded."""
     server.put_many((f"m/{name}", b"old") for name in ("MLmodel", "stale"))
     server.inject(Fault.status(403, method="DELETE", key="m/stale", times=None))
     with pytest.raises(MlflowException, match="stale"):
@@ -74,7 +74,7 @@ def test_no_mlmodel_vouches_for_a_mixture(directory, server):
 
 
 def test_source_that_fails_changes_nothing(server, tmp_path):
-    """The source is complete here before anything changes there."""
+    """The target is not changed if the source cannot be read."""
     server.put("m/MLmodel", b"old")
     # before MLflow 3.12 an OSError
     with pytest.raises((MlflowException, OSError), match="none'"):
@@ -91,13 +91,13 @@ def test_source_that_fails_changes_nothing(server, tmp_path):
     ],
 )
 def test_targets_that_are_refused(directory, server, target, reason):
-    """A target is a folder in a bucket."""
+    """A target that is not a folder in a bucket is refused."""
     with pytest.raises(ValueError, match=reason):
         copy_model(str(directory), target.format(server.uri()))
 
 
 def test_sources_that_are_refused(server, local):
-    """A source is a folder with something in it."""
+    """A source that is a file or an empty folder is refused."""
     directory = local.write({"file": b""})
     with pytest.raises(ScriptError, match="is a file"):
         copy_model(str(directory / "file"), server.uri(path="m"))
@@ -106,14 +106,14 @@ def test_sources_that_are_refused(server, local):
 
 
 def test_without_password(directory, server, environment):
-    """The password is asked for before the source is read."""
+    """A missing password is an error before the source is read."""
     environment.delenv("EXA_BUCKETFS_PASSWORD")
     with pytest.raises(PermissionError, match="EXA_BUCKETFS_PASSWORD"):
         copy_model(str(directory / "none"), server.uri(path="m"))
 
 
 def test_command(command, directory, server):
-    """The command says how much was copied and where UDFs find it, or why not."""
+    """The command prints the number, size and mounted path of the copied files, or an error."""
     result = command("copy", directory, server.uri(path="m"))
     assert result.exit_code == 0
     assert f"Copied 3 files, 18 bytes, to {server.uri(path='m')}" in result.stdout
@@ -125,7 +125,7 @@ def test_command(command, directory, server):
 
 
 def test_private_source(make_server, server, environment):
-    """One password for both ends: the source's refusal is the error."""
+    """A private source that rejects the password is an error."""
     source = make_server(public=False)
     source.put("m/MLmodel", b"")
     environment.setenv("EXA_BUCKETFS_PASSWORD", "wrong")

@@ -19,8 +19,8 @@ LOGIN = {"EXA_USER": "deployer", "EXA_PASSWORD": "hunter2"}
 FINGERPRINT = "0f" * 32
 
 
-def test_import_mlflow_loads_nothing_of_it(run_python: Callable[[str], str]) -> None:
-    """MLflow knows the target from its entry point alone."""
+def test_import_of_mlflow_does_not_import_the_target(run_python: Callable[[str], str]) -> None:
+    """Importing MLflow imports neither the target nor pyexasol."""
     loaded = run_python(
         "import sys, mlflow, mlflow.deployments\n"
         "print([m for m in sys.modules if m.startswith(('mlflow_bucketfs', 'pyexasol'))])"
@@ -32,7 +32,7 @@ def test_import_mlflow_loads_nothing_of_it(run_python: Callable[[str], str]) -> 
 def test_help_needs_no_pyexasol_and_a_session_names_the_extra(
     run_python: Callable[[str], str],
 ) -> None:
-    """The message with the pip command reaches the user."""
+    """Without pyexasol, the help is printed, and a session fails with the pip command."""
     printed = run_python(
         "import sys; sys.modules['pyexasol'] = None  # as if it were not installed\n"
         "from mlflow.deployments import get_deploy_client, interface\n"
@@ -56,7 +56,7 @@ def test_help_needs_no_pyexasol_and_a_session_names_the_extra(
     ],
 )
 def test_target_names_host_port_and_schema(uri: str, target: Target) -> None:
-    """A schema without quotation marks is upper case, as in SQL."""
+    """A target is parsed; a schema without quotation marks is in upper case, as in SQL."""
     assert Target.parse(uri) == target
 
 
@@ -72,8 +72,8 @@ def test_target_names_host_port_and_schema(uri: str, target: Target) -> None:
         ("exasol://db.example.com/ML/CHURN", "'/CHURN' was not expected"),
     ],
 )
-def test_targets_that_are_refused(uri: str, message: str) -> None:
-    """Without repeating a password."""
+def test_invalid_targets_are_refused(uri: str, message: str) -> None:
+    """An invalid target is refused, and a password in it is not in the message."""
     with pytest.raises(MlflowException, match=message) as error:
         get_deploy_client(uri)
     assert "secret" not in str(error.value)
@@ -90,12 +90,12 @@ def test_targets_that_are_refused(uri: str, message: str) -> None:
     ],
 )
 def test_fingerprint_comes_from_the_connection_string(dsn: str, fingerprint: str | None) -> None:
-    """As Exasol's tools write it."""
+    """The fingerprint is read from ``EXA_DSN``, in the format of Exasol's tools."""
     assert Credentials.from_env(TARGET, {**LOGIN, "EXA_DSN": dsn}).fingerprint == fingerprint
 
 
 def test_a_range_of_hosts_names_each_of_them() -> None:
-    """``10.0.0.11..13`` are three nodes."""
+    """The range ``10.0.0.11..13`` names three hosts."""
     node, other = Target("10.0.0.13", 8563, "ML"), Target("10.0.0.14", 8563, "ML")
     environment = {**LOGIN, "EXA_DSN": "10.0.0.11..13:8563"}
     assert Credentials.from_env(node, environment).user == "deployer"
@@ -103,8 +103,8 @@ def test_a_range_of_hosts_names_each_of_them() -> None:
         Credentials.from_env(other, environment)
 
 
-def test_no_certificate_check_is_as_exasol_writes_it() -> None:
-    """``nocertcheck`` in the place of the fingerprint."""
+def test_nocertcheck_disables_the_verification() -> None:
+    """``nocertcheck`` instead of a fingerprint disables the verification of the certificate."""
     environment = {**LOGIN, "EXA_DSN": "db.example.com/nocertcheck:8563"}
     assert not Credentials.from_env(TARGET, environment).verify_tls
 
@@ -118,13 +118,13 @@ def test_no_certificate_check_is_as_exasol_writes_it() -> None:
     ids=["fingerprint", "authority"],
 )
 def test_a_certificate_that_is_named_is_verified(named: dict[str, str]) -> None:
-    """Also beside ``EXA_SSL_CERT_VALIDATION=no``, as for BucketFS."""
+    """A fingerprint or an authority is verified even with ``EXA_SSL_CERT_VALIDATION=no``."""
     environment = {**LOGIN, "EXA_SSL_CERT_VALIDATION": "no"}
     assert not Credentials.from_env(TARGET, environment).verify_tls
     assert Credentials.from_env(TARGET, environment | named).verify_tls
 
 
-def test_secrets_do_not_show() -> None:
+def test_secrets_are_not_in_the_repr() -> None:
     """Neither the password nor a token is part of the repr."""
     secrets = {**LOGIN, "EXA_ACCESS_TOKEN": "token1", "EXA_REFRESH_TOKEN": "token2"}
     shown = repr(Credentials.from_env(TARGET, secrets))
@@ -156,7 +156,7 @@ def test_secrets_do_not_show() -> None:
     ],
 )
 def test_values_become_literals(sql_type: str, value: object, literal: str) -> None:
-    """Exact, whatever the session's formats are."""
+    """Values are written as exact literals that do not depend on the session's formats."""
     frame = pd.DataFrame({"x": pd.Series([value], dtype=object)})
     table = literal_table(frame, [ScriptColumn(name="x", sql_type=sql_type)])
     assert f"(VALUES\n({literal}" in table
@@ -179,7 +179,7 @@ def test_values_become_literals(sql_type: str, value: object, literal: str) -> N
     ],
 )
 def test_values_that_do_not_fit_are_refused(sql_type: str, value: object) -> None:
-    """With the column, the row and the type."""
+    """The error for a value that does not fit names the column, the row and the type."""
     frame = pd.DataFrame({"x": pd.Series([value], dtype=object)})
     with pytest.raises(ScriptError, match=r"Column x, row 1: .* does not fit into"):
         literal_table(frame, [ScriptColumn(name="x", sql_type=sql_type)])

@@ -1,4 +1,4 @@
-"""When a script loads a model without MLflow: only where all rules hold."""
+"""The choice of the loader: a script loads a model without MLflow only if all rules hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .conftest import FLAVORS
 
 
 def changed(flavor, **values):
-    """Return an MLmodel's flavors with one of them changed; None removes a key."""
+    """Return ``MLmodel`` content with one flavor changed; None removes a key."""
     flavors = copy.deepcopy(FLAVORS)
     flavors[flavor] = {k: v for k, v in {**flavors[flavor], **values}.items() if v is not None}
     return {"flavors": flavors}
@@ -34,7 +34,7 @@ def changed(flavor, **values):
 
 @pytest.mark.parametrize("serialization", ["skops", "pickle", "cloudpickle", None])
 def test_formats(make_script, serialization):
-    """A scikit-learn model of each format is loaded directly; an old one is a pickle."""
+    """A scikit-learn model of each format is loaded directly; pickle is the default format."""
     model = changed("sklearn", serialization_format=serialization, skops_trusted_types=["a.B"])
     loader = make_script(model=model).spec.loader
     assert loader.kind == "direct"
@@ -47,7 +47,7 @@ def test_formats(make_script, serialization):
     "method", ["predict_proba", "predict_log_proba", "predict_joint_log_proba"]
 )
 def test_methods(make_script, method):
-    """The method is the one that the model was logged with."""
+    """The script calls the method that the model was logged with."""
     assert (
         make_script(model=changed("python_function", predict_fn=method)).spec.loader.predict_fn
         == method
@@ -74,7 +74,7 @@ def test_methods(make_script, method):
     ],
 )
 def test_obstacles(make_script, model, obstacle):
-    """Each thing that pyfunc would do beside makes MLflow load it; asked for, it is refused."""
+    """A model with an obstacle is loaded by MLflow; ``direct`` is refused with the reason."""
     assert make_script(model=model).spec.loader.kind == "mlflow"
     assert make_script(model=model, loader="mlflow").spec.loader.kind == "mlflow"
     with pytest.raises(ScriptError, match=f"--loader direct: .*{obstacle}"):
@@ -93,14 +93,14 @@ def test_obstacles(make_script, model, obstacle):
     ],
 )
 def test_signatures_that_mlflow_enforces(make_script, inputs, obstacle):
-    """What pyfunc checks inside a value, or passes on in a dictionary, is left to it."""
+    """Models with nested inputs or a named tensor are loaded by MLflow."""
     assert make_script(inputs.to_dict()).spec.loader.kind == "mlflow"
     with pytest.raises(ScriptError, match=f"--loader direct: .*{obstacle}"):
         make_script(inputs.to_dict(), loader="direct")
 
 
 class Seen(BaseEstimator):
-    """An estimator that predicts what it gets, in each of its bits, as text for each row."""
+    """An estimator that predicts its exact input, as text for each row."""
 
     def predict(self, X):  # noqa: N803
         """Return the type, the labels and the values of each row."""
@@ -148,7 +148,7 @@ def tensor(dtype, *shape):
 def test_estimators_get_the_same_from_both_loaders(  # noqa: PLR0917
     server, udf, tmp_path, environment, inputs, columns
 ):
-    """Whatever signature is loaded directly, the estimator gets the bits that pyfunc gives it."""
+    """With both loaders, the estimator gets exactly the same input, for all signatures."""
     mlflow.sklearn.save_model(
         Seen(),
         tmp_path / "m",
@@ -168,7 +168,7 @@ def test_estimators_get_the_same_from_both_loaders(  # noqa: PLR0917
 
 
 def test_chosen_loader(make_script):
-    """Where both are possible, either can be chosen."""
+    """If both loaders are possible, either can be chosen."""
     assert make_script(loader="direct").spec.loader.kind == "direct"
     assert make_script(loader="mlflow").spec.loader.kind == "mlflow"
 
@@ -177,14 +177,14 @@ def test_chosen_loader(make_script):
     ("method", "reason"), [("score", "it needs labels"), ("decision_function", "cannot load it")]
 )
 def test_methods_that_no_script_can_call(make_script, method, reason):
-    """Whatever loads such a model, it cannot be scored."""
+    """A model with such a method is refused with every loader."""
     for loader in ("auto", "mlflow", "direct"):
         with pytest.raises(ScriptError, match=reason):
             make_script(model=changed("python_function", predict_fn=method), loader=loader)
 
 
 def test_params_of_scikit_learn(make_script):
-    """MLflow would ignore them: refused."""
+    """Params of a scikit-learn model are refused, because MLflow would ignore them."""
     schema = [{"name": "n", "type": "long", "default": 1, "shape": None}]
     with pytest.raises(ScriptError, match="scikit-learn models take no params"):
         make_script(model={"params": schema}, params={"n": "2"})
@@ -201,7 +201,7 @@ def test_params_of_scikit_learn(make_script):
     ],
 )
 def test_modules(store_model, server, serialization, dumps):
-    """What loading will import is read from the file, and the file is not loaded."""
+    """The modules that loading will import are read from the file without loading it."""
     forest = RandomForestRegressor(n_estimators=2).fit([[0.0], [1.0]], [1.0, 3.0])
     model = make_pipeline(StandardScaler(), forest)
     uri = store_model(**changed("sklearn", serialization_format=serialization))

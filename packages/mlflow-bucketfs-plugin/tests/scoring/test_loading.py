@@ -1,4 +1,4 @@
-"""Loading: the model that the script was made for, and nothing else, once per process."""
+"""Loading in a UDF: verified, once per process, and only the model that the script was made for."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FORMATS = [SKOPS, "pickle", "cloudpickle"]
 
 
 def save(folder, model, features=FEATURES, **options):
-    """Save a scikit-learn model as MLflow does and return its folder."""
+    """Save a scikit-learn model with MLflow, and return its folder."""
     signature = infer_signature(features, LABELS)
     options = {"signature": signature, "pip_requirements": ["scikit-learn"], **options}
     mlflow.sklearn.save_model(model, folder, **options)
@@ -65,13 +65,13 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def model(models, tmp_path):
-    """Return a model in a bucket of its own, as a UDF sees it."""
+    """Return a copy of a model, in a folder like that of a mounted bucket."""
     folder = tmp_path / "bfsdefault" / "default" / "m"
     return Path(shutil.copytree(models["pickle"], folder))
 
 
 def direct(folder, digests, **options):
-    """Return the loader that suits a scikit-learn model."""
+    """Return the direct loader for a scikit-learn model."""
     flavors = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]
     return DirectLoader(
         format=flavors["sklearn"]["serialization_format"],
@@ -89,7 +89,7 @@ PROBABILITIES = (Output(column="P0", type="double"), Output(column="P1", type="d
 
 @pytest.fixture
 def spec_of(make_spec, digests):
-    """Describe a script of a model by its folder: ``spec_of(folder, "direct" or "mlflow")``."""
+    """Return a function that makes the spec for a model: ``spec_of(folder, kind of loader)``."""
     inputs = [Input(column=c, feature=c.lower(), type="double") for c in ("X", "Y")]
 
     def spec_of(folder, kind="direct", outputs=PREDICTION, **options):
@@ -103,7 +103,7 @@ def spec_of(make_spec, digests):
 @pytest.mark.parametrize("predict_fn", ["predict", "predict_proba"])
 @pytest.mark.parametrize("form", FORMATS)
 def test_both_loaders_predict_the_bits_of_pyfunc(udf, spec_of, tmp_path, form, predict_fn):
-    """For the same batch every bit is the same, whatever the format and the method."""
+    """Predictions of both loaders are those of pyfunc, to the bit, for all formats and methods."""
     forest = RandomForestClassifier(n_estimators=20, random_state=0).fit(FEATURES, LABELS)
     options = {"serialization_format": form, "pyfunc_predict_fn": predict_fn}
     if form == "skops":
@@ -120,7 +120,7 @@ def test_both_loaders_predict_the_bits_of_pyfunc(udf, spec_of, tmp_path, form, p
 
 @pytest.mark.parametrize("kind", ["direct", "mlflow"])
 def test_a_pipeline_gets_text_with_nulls(udf, make_spec, digests, tmp_path, kind):
-    """A column of text reaches an encoder as MLflow passes it on, None included."""
+    """A text column with NULLs is passed to an encoder as by MLflow."""
     text = [None if i % 7 == 0 else "ab"[i % 2] for i in range(300)]
     features = pd.DataFrame({"x": FEATURES.x, "c": text})
     encoder = make_column_transformer((OneHotEncoder(), ["c"]), remainder="passthrough")
@@ -139,7 +139,7 @@ def test_a_pipeline_gets_text_with_nulls(udf, make_spec, digests, tmp_path, kind
 
 
 def test_a_process_loads_once_and_scores_in_batches(udf, spec_of, models):
-    """Many groups, in batches as small as the script says, and one load."""
+    """A process loads the model once for several groups, and scores batches of the set size."""
     loads = []
     spec = spec_of(models["pickle"], batch_rows=100)
 
@@ -153,8 +153,8 @@ def test_a_process_loads_once_and_scores_in_batches(udf, spec_of, models):
     assert loads == [str(models["pickle"])]
 
 
-def test_the_row_in_a_message_counts_the_whole_group(udf, spec_of, models):
-    """Rows of earlier batches are counted too."""
+def test_the_row_in_a_message_is_counted_in_the_group(udf, spec_of, models):
+    """The row number in a message includes the rows of earlier batches."""
     frame = FRAME.astype({"X": object})
     frame.loc[250, "X"] = "?"
     with pytest.raises(Exception, match=r"column X: '\?' in row 251 \(ID 250\) is not a number"):
@@ -178,8 +178,8 @@ print("mlflow" in sys.modules, gc.isenabled(), threads)
 
 
 @pytest.mark.parametrize("form", [SKOPS, "pickle"])
-def test_a_process_of_its_own(spec_of, models, tmp_path, form):
-    """The direct loader imports no MLflow; threads of BLAS are 1 unless the environment differs."""
+def test_a_new_process(spec_of, models, tmp_path, form):
+    """The direct loader does not import MLflow, and sets unset numbers of BLAS threads to 1."""
     script = tmp_path / "udf.py"
     script.write_text(udf_source(spec_of(models[form])), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
@@ -189,8 +189,8 @@ def test_a_process_of_its_own(spec_of, models, tmp_path, form):
     assert done.stdout == "[[9007199254740993, 0]]\nFalse True 12\n"
 
 
-def test_the_mount_root_of_the_environment_is_honoured(udf, spec_of, model, tmp_path, monkeypatch):
-    """The script has /buckets, and a process may have the buckets elsewhere."""
+def test_the_mount_root_of_the_environment_is_used(udf, spec_of, model, tmp_path, monkeypatch):
+    """``EXA_BUCKETFS_MOUNT_ROOT`` replaces ``/buckets`` in the model's path."""
     spec = spec_of(model)
     literal = ScoringSpec(**vars(spec) | {"model": "/buckets/bfsdefault/default/m"})
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", f"{tmp_path}/")
@@ -200,7 +200,7 @@ def test_the_mount_root_of_the_environment_is_honoured(udf, spec_of, model, tmp_
 @pytest.mark.parametrize("kind", ["direct", "mlflow"])
 @pytest.mark.parametrize("files", [None, {"MLmodel": "00"}])
 def test_a_missing_model_names_its_path(udf, spec_of, tmp_path, monkeypatch, models, kind, files):  # noqa: PLR0917
-    """The error has the path that was looked for, and says that uploads take time."""
+    """The error for a missing model has its path and a remedy."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(tmp_path))
     changes = {"model": "/buckets/bfsdefault/default/m", "files": files}
     spec = ScoringSpec(**vars(spec_of(models["pickle"], kind)) | changes)
@@ -213,14 +213,14 @@ def test_a_missing_model_names_its_path(udf, spec_of, tmp_path, monkeypatch, mod
 
 
 def change(path):
-    """Change a byte and nothing else of a file."""
+    """Change one byte of a file."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
 
 def replace_by_pipe(path):
-    """Put a named pipe in the place of a file: reading it would never end."""
+    """Replace a file by a named pipe, which would block a reader."""
     path.unlink()
     os.mkfifo(path)
 
@@ -240,7 +240,7 @@ ATTACKS = {
 @pytest.mark.parametrize("kind", ["direct", "mlflow"])
 @pytest.mark.parametrize("problem", ATTACKS)
 def test_a_changed_model_does_not_run(udf, spec_of, model, kind, problem):
-    """Whoever can write the bucket but not the script changes nothing that runs."""
+    """A model with a changed, missing or added file is not loaded."""
     spec = spec_of(model, kind)
     ATTACKS[problem](model)
     with pytest.raises(Exception, match=r"does not exist|make the script again") as error:
@@ -261,7 +261,7 @@ class Bomb:
 
 @pytest.mark.parametrize(("kind", "has_run"), [("direct", False), ("mlflow", True)])
 def test_a_model_replaced_after_its_verification(udf, spec_of, model, tmp_path, kind, has_run):  # noqa: PLR0917
-    """Only the direct loader is safe: through MLflow the replacement has run before the error."""
+    """A replaced file is an error; MLflow has loaded it before, and the direct loader has not."""
     replacement, exploded = tmp_path / "replacement", tmp_path / "exploded"
     replacement.write_bytes(pickle.dumps(Bomb(exploded)))
 
@@ -270,13 +270,13 @@ def test_a_model_replaced_after_its_verification(udf, spec_of, model, tmp_path, 
         replacement.replace(f"{folder}/model.pkl")
         return verified
 
-    with pytest.raises(Exception, match="was changed while it was loaded; query again"):
+    with pytest.raises(Exception, match="was changed while it was loaded; run the query again"):
         udf(spec_of(model, kind), SOME, verify=verify)
     assert exploded.exists() == has_run
 
 
 def test_a_file_added_while_loading_is_reported(udf, spec_of, model):
-    """What MLflow may have imported meanwhile is not what was verified."""
+    """A file that is added while MLflow loads the model is an error."""
 
     def verify(original, folder):
         verified = original(folder)
@@ -287,8 +287,8 @@ def test_a_file_added_while_loading_is_reported(udf, spec_of, model):
         udf(spec_of(model, "mlflow"), SOME, verify=verify)
 
 
-def test_without_digests_the_direct_loader_knows_its_model(udf, spec_of, model):
-    """Another file may change, the MLmodel may not: what is trusted and called stands in it."""
+def test_without_digests_the_direct_loader_verifies_the_mlmodel(udf, spec_of, model):
+    """Without digests, the direct loader still refuses a changed ``MLmodel``, but no other file."""
     spec = spec_of(model, files=None)
     (model / "requirements.txt").write_text("anything")
     assert len(udf(spec, SOME)) == 2
@@ -297,16 +297,16 @@ def test_without_digests_the_direct_loader_knows_its_model(udf, spec_of, model):
         udf(spec, SOME)
 
 
-def test_without_digests_mlflow_loads_what_is_there(udf, spec_of, model):
-    """Then a new upload to the same folder is taken without a new script."""
+def test_without_digests_mlflow_loads_changed_files(udf, spec_of, model):
+    """Without digests, MLflow loads a new upload to the same folder without a new script."""
     spec = spec_of(model, "mlflow", files=None)
     (model / "requirements.txt").write_text("anything")
     assert len(udf(spec, SOME)) == 2
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_switch_against_deserialization_is_heeded(udf, spec_of, models, monkeypatch, form):
-    """MLflow's switch holds for the loader without MLflow too, and for every format."""
+def test_mlflow_allow_pickle_deserialization_is_respected(udf, spec_of, models, monkeypatch, form):
+    """MLflow's setting against deserialization applies to the direct loader, for all formats."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with pytest.raises(Exception, match="forbids loading models"):
         udf(spec_of(models[form]), SOME)
@@ -338,7 +338,7 @@ VERSIONS = "train it with the package versions of the script-language container"
     ],
 )
 def test_a_model_that_fails_to_load_is_one_sentence(udf, spec_of, model, kind, error, remedy):  # noqa: PLR0917
-    """Type, first line and remedy, in at most 300 characters, without a traceback."""
+    """The error has type, first line and remedy in 300 characters, without a traceback."""
     (model / "model.pkl").write_bytes(pickle.dumps(Unloadable(error)))
     with pytest.raises(Exception, match="cannot load models:/m/1: ") as raised:
         udf(spec_of(model, kind), SOME)
@@ -353,7 +353,7 @@ def test_a_model_that_fails_to_load_is_one_sentence(udf, spec_of, model, kind, e
 
 
 class Scaled(mlflow.pyfunc.PythonModel):
-    """Return a data frame that a parameter scales."""
+    """A model that returns its input, scaled by a parameter."""
 
     def predict(self, context, model_input: pd.DataFrame, params=None):  # noqa: ARG002
         """Scale both columns."""
@@ -361,7 +361,7 @@ class Scaled(mlflow.pyfunc.PythonModel):
 
 
 def test_parameters_reach_the_model(udf, spec_of, tmp_path):
-    """The script's parameters win over the signature's, which fill in what is missing."""
+    """The script's params override the defaults of the signature."""
     params = ParamSchema([ParamSpec("factor", "double", 10.0)])
     signature = ModelSignature(inputs=infer_signature(FEATURES).inputs, params=params)
     options = {"signature": signature, "pip_requirements": ["mlflow"]}
@@ -372,8 +372,8 @@ def test_parameters_reach_the_model(udf, spec_of, tmp_path):
         assert rows == [(i, FEATURES.y[i] * factor, FEATURES.x[i] * factor) for i in range(2)]
 
 
-def test_a_model_may_bring_code(udf, spec_of, tmp_path, monkeypatch):
-    """Python leaves no byte code beside a model's modules, where it would be an added file."""
+def test_a_model_may_have_code(udf, spec_of, tmp_path, monkeypatch):
+    """A model with ``code_paths`` is scored twice: no byte code is written into its folder."""
     (tmp_path / "brought").mkdir()
     (tmp_path / "brought" / "__init__.py").write_text("FACTOR = 3")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""Which model a URI means, for real ones that MLflow has logged, and what is read of it."""
+"""Resolving the URIs of models, and reading models from BucketFS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:User
 
 @pytest.fixture(scope="module")
 def logged(tracking_uri):
-    """A model that a user has logged and registered twice, and where it is."""
+    """Yield a server with a model that was logged and registered twice, and MLflow's infos."""
     with (
         BucketFSServer((BucketConfig("scoring-models"),)) as server,
         pytest.MonkeyPatch.context() as environment,
@@ -63,7 +63,7 @@ def _tracking(environment, tracking_uri):
     ],
 )
 def test_each_kind_of_uri(logged, uri, origin, number):
-    """The version is resolved now, and is the same model that MLflow would load."""
+    """Each kind of URI is resolved to the version that MLflow would load."""
     _, infos = logged
     location = locate_model(uri.format(*infos))
     assert location.origin == origin.format(*infos)
@@ -72,7 +72,7 @@ def test_each_kind_of_uri(logged, uri, origin, number):
 
 
 def test_artifacts_of_a_run(server, new_experiment, store_model):
-    """Where no logged model has the name, it is a folder of the run's artifacts."""
+    """A ``runs:`` URI without a logged model is a folder of the run's artifacts."""
     store_model(path="elsewhere/m")
     experiment = new_experiment(server.uri(path="runs"))
     run = MlflowClient().create_run(experiment)
@@ -81,14 +81,14 @@ def test_artifacts_of_a_run(server, new_experiment, store_model):
 
 
 def test_raw_uris_need_no_tracking_store(store_model, environment, tmp_path):
-    """The location is resolved without a tracking server, and no database is created."""
+    """A URI in BucketFS is resolved without a tracking server, and no database is created."""
     environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     assert locate_model(store_model()).uri.path == "m"
     assert not list(tmp_path.iterdir())
 
 
 def test_version_of_a_raw_uri(server, store_model, new_experiment):
-    """A version that was made from a location is found there."""
+    """A version that was registered from a URI in BucketFS has this location."""
     new_experiment(server.uri(path="x"))
     client = MlflowClient()
     client.create_registered_model("raw")
@@ -99,7 +99,7 @@ def test_version_of_a_raw_uri(server, store_model, new_experiment):
 
 
 def test_files_are_digested(logged):
-    """The digests are those of all files in the bucket, whose size is reported."""
+    """Digests and size are those of all files of the model in the bucket."""
     server, infos = logged
     location = locate_model(infos[0].model_uri)
     with fetched_model(location) as model:
@@ -115,7 +115,7 @@ def test_files_are_digested(logged):
 
 
 def test_digests_come_over_http(logged, environment, tmp_path):
-    """What is mounted here is not what is digested: it may be another cluster's."""
+    """Digests are computed from BucketFS, not from a mount, which may be another cluster's."""
     server, infos = logged
     location = locate_model(infos[0].model_uri)
     environment.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(tmp_path))
@@ -128,7 +128,7 @@ def test_digests_come_over_http(logged, environment, tmp_path):
 
 
 def test_unverified_scripts_need_the_mlmodel_only(logged):
-    """Without verification one small file is downloaded."""
+    """Without verification, only ``MLmodel`` is downloaded."""
     server, infos = logged
     server.requests.clear()
     script = scoring_script(infos[0].model_uri, "S", ScriptOptions(verify=False))
@@ -136,8 +136,8 @@ def test_unverified_scripts_need_the_mlmodel_only(logged):
     assert [r.key.rpartition("/")[2] for r in server.requests if r.key] == ["MLmodel"]
 
 
-def test_large_files_are_not_downloaded_in_vain(logged):
-    """What the signature and the options decide is known before."""
+def test_errors_in_options_are_raised_before_the_download(logged):
+    """An invalid option is an error before other files than ``MLmodel`` are downloaded."""
     server, infos = logged
     server.requests.clear()
     with pytest.raises(ScriptError, match="no feature 'age'"):
@@ -146,7 +146,7 @@ def test_large_files_are_not_downloaded_in_vain(logged):
 
 
 def test_failed_download(store_model, server):
-    """A file that does not come ends it, and names the file."""
+    """A file that cannot be downloaded is an error that names it."""
     uri = store_model()
     server.inject(Fault.status(403, method="GET", key="m/model.pkl", times=None))
     with pytest.raises(mlflow.MlflowException, match=r"model\.pkl"):
@@ -154,7 +154,7 @@ def test_failed_download(store_model, server):
 
 
 def test_proxied_artifacts(store_model, server, new_experiment):
-    """The server hides its store: its destination is asked for, and then mapped."""
+    """Proxied artifacts need the server's artifacts destination, which gives the location."""
     store_model(path="root/1/models/m")
     new_experiment(server.uri())
     client = MlflowClient()
@@ -176,20 +176,20 @@ def test_proxied_artifacts(store_model, server, new_experiment):
     "uri", ["s3://bucket/model", "file:///home/model", "/home/model", "hdfs://h/m", "model"]
 )
 def test_other_stores(uri):
-    """A model that is elsewhere is refused, with the command that copies it."""
+    """A model in another store is refused, with the command that copies it."""
     with pytest.raises(ScriptError, match=f"mlflow-bucketfs copy {uri} exa"):
         locate_model(uri)
 
 
 def test_secrets_in_other_uris():
-    """A password in a URI is not repeated."""
+    """A password in a URI is not in the message."""
     with pytest.raises(ScriptError) as raised:
         locate_model("https://user:secret@example.com/m")
     assert "secret" not in str(raised.value)
 
 
 def test_mounted_path(store_model):
-    """The path that UDFs use can be said where it does not follow from the URI."""
+    """The path that UDFs see can be set; it must be an absolute path."""
     location = locate_model(store_model(), mounted="/buckets/other/default/m/")
     assert location.mounted == "/buckets/other/default/m"
     for path in ("buckets/m", "/buckets/../m", "/a\nb", "/"):
@@ -198,7 +198,7 @@ def test_mounted_path(store_model):
 
 
 def test_model_with_archives(store_model):
-    """A part that BucketFS would unpack is refused by name."""
+    """A model with an archive, which BucketFS would unpack, is refused with the file's name."""
     uri = store_model(files=["data/words.tar.gz", "fine.zipx"])
     with pytest.raises(ScriptError, match=r"these files: data/words\.tar\.gz\. Log"):
         scoring_script(uri, "S")
@@ -219,14 +219,14 @@ def test_model_with_archives(store_model):
     ],
 )
 def test_damaged_models(server, mlmodel, reason):
-    """An MLmodel that says nothing, or not enough, is refused with the reason."""
+    """An invalid or incomplete ``MLmodel`` is refused with the reason."""
     server.put("m/MLmodel", mlmodel)
     with pytest.raises(ScriptError, match=reason):
         scoring_script(server.uri(path="m"), "S")
 
 
 def test_no_model(server):
-    """A folder without MLmodel is named."""
+    """A folder without ``MLmodel`` is refused."""
     server.put("m/model.pkl", b"")
     for path in ("m", "m/model.pkl", "nothing", ""):
         with pytest.raises(ScriptError, match="it has no MLmodel"):

@@ -1,4 +1,4 @@
-"""Identifiers: what is read is what the database would store, and what is written reads back."""
+"""Parsing and quoting SQL identifiers, as the database does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlflow_bucketfs_plugin.scoring.names import (
     sql_parameters,
 )
 
-# all that a name may have: no dots, control characters, surrogates or separators of lines
+# all characters of valid names: no dots, control characters, surrogates or line separators
 NAMES = st.text(
     st.characters(exclude_characters=".", exclude_categories=("Cc", "Cs", "Zl", "Zp")),
     min_size=1,
@@ -28,27 +28,27 @@ PLAIN = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,20}", fullmatch=True)
 
 
 @given(NAMES)
-def test_written_names_read_back(name):
-    """A name that is written, quoted or not, is the same name when it is read."""
+def test_names_as_sql_are_parsed_back(name):
+    """A name as SQL, quoted or not, is parsed to the same name."""
     assert parse_identifier(sql_name(name), "") == name
 
 
 @given(st.lists(NAMES, min_size=1, max_size=2))
-def test_written_object_names_read_back(parts):
-    """So are a schema and a name, whatever quotation marks are in them."""
+def test_object_names_as_sql_are_parsed_back(parts):
+    """A schema and a name as SQL are parsed to the same parts, with quotation marks in them."""
     assert parse_object_name(sql_object_name(parts), "") == tuple(parts)
 
 
 @given(PLAIN)
 def test_plain_names_are_stored_in_upper_case(name):
-    """Without quotation marks, case does not count."""
+    """A name without quotation marks is parsed to upper case; a quoted one keeps its case."""
     assert parse_identifier(name, "") == name.upper()
     assert parse_identifier(f'  "{name}" ', "") == name
 
 
 @given(st.lists(NAMES, unique=True, max_size=8))
 def test_parameters_stay_different(names):
-    """Parameters keep their spelling; those that differ in case only are quoted."""
+    """Parameters keep their case; names that differ only in case are quoted."""
     spelt = sql_parameters(names)
     assert len(set(spelt)) == len(names)
     assert [s if s[0] != '"' else parse_identifier(s, "") for s in spelt] == names
@@ -58,13 +58,13 @@ def test_parameters_stay_different(names):
 
 @given(NAMES, st.sampled_from(["", " DOUBLE", " DECIMAL(18,0)", "="]))
 def test_rest_is_returned(name, rest):
-    """What follows an identifier is left to the caller."""
+    """The text after an identifier is returned."""
     assert read_identifier(sql_name(name) + rest, "") == (name, rest)
 
 
 @pytest.mark.parametrize("word", ["date", "value", "NEXT", "position", "user", "Result"])
 def test_reserved_words_are_quoted(word):
-    """A column may be called as a keyword, in quotation marks."""
+    """Reserved words are quoted in names and parameters."""
     assert sql_name(word.upper()) == f'"{word.upper()}"'
     assert sql_parameters([word]) == [f'"{word}"']
 
@@ -74,24 +74,24 @@ def test_reserved_words_are_quoted(word):
     [("SIZE", "SIZE"), ("size", '"size"'), ("größe", '"größe"'), ("A B", '"A B"'), ("É", '"É"')],
 )
 def test_quotation_marks(name, plain):
-    """Only upper-case letters of ASCII, digits and _ stand without quotation marks."""
+    """Only names of ASCII upper-case letters, digits and _ have no quotation marks."""
     assert sql_name(name) == plain
 
 
 def test_case_counts_in_parameters():
-    """A parameter stands as it is spelt, unless another one differs in case only."""
+    """A parameter keeps its case without quotation marks, unless another differs only in case."""
     assert sql_parameters(["ID", "age", "size"]) == ["ID", "age", "size"]
     assert sql_parameters(["ID", "id", "Age"]) == ['"ID"', '"id"', "Age"]
 
 
 def test_columns():
-    """A column is called as the parameter, in upper case where quotation marks are needed."""
+    """A column has the name of its parameter, or in upper case if it is a reserved word."""
     assert sql_columns(["ID", "age", "date", "größe"]) == ["ID", "age", '"DATE"', '"größe"']
 
 
 @pytest.mark.parametrize("text", ["größe", "müller_2"])
 def test_umlauts_without_quotation_marks(text):
-    """An umlaut has one upper case; ß has none of one letter, and is asked for."""
+    """An umlaut is converted to upper case; ß, which would become two letters, is refused."""
     if "ß" in text:
         with pytest.raises(ScriptError, match="upper case of 'größe' is not certain"):
             parse_identifier(text, "--key")
@@ -117,20 +117,20 @@ def test_umlauts_without_quotation_marks(text):
         ('"' + "a" * 129 + '"', "has 129 characters; Exasol allows 128"),
     ],
 )
-def test_what_no_identifier_is(text, reason):
-    """Each is refused, naming the option and the reason."""
+def test_invalid_identifiers(text, reason):
+    """An invalid identifier is refused with the option and the reason."""
     with pytest.raises(ScriptError, match=reason) as raised:
         parse_identifier(text, "--key")
     assert str(raised.value).startswith("--key")
 
 
 @pytest.mark.parametrize("text", ["a.b.c", "a.", ".a", "a b", "a.b c"])
-def test_what_no_object_name_is(text):
-    """A script has a schema and a name, no more."""
+def test_invalid_object_names(text):
+    """An object name of other parts than a schema and a name is refused."""
     with pytest.raises(ScriptError, match="--name"):
         parse_object_name(text, "--name")
 
 
 def test_longest_name():
-    """Exasol counts characters, not bytes."""
+    """The length of a name is limited in characters, not in bytes."""
     assert check_name("ß" * MAX_CHARACTERS, "") == "ß" * MAX_CHARACTERS

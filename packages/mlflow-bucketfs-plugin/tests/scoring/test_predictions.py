@@ -1,4 +1,4 @@
-"""What is emitted: plain Python values, one row for each, whatever the model returns."""
+"""Conversion of predictions to the rows that a script emits."""
 
 # ruff: noqa: DTZ001 -- a TIMESTAMP has no time zone
 
@@ -24,7 +24,7 @@ X = Input(column="X", feature="x", type="double")
 
 @pytest.fixture(scope="session")
 def emit(score, make_spec):
-    """Return the rows that are emitted when a model returns the given prediction."""
+    """Return a function that returns the rows emitted for a model's prediction."""
 
     def emit(prediction, *outputs, rows=2, **options):
         spec = make_spec([X], outputs, **options)
@@ -72,7 +72,7 @@ def outputs(*types, fields=None):
     ],
 )  # fmt: skip
 def test_predictions_become_plain_values(emit, kind, prediction, emitted):
-    """Each value has exactly the type that Exasol's client emits unchanged, or is None."""
+    """Each emitted value is None or of a type that Exasol's client does not change."""
     output = Output(column="P", type=kind, scale=2)
     rows = emit(prediction, output)
     assert rows == [(value,) for value in emitted]
@@ -105,7 +105,7 @@ def test_predictions_become_plain_values(emit, kind, prediction, emitted):
     ],
 )  # fmt: skip
 def test_another_type_is_refused_and_never_changed(emit, kind, prediction, problem):
-    """Exasol's client would truncate, wrap or cut some of these without an error."""
+    """Predictions of another type, which Exasol's client might truncate or wrap, are refused."""
     if isinstance(prediction, list) and isinstance(prediction[0], list):
         prediction = pd.Series(prediction)
     with pytest.raises(ScoringError) as error:
@@ -116,7 +116,7 @@ def test_another_type_is_refused_and_never_changed(emit, kind, prediction, probl
 
 @given(st.lists(st.integers(-(2**63), 2**64 - 1), min_size=1), st.data())
 def test_whole_numbers_beside_floats_keep_their_digits(emit, numbers, data):
-    """The frame is one array of objects, in which nothing is converted."""
+    """Whole numbers keep all digits in a batch with floats."""
     floats = data.draw(st.lists(st.floats(), min_size=len(numbers), max_size=len(numbers)))
     wanted = [
         (n if -(2**63) <= n < 2**63 else None, f if math.isfinite(f) else None)
@@ -146,7 +146,7 @@ MATRIX = [[1, 0.5], [2, 0.25]]
     ],
 )  # fmt: skip
 def test_several_columns_come_as_columns(emit, prediction):
-    """Matrices, lists of rows or records, frames and dictionaries are emitted column by column."""
+    """Matrices, lists of rows or records, frames and dictionaries are emitted as columns."""
     assert emit(prediction, *outputs("long", "double")) == [(1, 0.5), (2, 0.25)]
     if isinstance(prediction, (pd.DataFrame, dict)) or isinstance(prediction[0], dict):
         by_name = outputs("double", "long", fields=["b", "a"])
@@ -154,7 +154,7 @@ def test_several_columns_come_as_columns(emit, prediction):
 
 
 def test_a_column_may_be_a_matrix_of_one_column(emit):
-    """A network returns (n, 1) for one output; a single row may be a bare value."""
+    """A prediction of shape (n, 1), or a scalar for one row, is emitted as one column."""
     assert emit(np.array([[1.5], [2.5]]), *outputs("double")) == [(1.5,), (2.5,)]
     assert emit("yes", *outputs("string"), rows=1) == [("yes",)]
     assert emit(np.float64(1.5), *outputs("double"), rows=1) == [(1.5,)]
@@ -171,7 +171,7 @@ def test_a_column_may_be_a_matrix_of_one_column(emit):
     ],
 )  # fmt: skip
 def test_another_shape_is_refused(emit, prediction, sentence):
-    """A prediction that does not fit the script ends in a sentence, and nothing is emitted."""
+    """A prediction whose shape does not match the script is an error in one sentence."""
     fields = ["a", "b"] if isinstance(prediction, pd.DataFrame) else None
     with pytest.raises(ScoringError) as error:
         emit(prediction, *outputs("double", "double", fields=fields))
@@ -191,7 +191,7 @@ def test_another_shape_is_refused(emit, prediction, sentence):
     ],
 )
 def test_keys_pass_through_exactly(score, make_spec, values):
-    """A key is emitted as it is in the table, whatever stands beside it."""
+    """A key is emitted with the value and type that it has in the table."""
     spec = make_spec([X], outputs("double"), keys=(Key(column="K"), Key(column="L", whole=False)))
     frame = pd.DataFrame({"K": values, "L": [0.5, None], "X": [1.0, 2.0]})
     wanted = [None if pd.isna(value) else value for value in values]
@@ -214,7 +214,7 @@ def test_keys_pass_through_exactly(score, make_spec, values):
     ],
 )
 def test_a_key_that_would_change_is_refused(score, make_spec, values, sentence):
-    """A key of 18 digits beside a NULL has lost digits already, and text would be cut."""
+    """A key that has lost digits, or text that would be truncated, is refused."""
     frame = pd.DataFrame({"K": values, "X": [1.0, 2.0]})
     spec = make_spec([X], outputs("double"), keys=(Key(column="K"),))
     with pytest.raises(ScoringError) as error:
@@ -227,12 +227,12 @@ def test_a_key_that_would_change_is_refused(score, make_spec, values, sentence):
 
 
 def fail(_):
-    """Fail as a model does."""
+    """Raise an error, as a model does."""
     raise ValueError("Input X contains NaN.\nsecond line")
 
 
-def test_a_failing_model_is_a_sentence(score, make_spec):
-    """The first line of its error is shown, and NULLs are named as the likely cause."""
+def test_a_failing_model_is_one_sentence(score, make_spec):
+    """The message has the first line of the model's error, and NULLs as the likely cause."""
     for value, remedy in (
         (1.0, "compare the values with those"),
         (None, "it may not accept the NULLs"),
@@ -245,7 +245,7 @@ def test_a_failing_model_is_a_sentence(score, make_spec):
 
 
 def test_a_failing_model_is_the_reason_of_each_row(score, make_spec):
-    """Rows that never reached the model keep their own reason."""
+    """The model's error is the reason of each row that was passed to it; others keep their own."""
     spec = make_spec([X], outputs("double"), keys=(Key(column="K"),), on_error="column")
     frame = pd.DataFrame({"K": [1, 2, 3], "X": ["a", 1.0, 2.0]})
     rows = score(spec, frame, fail)
@@ -256,7 +256,7 @@ def test_a_failing_model_is_the_reason_of_each_row(score, make_spec):
 
 
 def test_a_bad_prediction_is_the_reason_of_its_row(score, make_spec):
-    """Other rows of the batch are scored, and no row is emitted in part."""
+    """Only the rows with an invalid prediction are refused, each with all its columns."""
     spec = make_spec([X], outputs("string", "long"), on_error="column")
     prediction = pd.DataFrame({"a": ["ok", "b\0", "c"], "b": [1, 2, 2.5]})
     rows = score(spec, pd.DataFrame({"X": [1.0, 2.0, 3.0]}), lambda _: prediction)
@@ -266,14 +266,14 @@ def test_a_bad_prediction_is_the_reason_of_its_row(score, make_spec):
 
 
 def test_no_empty_batch_reaches_the_model(score, make_spec):
-    """If no row of a batch can be scored, the reasons are emitted without a call."""
+    """The model is not called if all rows of a batch are refused."""
     spec = make_spec([X], outputs("double"), on_error="column")
     rows = score(spec, pd.DataFrame({"X": ["a", "b"]}), None)
     assert [row[0] for row in rows] == [None, None]
 
 
-def test_a_message_of_mlflow_is_cut_to_its_reason(score, make_spec):
-    """MLflow shows all rows before it says what is wrong with them."""
+def test_a_message_of_mlflow_is_shortened_to_its_reason(score, make_spec):
+    """Of MLflow's error about the schema, only the reason is shown, without the rows."""
 
     def refuse(features):
         raise ValueError(f"Failed to enforce schema of data '{features}'. Error: no column y")
@@ -283,7 +283,7 @@ def test_a_message_of_mlflow_is_cut_to_its_reason(score, make_spec):
 
 
 def test_json_output_is_json(emit):
-    """What is emitted as JSON can be read as JSON, infinities included."""
+    """A JSON output is valid JSON, with infinity as null."""
     value = {"a": [np.inf, {"b": np.array([1, 2])}], 5: pd.Timestamp("2026-01-31")}
     ((text,), _) = emit([value, {}], Output(column="P", type="json"))
     assert json.loads(text) == {"a": [None, {"b": [1, 2]}], "5": "2026-01-31 00:00:00"}

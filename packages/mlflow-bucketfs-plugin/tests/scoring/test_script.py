@@ -1,4 +1,4 @@
-"""The script's text, the SELECT, and what the command prints where."""
+"""The script's text, the SELECT, and the output of ``mlflow-bucketfs sql``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MIXED = [
 ]
 
 
-def test_whole_script(make_script, server):
-    """The statement has parameters, outputs, comments, the code with its JSON, and its end."""
+def test_complete_script(make_script, server):
+    """The script has parameters, outputs, a comment, valid Python code, and the final slash."""
     script = make_script(MIXED, keys=["customer_id", "part char(3)"], name="ml.churn")
     head, _, body = script.text.partition(" AS\n")
     assert head == (
@@ -42,13 +42,13 @@ def test_whole_script(make_script, server):
     assert lines[-1] == "/"
     assert body.endswith("\n")
     ast.parse("\n".join(lines[:-1]))
-    # nothing of it ends the script for a client, or is an option for Exasol
+    # no line ends the script for a client, or is an option for Exasol
     assert not [line for line in lines[:-1] if line.startswith("%") or line.strip() == "/"]
     assert script.name == "ML.CHURN"
 
 
 def test_metadata(make_script, server):
-    """A line of the script says in JSON which model it is."""
+    """A comment of the script has the model's metadata as JSON."""
     script = make_script(model={"run_id": "0123"})
     line = next(line for line in script.text.splitlines() if line.startswith("# mlflow-bucketfs:"))
     assert json.loads(line.removeprefix("# mlflow-bucketfs:")) == script.metadata
@@ -70,19 +70,19 @@ def test_metadata(make_script, server):
     [("age", "AGE"), ('"age"', '"age"'), ("Id", "ID"), ('"Id"', '"Id"'), ("end", '"END"')],
 )
 def test_keys_in_the_select_are_columns(make_script, key, argument):
-    """A key is the column that was named; a feature of the same name may be the same column."""
+    """A key is passed as the named column; a feature of the same name keeps its own column."""
     model = [{"type": "long", "name": "age" if key != '"age"' else "years"}]
     assert f"SCORES({argument}, {model[0]['name']})" in make_script(model, keys=[key]).select
 
 
 def test_names_cannot_leave_the_comment(make_script):
-    """What people have called their models stays in its line."""
+    """A line break in a run's id does not end the comment."""
     script = make_script(model={"run_id": "x\n/\nimport os"})
     assert "\nimport os" not in script.text.partition(" AS\n")[2].partition('"""')[0]
 
 
 def test_columns_as_values(make_script):
-    """The result names parameters and outputs, with the features that they come from."""
+    """The result has the script's parameters and outputs, with their sources."""
     script = make_script(MIXED, keys=["id"], on_error="column")
     assert [(c.name, c.sql_type, c.source) for c in script.inputs][:3] == [
         ("ID", "DECIMAL(36,0)", None),
@@ -98,7 +98,7 @@ def test_columns_as_values(make_script):
 
 
 def test_select(make_script):
-    """Without a table there is a name to replace; a view wraps the SELECT of a table."""
+    """Without a table, the SELECT has a placeholder; with a view, it is a CREATE VIEW."""
     assert make_script(keys=["id"]).select == (
         "SELECT SCORES(ID, age)\nFROM MY_TABLE GROUP BY IPROC();"
     )
@@ -110,14 +110,14 @@ def test_select(make_script):
 
 
 def test_select_of_datetimes(make_script):
-    """A datetime that is passed as text is written as ISO where the table is known."""
+    """With a table, a datetime that is passed as text is formatted as ISO in the SELECT."""
     script = make_script(MIXED, types={"date": "VARCHAR(30)"}, table="t")
     assert "TO_CHAR(\"DATE\", 'YYYY-MM-DD HH24:MI:SS.FF6')" in script.select
     assert "TO_CHAR" not in make_script(MIXED, types={"date": "VARCHAR(30)"}).select
 
 
 def test_long_select(make_script):
-    """Many features are written in lines that can be read."""
+    """A SELECT with many features has lines of at most 100 characters."""
     many = [{"type": "double", "name": f"feature {i}, so called"} for i in range(300)]
     script = make_script(many)
     assert all(len(line) <= 100 for line in script.select.splitlines())
@@ -126,8 +126,8 @@ def test_long_select(make_script):
 
 
 def test_assumptions(make_script, server):
-    """What nobody said is said: the version, the path, digests, the loader, names."""
-    said = "\n".join(make_script(MIXED).assumptions)
+    """The assumptions name the path, the digests, the loader, and changed names and types."""
+    printed = "\n".join(make_script(MIXED).assumptions)
     for text in (
         "UDFs see the model at /buckets/",
         f"verifies 2 files by their SHA-256; {len(server.read('m/MLmodel')) + 7} bytes were",
@@ -138,8 +138,8 @@ def test_assumptions(make_script, server):
         "--type 'date=VARCHAR(30)'",
         "Replace MY_TABLE by the table",
     ):
-        assert text in said, text
-    said = "\n".join(
+        assert text in printed, text
+    printed = "\n".join(
         make_script(keys=["id", '"My id"', "n int"], verify=False, loader="mlflow").assumptions
     )
     for text in (
@@ -147,26 +147,29 @@ def test_assumptions(make_script, server):
         "not verified: anyone who can write to the bucket can change",
         "loaded by MLflow",
     ):
-        assert text in said, text
-    assert "TIMESTAMP" not in said
+        assert text in printed, text
+    assert "TIMESTAMP" not in printed
 
 
 def test_comparison_with_a_container(server, make_script, tmp_path):
-    """Other versions than the container's are named, and so is a model that has no list."""
+    """Differences to the container's versions are listed; a model may have no requirements."""
     constraints = tmp_path / "constraints.txt"
     constraints.write_text("scikit-learn==1.9.1\n", encoding="utf-8")
-    said = make_script(constraints=constraints).assumptions
-    assert said[-1] == "The model has no requirements.txt to compare with the container."
+    assumptions = make_script(constraints=constraints).assumptions
+    assert assumptions[-1] == "The model has no requirements.txt to compare with the container."
     server.put("m/requirements.txt", b"scikit-learn==1.8.0\n")
-    said = make_script(constraints=constraints).assumptions
-    assert said[-1] == "Another version: scikit-learn: ==1.8.0 in the model, 1.9.1 in the container"
+    assumptions = make_script(constraints=constraints).assumptions
+    assert (
+        assumptions[-1]
+        == "Another version: scikit-learn: ==1.8.0 in the model, 1.9.1 in the container"
+    )
     server.put("m/requirements.txt", b"scikit-learn==1.9.1\n")
-    said = make_script(constraints=constraints, verify=False).assumptions
-    assert said[-1] == "The model and the container have the same versions."
+    assumptions = make_script(constraints=constraints, verify=False).assumptions
+    assert assumptions[-1] == "The model and the container have the same versions."
 
 
 def test_command(command, store_model):
-    """The script goes to standard output, the SELECT and the assumptions to standard error."""
+    """The script is printed to standard output, SELECT and assumptions to standard error."""
     uri = store_model(
         MIXED,
         params=[{"name": "n", "type": "long", "default": 1, "shape": None}],
@@ -195,7 +198,7 @@ def test_command(command, store_model):
 
 
 def test_help_is_quick(run_python):
-    """The help of every command is printed without an import of what the commands need."""
+    """The help of each command is printed without importing MLflow, core or NumPy."""
     printed = run_python(
         """
         import sys
@@ -210,7 +213,7 @@ def test_help_is_quick(run_python):
 
 
 def test_no_numpy_is_needed(store_model, run_python):
-    """A script is made where MLflow's smallest package is all there is."""
+    """A script is made without NumPy, pandas and scikit-learn."""
     run_python(
         """
         import sys
@@ -225,12 +228,12 @@ def test_no_numpy_is_needed(store_model, run_python):
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(command, option):
-    """Each command says what it does."""
+    """Each command has a help text."""
     assert "Print a script that scores rows" in command("sql", option).output
     assert "Copy a model or a folder" in command("copy", option).output
 
 
 def test_help_after_a_deployment(command):
-    """Reading MLflow's ``-C`` by the same options leaves the command as it was."""
+    """``-h`` works after the same options were parsed from MLflow's ``-C``."""
     options_from_config({"verify": "no"})
     assert "Print a script that scores rows" in command("sql", "-h").output

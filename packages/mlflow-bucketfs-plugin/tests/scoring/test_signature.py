@@ -1,4 +1,4 @@
-"""From a signature's JSON to parameters, outputs and params."""
+"""Conversion of a signature to parameters, outputs and params."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mlflow_bucketfs_plugin.scoring.spec import Input, Tensor
 
 
 def inputs_of(schema, **options):
-    """Make parameters from a schema of MLflow, by the JSON that it writes."""
+    """Make parameters from a schema of MLflow, by its JSON."""
     given = {"types": {}, "renames": {}, **options}
     return parameters(json.loads(schema.to_json()), **given)
 
@@ -62,7 +62,7 @@ COLUMNS = Schema(
 
 
 def test_types_of_columns():
-    """Each type of MLflow has a column's type that holds all its values."""
+    """Each type of MLflow has a default SQL type that holds all its values."""
     made = inputs_of(COLUMNS)
     assert dict(zip(made.names, map(str, made.sql_types), strict=True)) == {
         "b": "BOOLEAN",
@@ -84,7 +84,7 @@ def test_types_of_columns():
 
 
 def test_datetime_as_text():
-    """A datetime in a VARCHAR is read as ISO."""
+    """A datetime in a VARCHAR is ISO text."""
     schema = Schema([ColSpec("datetime", "since"), ColSpec("datetime", "until")])
     made = inputs_of(schema, types={"since": "varchar(30)"})
     assert [column.iso for column in made.inputs] == [True, False]
@@ -92,7 +92,7 @@ def test_datetime_as_text():
 
 
 def test_null_as_empty():
-    """Text features can have the empty string, which SQL does not have; others cannot."""
+    """``null_as_empty`` is accepted for text features only."""
     made = inputs_of(COLUMNS, null_as_empty=["s"])
     assert [column.feature for column in made.inputs if column.null_as_empty] == ["s"]
     with pytest.raises(ScriptError, match="'d' is double in the signature, not string"):
@@ -100,7 +100,7 @@ def test_null_as_empty():
 
 
 def test_keys():
-    """Keys come first, are written in upper case, and are exact without a type."""
+    """Keys come first, are in upper case unless quoted, and are DECIMAL(36,0) without a type."""
     made = inputs_of(COLUMNS, keys=["id", '"Part No" varchar(20)', "price decimal(10,2)"])
     assert [(key.column, key.whole) for key in made.keys] == [
         ("ID", True),
@@ -131,13 +131,13 @@ def test_keys():
     ],
 )
 def test_names_that_clash_or_are_unknown(features, options, reason):
-    """Each is refused, with what to do."""
+    """Names that clash, are invalid or are unknown are refused with the reason."""
     with pytest.raises(ScriptError, match=reason):
         inputs_of(Schema([ColSpec("double", name) for name in features]), **options)
 
 
 def test_names_that_do_not_clash():
-    """Case makes names different, a rename makes them so, and dots become underscores."""
+    """Names may differ only in case; a long one can be renamed; dots become underscores."""
     schema = Schema([ColSpec("double", n) for n in ("id", "Id", "x.y", "size", "größe", "z" * 129)])
     made = inputs_of(schema, keys=["id"], renames={"z" * 129: "Z"})
     assert made.names == ["ID", "id", "Id", "x_y", "size", "größe", "Z"]
@@ -162,15 +162,15 @@ def test_names_that_do_not_clash():
         ),
     ],
 )
-def test_inputs_that_sql_does_not_have(schema, reason):
-    """What cannot come from columns is refused with the reason."""
+def test_inputs_without_a_sql_type(schema, reason):
+    """An input that cannot be a column is refused with the reason."""
     with pytest.raises(ScriptError, match=reason):
         inputs_of(Schema(schema))
 
 
 @pytest.mark.parametrize("schema", [None, []])
 def test_no_signature(schema):
-    """Without inputs, both ways to a signature are named."""
+    """A model without inputs is refused; the message has two ways to add a signature."""
     with pytest.raises(ScriptError, match=r"infer_signature.*set_signature"):
         parameters(schema, types={}, renames={})
 
@@ -187,7 +187,7 @@ def test_no_signature(schema):
     ],
 )
 def test_tensors(dtype, shape, names, sql):
-    """A tensor of one or two dimensions is one or n columns."""
+    """A tensor of shape (-1,) is one column, and one of shape (-1, n) is n columns."""
     made = inputs_of(Schema([TensorSpec(np.dtype(dtype), shape)]))
     assert made.names == names
     assert set(map(str, made.sql_types)) == {sql}
@@ -195,14 +195,14 @@ def test_tensors(dtype, shape, names, sql):
 
 
 def test_named_tensor():
-    """The name of a tensor is that of its columns, and reaches the model."""
+    """A tensor's name is the prefix of its columns' names, and is passed to the model."""
     made = inputs_of(Schema([TensorSpec(np.dtype("float32"), (-1, 2), "image")]))
     assert made.names == ["image_0", "image_1"]
     assert made.tensor == Tensor(dtype="float32", columns=2, name="image")
 
 
 def test_unnamed_columns():
-    """Columns without names are called by their position."""
+    """Columns without names are named by their position."""
     made = inputs_of(Schema([ColSpec("double"), ColSpec("string")]), types={"FEATURE_0": "DECIMAL"})
     assert made.inputs == (
         Input(column="FEATURE_0", feature=None, type="double"),
@@ -246,12 +246,12 @@ def predicted(values):
     ],
 )
 def test_outputs_that_mlflow_infers(values, expected):
-    """Predictions of each kind become columns, in upper case where that keeps them apart."""
+    """Inferred outputs become columns, in upper case unless names would clash."""
     assert outputs_of(predicted(values)) == expected
 
 
 def test_probabilities():
-    """A tensor with a fixed number of columns is as many; one of any number is asked for."""
+    """A tensor of n columns has n outputs; one of any number of columns needs options."""
     fixed = Schema([TensorSpec(np.dtype("float64"), (-1, 2))])
     assert outputs_of(fixed) == [
         ("PREDICTION_0", "double", "DOUBLE"),
@@ -264,7 +264,7 @@ def test_probabilities():
 
 
 def test_outputs_by_option():
-    """Options rename outputs and change their types, in order; the rest stays."""
+    """Options set the names and types of outputs, in order; other outputs are unchanged."""
     schema = Schema([ColSpec("double", "score"), ColSpec("long", "n")])
     assert outputs_of(schema, ("risk", "DECIMAL(5,4)")) == [
         ("RISK", "decimal", "DECIMAL(5,4)"),
@@ -290,13 +290,13 @@ def test_outputs_by_option():
     ],
 )
 def test_outputs_that_are_refused(schema, named, taken, reason):
-    """What is not known is asked for, and what cannot be emitted is refused."""
+    """Outputs that are unknown, clash or cannot be emitted are refused with the reason."""
     with pytest.raises(ScriptError, match=reason):
         outputs_of(schema, *named, taken=taken)
 
 
 def test_several_output_tensors():
-    """A model that predicts a dictionary of vectors has a column for each."""
+    """A model with several output vectors has a column for each."""
     schema = Schema(
         [TensorSpec(np.dtype("float64"), (-1,), "p"), TensorSpec(np.dtype("int64"), (-1,), "n")]
     )
@@ -317,7 +317,7 @@ PARAMS = json.loads(
 
 
 def test_params():
-    """Values are read as what the signature says, texts and numbers alike."""
+    """Values are parsed as the types in the signature, from text and from numbers."""
     texts = {"temperature": "0.5", "top": "3", "exact": "TRUE", "mode": "3", "weights": "[1, 2.5]"}
     assert model_params(PARAMS, texts) == {
         "temperature": 0.5,
@@ -351,8 +351,8 @@ def test_params_that_do_not_fit(given, reason):
         model_params(PARAMS, given)
 
 
-def test_param_of_a_model_without():
-    """A model without params says so."""
+def test_param_of_a_model_without_params():
+    """A param for a model without params is refused."""
     with pytest.raises(ScriptError, match="its signature has none"):
         model_params(None, {"top": "1"})
 
@@ -362,13 +362,13 @@ def test_param_of_a_model_without():
         st.text(st.characters(exclude_categories=("Cs",)), max_size=150), unique=True, min_size=1
     )
 )
-def test_any_names_are_right_or_refused(names):
-    """Whatever features are called, parameters are different and valid, or there is a reason."""
+def test_any_names_are_valid_or_refused(names):
+    """For any names of features, parameters are unique and valid, or refused with a reason."""
     schema = [{"type": "double", "name": name} for name in names]
     try:
         made = parameters(schema, keys=["ID"], types={}, renames={})
     except ScriptError as error:
-        assert str(error)  # noqa: PT017 -- either is right
+        assert str(error)  # noqa: PT017 -- both are allowed
     else:
         assert [column.feature for column in made.inputs] == names
         assert len(set(made.names)) == len(names) + 1

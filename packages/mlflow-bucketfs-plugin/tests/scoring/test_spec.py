@@ -1,4 +1,4 @@
-"""The description of a script: a JSON literal in Python code in SQL, all three of them intact."""
+"""The description of a model: a JSON literal in the Python code of a SQL script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ names = st.text(min_size=1) | st.sampled_from(
 
 @given(names, names, names)
 def test_any_name_survives_inlining(make_spec, column, feature, model):
-    """Whatever the names are, the code parses and reads the description that was written."""
+    """With any names, the code is valid Python and contains the same description."""
     keys = (Key(column=column),)
     inputs = [Input(column=column, feature=feature, type="double")]
     spec = make_spec(inputs, [Output(column=column, type="json")], keys=keys, model=model)
@@ -34,14 +34,14 @@ def test_any_name_survives_inlining(make_spec, column, feature, model):
 
 @given(names, names)
 def test_no_line_ends_the_script(make_spec, column, feature):
-    """SQL clients end a script at a lone slash, and Exasol's takes a line with % as an option."""
+    """No line is a lone slash, which ends a script in SQL clients, or begins with ``%``."""
     inputs = [Input(column=column, feature=feature, type="double")]
     lines = udf_source(make_spec(inputs, [])).splitlines()
     assert not [line for line in lines if line.startswith("%") or line.strip() == "/"]
 
 
 def test_the_description_has_a_line_for_each_column(make_spec):
-    """A reviewer reads it in the database."""
+    """The description has one line for each column, so that it can be reviewed."""
     inputs = [Input(column=c, feature=c, type="double") for c in "ABC"]
     text = make_spec(inputs, [Output(column="Ä", type="long")]).to_json()
     assert sum(line.startswith('  {"column": "') for line in text.splitlines()) == 4

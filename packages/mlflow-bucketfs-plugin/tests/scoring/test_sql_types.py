@@ -1,4 +1,4 @@
-"""Column types: Exasol's spellings, and which of them go with which type of a signature."""
+"""Parsing column types, and their compatibility with the types of a signature."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mlflow_bucketfs_plugin.scoring.sql_types import (
     ],
 )
 def test_spellings(text, expected):
-    """Exasol's synonyms are understood, in any case and with any blanks."""
+    """Exasol's synonyms are parsed, in any case and with any blanks."""
     assert str(parse_sql_type(text, "--key")) == expected
 
 
@@ -58,14 +58,14 @@ def test_spellings(text, expected):
     ],
 )
 def test_refused_types(text, reason):
-    """What is no type, or none that a UDF can have, is refused with a reason."""
+    """An invalid type, or one that a UDF cannot have, is refused with a reason."""
     with pytest.raises(ScriptError, match=reason):
         parse_sql_type(text, "--type age")
 
 
 @given(st.integers(1, 36).flatmap(lambda p: st.tuples(st.just(p), st.integers(0, p))))
-def test_written_decimals_read_back(digits):
-    """A DECIMAL that is written is the same when it is read, with its decimals."""
+def test_decimals_as_sql_are_parsed_back(digits):
+    """A DECIMAL as SQL is parsed to the same type, with its decimals."""
     sql = parse_sql_type("decimal({}, {})".format(*digits), "")
     assert parse_sql_type(str(sql), "") == sql
     assert sql.scale == digits[1]
@@ -74,7 +74,7 @@ def test_written_decimals_read_back(digits):
 
 @pytest.mark.parametrize("value", DEFAULTS)
 def test_defaults_fit(value):
-    """The type that is chosen for a feature is one that may be asked for, and emitted as such."""
+    """The default type of each signature's type is accepted for inputs and for outputs."""
     sql = DEFAULTS[value]
     assert check_input_type(value, sql, "") == sql
     assert emitted_as(value, sql, "") == (value, sql)
@@ -91,8 +91,8 @@ def test_defaults_fit(value):
         ("json", "CHAR(9)", "padded with blanks"),
     ],
 )
-def test_types_that_do_not_go_together(value, text, reason):
-    """A column that cannot become what the signature requires is refused."""
+def test_incompatible_types(value, text, reason):
+    """A column's type that cannot be converted to the signature's type is refused."""
     with pytest.raises(ScriptError, match=reason):
         check_input_type(value, parse_sql_type(text, ""), "--type x")
 
@@ -115,12 +115,12 @@ def test_types_that_do_not_go_together(value, text, reason):
     ],
 )
 def test_how_outputs_are_emitted(value, text, expected):
-    """The column's type decides what a prediction becomes, exactly or not at all."""
+    """The column's type decides as which type a prediction is emitted."""
     assert emitted_as(value, parse_sql_type(text, ""), "")[0] == expected
 
 
 @pytest.mark.parametrize("text", ["DATE", "CHAR(3)"])
 def test_outputs_that_cannot_be_emitted(text):
-    """Where the signature says nothing, too, there are types that predictions cannot have."""
+    """Types that predictions cannot have are refused, without a signature too."""
     with pytest.raises(ScriptError, match="CAST the column in the SELECT"):
         emitted_as(None, parse_sql_type(text, ""), "--output x")
