@@ -137,8 +137,8 @@ def predicted_by_pyfunc(folder, columns, rows):
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         frame = {}
-        for place, (name, (kind, _, _)) in enumerate(columns.items(), start=1):
-            values = [row[place] for row in batch]
+        for position, (name, (kind, _, _)) in enumerate(columns.items(), start=1):
+            values = [row[position] for row in batch]
             if kind in {"float", "double"}:
                 values = [None if value is None else float(value) for value in values]
             if kind == "datetime":

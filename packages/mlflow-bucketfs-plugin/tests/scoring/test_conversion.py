@@ -105,11 +105,11 @@ def test_rows_are_converted_exactly_or_refused(delivered, score, make_spec, draw
     wrong = {}
     for row in range(rows):
         line = []
-        for place, (kind, sql_type, values) in enumerate(table):
+        for position, (kind, sql_type, values) in enumerate(table):
             try:
                 line.append(expect(kind, sql_type, values[row], None in values))
             except Refusal:  # noqa: PERF203
-                wrong.setdefault(row, []).append(f"column C{place}: ")
+                wrong.setdefault(row, []).append(f"column C{position}: ")
         if row not in wrong:
             good.append(row)
             wanted.append(line)
@@ -131,7 +131,7 @@ def test_rows_are_converted_exactly_or_refused(delivered, score, make_spec, draw
     if good:
         (features,) = seen
         assert list(features) == [f"f{n}" for n in range(len(table))]
-        for place, (kind, _, values) in enumerate(table):
+        for position, (kind, _, values) in enumerate(table):
             dtype = {
                 "integer": "int32",
                 "long": "int64",
@@ -140,12 +140,12 @@ def test_rows_are_converted_exactly_or_refused(delivered, score, make_spec, draw
                 "datetime": "datetime64[ns]",
                 "boolean": "bool",
             }.get(kind, "object")
-            column = features[f"f{place}"]
+            column = features[f"f{position}"]
             if kind == "boolean" and any(values[row] is None for row in good):
                 dtype = "object"
             assert column.dtype == dtype
             got = [None if pd.isna(v) else v for v in column.tolist()]
-            assert got == [line[place] for line in wanted]
+            assert got == [line[position] for line in wanted]
     # Without a column for reasons, the query fails for the same rows only
     if wrong:
         with pytest.raises(ScoringError, match="column C"):

@@ -145,7 +145,7 @@ MATRIX = [[1, 0.5], [2, 0.25]]
         [{"a": 1, "b": 0.5}, {"a": 2, "b": 0.25}],
     ],
 )  # fmt: skip
-def test_several_columns_come_as_columns(emit, prediction):
+def test_several_columns_are_emitted_as_columns(emit, prediction):
     """Matrices, lists of rows or records, frames and dictionaries are emitted as columns."""
     assert emit(prediction, *outputs("long", "double")) == [(1, 0.5), (2, 0.25)]
     if isinstance(prediction, (pd.DataFrame, dict)) or isinstance(prediction[0], dict):

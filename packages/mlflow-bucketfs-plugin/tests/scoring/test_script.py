@@ -81,7 +81,7 @@ def test_names_cannot_leave_the_comment(make_script):
     assert "\nimport os" not in script.text.partition(" AS\n")[2].partition('"""')[0]
 
 
-def test_columns_as_values(make_script):
+def test_inputs_and_outputs(make_script):
     """The result has the script's parameters and outputs, with their sources."""
     script = make_script(MIXED, keys=["id"], on_error="column")
     assert [(c.name, c.sql_type, c.source) for c in script.inputs][:3] == [

@@ -78,7 +78,7 @@ _OUTSIDE_BRACKETS = re.compile(r",(?![^(\[{]*[)\]}])")
     type=click.Choice(["fail", "column"]),
     default="fail",
     show_default=True,
-    help="column emits the reason why a row cannot be scored in SCORING_ERROR.",
+    help="With column, SCORING_ERROR has the reason why a row cannot be scored.",
 )
 @click.option("--table", metavar="TABLE", help="The table in the SELECT: TABLE or SCHEMA.TABLE.")
 @click.option(
@@ -121,7 +121,7 @@ def sql(model_uri: str, name: str, **given: Any) -> None:
     """Print a script that scores rows of a table with a model.
 
     MODEL_URI is models:/name/version, models:/name@alias, models:/m-…, runs:/… or a URI in
-    BucketFS. It is resolved now, and the script keeps that version. No database is needed.
+    BucketFS. It is resolved once, and the script keeps that version. No database is needed.
 
     The script is printed to standard output. A SELECT that runs it and the assumptions are
     printed to standard error.

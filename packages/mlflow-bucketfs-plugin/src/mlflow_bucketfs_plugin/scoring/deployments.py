@@ -51,7 +51,7 @@ _FLAVOR = "python_function"
 
 
 class ExasolDeploymentClient(BaseDeploymentClient):
-    """Client that deploys models as scripts in one schema; see :func:`target_help`.
+    """Client that deploys models as scripts in one schema; ``target_help`` returns a guide.
 
     Each method makes its changes in one transaction of a new session.
 
@@ -353,7 +353,7 @@ def target_help() -> str:
 
 
 _HELP = """\
-Deploys models as scripts in a schema of Exasol, to score with SQL where the rows are.
+Deploys models as scripts in a schema of Exasol, which score rows in SQL.
 
   export EXA_USER=… EXA_PASSWORD=…
   mlflow deployments create -t exasol://db.example.com:8563/ML --name CHURN \\

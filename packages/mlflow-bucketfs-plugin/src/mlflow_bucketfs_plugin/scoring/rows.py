@@ -121,7 +121,7 @@ def literal_table(frame: pd.DataFrame, columns: Sequence[ScriptColumn]) -> str:
         raise _limit_error(f"{len(frame):,} rows", f"{MOST_ROWS:,} rows")
     values = [
         [_literal(value, column, row) for row, value in enumerate(frame[name], start=1)]
-        for name, column in zip(_named(frame, columns), columns, strict=True)
+        for name, column in zip(_matching_labels(frame, columns), columns, strict=True)
     ]
     rows = ",\n".join(f"({', '.join(row)})" for row in zip(*values, strict=True))
     if len(rows) > MOST_CHARACTERS:
@@ -143,7 +143,7 @@ def _limit_error(found: str, limit: str) -> ScriptError:
     )
 
 
-def _named(frame: pd.DataFrame, columns: Sequence[ScriptColumn]) -> list[Any]:
+def _matching_labels(frame: pd.DataFrame, columns: Sequence[ScriptColumn]) -> list[Any]:
     exact = {str(label): label for label in frame.columns}
     folded: dict[str, list[Any]] = {}
     for name, label in exact.items():

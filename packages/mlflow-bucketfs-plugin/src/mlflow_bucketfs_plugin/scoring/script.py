@@ -302,9 +302,9 @@ def _text(
     metadata: Mapping[str, object],
     code: str,
 ) -> str:
-    spelt = sql_parameters([column.name for column in inputs])
-    took = ",\n".join(f"  {n} {c.sql_type}" for n, c in zip(spelt, inputs, strict=True))
-    gives = ",\n".join(f"  {sql_name(column.name)} {column.sql_type}" for column in emitted)
+    names = sql_parameters([column.name for column in inputs])
+    declared = ",\n".join(f"  {n} {c.sql_type}" for n, c in zip(names, inputs, strict=True))
+    emits = ",\n".join(f"  {sql_name(column.name)} {column.sql_type}" for column in emitted)
     notes = [
         f"Scores rows with {metadata['model']}",
         *(f"of run {run}" for run in (metadata.get("run_id"),) if run),
@@ -316,7 +316,9 @@ def _text(
         # see read_metadata
         f"{METADATA_MARK.removeprefix('# ')}{json.dumps(metadata)}",
     )
-    head = f"CREATE OR REPLACE {language} SET SCRIPT {name}(\n{took}\n)\nEMITS (\n{gives}\n) AS\n"
+    head = (
+        f"CREATE OR REPLACE {language} SET SCRIPT {name}(\n{declared}\n)\nEMITS (\n{emits}\n) AS\n"
+    )
     return head + "".join(f"# {line}\n" for line in comments) + code.rstrip("\n") + "\n/\n"
 
 

@@ -650,7 +650,7 @@ def typed(value: Any, schema: dict[str, Any]) -> Any:
 
 
 def plain_json(value: Any) -> Any:
-    """Return a value with Python's types only; NaN and infinity, which JSON has not, are None."""
+    """Return a value with Python's types only; NaN and infinity, invalid in JSON, become None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
