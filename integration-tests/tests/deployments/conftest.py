@@ -1,7 +1,7 @@
 """Fixtures for a database, a model in BucketFS, and MLflow's command line.
 
-The database is a double, or with ``--backend=onprem`` a real Exasol; tests that inspect the double
-need the double.
+The database is a double, or with ``--backend=onprem`` a real Exasol. With a real Exasol, tests that
+inspect the double are skipped.
 """
 
 from __future__ import annotations

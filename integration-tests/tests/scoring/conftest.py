@@ -1,4 +1,4 @@
-"""What the tests of scoring scripts share."""
+"""Fixtures for the tests of scoring scripts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def as_writer(bucketfs_server):
-    """Return a context in which this process may write to the embedded BucketFS.
+    """Return a context manager that sets the write password of the embedded BucketFS.
 
-    It yields the ``MonkeyPatch`` that ends with it, for more variables.
+    It yields its ``MonkeyPatch``, to set further variables.
     """
 
     @contextmanager

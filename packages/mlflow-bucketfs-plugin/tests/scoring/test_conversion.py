@@ -302,9 +302,7 @@ def test_a_tensor_is_an_array_of_its_dtype(score, make_spec, dtype, kind, values
         ("float16", "float", 70000.0, "70000.0 in row 1 is out of range"),
     ],
 )
-def test_a_tensor_refuses_values_that_its_dtype_cannot_hold(
-    score, make_spec, dtype, kind, value, problem
-):  # noqa: PLR0917
+def test_a_tensor_refuses_unsuitable_values(score, make_spec, dtype, kind, value, problem):  # noqa: PLR0917
     """Values that NumPy would convert to True, 'None' or -128 without an error are refused."""
     tensor = Tensor(dtype=dtype, columns=None)
     spec = make_spec([Input(column="A", feature=None, type=kind)], [], tensor=tensor)
