@@ -177,13 +177,14 @@ def require_model(database: Database, folder: str, language: str) -> None:
     if len(seen) < len(bucket):
         reason = (
             f"the database does not mount the bucket {bucket}. A private bucket is mounted only "
-            "for users with a connection to it. Otherwise, the model was logged to another "
-            "cluster."
+            "for users with a connection to it. Otherwise, check service and bucket in the "
+            "model's URI, and whether it was logged to another cluster."
         )
     else:
         reason = (
             f"the database sees {seen}, and nothing below it on this path. A fresh upload may "
-            "not have reached the node yet. Otherwise, the model was logged to another cluster."
+            "not have reached the node yet. Otherwise, the model was moved or deleted, or logged "
+            "to another cluster."
         )
     raise MlflowException(
         f"The model is not at {path}: {reason} Nothing was changed.",

@@ -88,7 +88,8 @@ class ExasolDeploymentClient(BaseDeploymentClient):
             The same as :meth:`get_deployment`.
 
         Raises:
-            MlflowException: with MLflow's error codes; nothing was created.
+            MlflowException: with MLflow's error codes; nothing was created, unless the message
+                states that this is not known.
         """
         _refuse(flavor, endpoint)
         with _mlflow_errors():
@@ -131,7 +132,8 @@ class ExasolDeploymentClient(BaseDeploymentClient):
             The same as :meth:`get_deployment`.
 
         Raises:
-            MlflowException: with MLflow's error codes; the deployment was not changed.
+            MlflowException: with MLflow's error codes; the deployment was not changed, unless the
+                message states that this is not known.
         """
         _refuse(flavor, endpoint)
         stored = _stored_name(name)
@@ -307,7 +309,8 @@ def _stored_name(name: str) -> str:
 def _refuse(flavor: str | None, endpoint: str | None) -> None:
     if flavor not in {None, _FLAVOR}:
         raise _invalid_error(
-            f"The flavor {flavor!r} cannot be deployed: models are scored as {_FLAVOR}."
+            f"The flavor {flavor!r} cannot be deployed: models are scored as {_FLAVOR}. "
+            "Omit --flavor."
         )
     if endpoint is not None:
         raise MlflowException(

@@ -142,7 +142,7 @@ def load_verified(folder: str) -> Callable[[Any], Any]:
     loader = SPEC["loader"]
     switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"  # MLflow applies it to all formats
     if loader["kind"] == "direct" and os.environ.get(switch, "true").lower() in ("false", "0"):
-        raise ScoringError(f"the environment forbids loading models: {switch} is not true")
+        raise ScoringError(f"{switch} is false in this container: set it to true to load models")
     with ThreadPoolExecutor(max_workers=1) as thread:  # the files are hashed during the imports
         verification = thread.submit(verify, folder)
         import_libraries()
