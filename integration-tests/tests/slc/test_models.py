@@ -88,7 +88,9 @@ def test_a_model_trained_with_numpy_2_says_why_it_fails(
     done = slc_container.run_python(PREDICT, uri, json.dumps(ROWS), check=False)
     assert done.returncode == 1
     assert "is not a known BitGenerator module" not in done.stderr
-    assert "model.pkl was written with numpy 2 or later, and here is numpy 1.26.4" in done.stderr
+    assert (
+        "model.pkl was written with numpy 2 or later, but numpy 1.26.4 is installed" in done.stderr
+    )
     assert "pip install -c constraints.txt" in done.stderr
 
 

@@ -162,8 +162,8 @@ def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
     # stored, so that nothing but the answers is missing: an upload that still sends is ended
     with interrupted_upload(server, directory, lambda: len(server.keys()) == 3) as process:
         reported = process.stderr.readline()
-        assert reported.startswith("Giving up: waiting for 3 transfer(s)")
-        assert "Ctrl-C once more" in reported
+        assert reported.startswith("Interrupted: waiting for 3 transfer(s)")
+        assert "Press Ctrl-C again" in reported
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         # the server would keep it waiting ten times as long

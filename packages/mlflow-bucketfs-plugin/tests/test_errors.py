@@ -245,7 +245,7 @@ def test_a_refused_password_is_tried_no_further(server, refused):
     assert message.startswith(f"{tried} failure(s) while uploading artifacts at exa+bfs://")
     assert message.count("access denied (403)") == 1
     assert f"\nNot tried, because it would have failed too: {300 - tried} file(s)\n" in message
-    assert message.endswith("\nNot uploaded, because their models lack files: MLmodel")
+    assert message.endswith("\nNot uploaded, because other files failed: MLmodel")
     assert "wr0ng" not in message
 
 

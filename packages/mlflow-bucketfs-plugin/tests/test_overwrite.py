@@ -50,12 +50,12 @@ def test_an_overwrite_that_fails_leaves_no_model(server, repo, local, caplog, te
     server.inject(Fault.status(403, method="PUT", key="root/model/b", times=None))
     with pytest.raises(MlflowException, match=r"- model/b: |- b: ") as caught:
         repo.log_artifacts(local.write(NEW), "model")
-    assert "lack files: MLmodel" in str(caught.value)
+    assert "other files failed: MLmodel" in str(caught.value)
     assert server.read("root/model/MLmodel").startswith(VOID)
     for load in (mlflow.pyfunc.load_model, mlflow.sklearn.load_model):
         with pytest.raises(MlflowException, match="Model does not have the"):
             load(f"{repo.artifact_uri}/model")
-    assert "MLmodel says: An upload over this model began on " in caplog.text
+    assert "MLmodel: An upload over this model began on " in caplog.text
     assert temporary_directory.is_dir()
     server.faults.clear()
     repo.log_artifacts(local.root / "files", "model")
@@ -90,7 +90,7 @@ def test_a_killed_overwrite_leaves_no_model(server, local, bucket_on_mount):
     with pytest.raises(MlflowException) as caught:
         mlflow.pyfunc.load_model(f"{repo.artifact_uri}/model")
     assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
-    assert f"{bucket_on_mount}/root/model/MLmodel says: An upload over " in str(caught.value)
+    assert f"{bucket_on_mount}/root/model/MLmodel: An upload over " in str(caught.value)
 
 
 def test_a_model_whose_mlmodel_cannot_be_replaced_is_left_alone(server, repo, local):

@@ -217,7 +217,7 @@ def test_incomplete_model_gets_no_mlmodel(server, repo, local, bad, models):
     with pytest.raises(MlflowException, match=f"- {bad}: ") as caught:
         repo.log_artifacts(local.write(files))
     held_back = {"MLmodel", "a/MLmodel"} - {bad, *models}
-    reported = str(caught.value).partition("lack files: ")[2]
+    reported = str(caught.value).partition("other files failed: ")[2]
     assert set(filter(None, reported.split(", "))) == held_back
     assert [key for key in server.keys() if key.endswith("MLmodel")] == [
         f"root/{model}" for model in models

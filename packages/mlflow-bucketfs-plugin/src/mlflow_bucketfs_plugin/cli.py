@@ -26,18 +26,16 @@ main.add_command(copy)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--read-only", is_flag=True, help="Write nothing.")
 def check(uri: str, *, as_json: bool, read_only: bool) -> None:
-    """Find out whether MLflow can keep its artifacts at URI, and if not, why.
+    """Check that MLflow can store its artifacts at URI.
 
-    Goes from the URI through the environment, the network and TLS to the bucket, writes, reads
-    and deletes a small object below URI, and reports a remedy for each step that fails. No
-    password is ever printed.
+    Checks the URI, the environment, the network, TLS and the bucket. Writes, reads and deletes a
+    small object below URI. Reports a remedy for each step that fails. Never prints a password.
 
-    The exit status is 0 if nothing failed, 1 if something did, 2 if the command was not
-    understood.
+    The exit status is 0 if no step failed, 1 if a step failed, 2 for invalid arguments.
     """
     from mlflow_bucketfs_plugin.check import run_check  # noqa: PLC0415 -- for a quick --help
 
-    # what the transport warns about is in the report, as a result with its remedy
+    # the report contains the transport's warnings, with a remedy
     logging.getLogger("mlflow_bucketfs_core").addHandler(logging.NullHandler())
     report = run_check(uri, read_only=read_only)
     click.echo(report.to_json() if as_json else report.to_text())
@@ -52,9 +50,9 @@ def compare_with_constraints(model: str, constraints: Path) -> None:
 
     MODEL is a model's URI, its directory or its requirements.txt; CONSTRAINTS is the
     constraints.txt that comes with the container. A model that was trained with other versions
-    can fail to load, or predict something else.
+    can fail to load, or predict other values.
 
-    The exit status is 0 if nothing differs, 1 if something does, 2 if there is no such model.
+    The exit status is 0 if no version differs, 1 if one differs, 2 if the model cannot be read.
     """
     from mlflow.artifacts import download_artifacts  # noqa: PLC0415 -- for a quick --help
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- the same

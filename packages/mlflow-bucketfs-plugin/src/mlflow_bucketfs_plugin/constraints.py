@@ -1,9 +1,9 @@
-"""Was a model trained with the versions that will load it?
+"""Compare the package versions of a model with those of a script-language container.
 
 A script-language container has fixed versions, listed in the ``constraints.txt`` that comes with
 it. MLflow writes the versions of the training environment into a model's ``requirements.txt``,
-but leaves out what another of its packages requires: numpy, above all, is never named. A pickle
-shows by itself whether numpy 2 wrote it.
+but omits packages that another one requires; above all, it never names numpy. So a model's pickles
+are searched for a name that only numpy 2 writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _PICKLES = (".pkl", ".pickle", ".cloudpickle")
-# numpy 1.26 and older write numpy.core; it is named where the first array is
+# numpy 1.26 and older write numpy.core; a pickle contains it at its first array
 _OF_NUMPY_2 = b"numpy._core"
 # numpy 1 pickles the name of a generator's class after this function, numpy 2 the class itself
 _GENERATOR_OF_NUMPY_2 = re.compile(rb"__bit_generator_ctor.{1,12}numpy\.random\._", re.DOTALL)
@@ -36,18 +36,18 @@ _REMEDY = (
     "train the model with the versions of the script-language container "
     "(pip install -c constraints.txt …, the file that comes with the container)."
 )
-# A model names mlflow also where only the smaller package is installed, as in a container
+# A model requires mlflow even if only the smaller package is installed, as in a container
 _SAME = {"mlflow": "mlflow-skinny"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A package of a model's environment that the container has in another version.
+    """A package whose version in the container does not match the model, or that is missing there.
 
     Attributes:
         name: the package.
-        model: what the model was trained with, such as ``==1.8.0``.
-        container: the container's version; None if it does not have the package.
+        model: the model's requirement, such as ``==1.8.0``.
+        container: the container's version; ``None`` if it does not have the package.
     """
 
     name: str
@@ -63,12 +63,12 @@ def compare(requirements: str, constraints: str) -> list[Difference]:
     """Compare a model's requirements with a container's versions.
 
     Args:
-        requirements: content of a model's ``requirements.txt``. Lines that are no requirement of
-            a package by its name (URLs of files, options) are passed over.
+        requirements: content of a model's ``requirements.txt``. Lines that do not name a package
+            (URLs of files, options) are skipped.
         constraints: content of a ``constraints.txt``: ``name==version`` lines.
 
     Returns:
-        What differs, in the order of the requirements.
+        The differences, in the order of the requirements.
     """
     there = _versions(constraints)
     found = []
@@ -91,7 +91,7 @@ def compare_model(model: Path, constraints: str) -> list[Difference]:
         constraints: content of a ``constraints.txt``.
 
     Returns:
-        What differs. For a directory, this includes numpy, according to its pickles.
+        The differences. For a directory, they include numpy, according to its pickles.
 
     Raises:
         FileNotFoundError: there is no ``requirements.txt``.
@@ -112,17 +112,17 @@ def compare_model(model: Path, constraints: str) -> list[Difference]:
 
 
 def check_numpy(files: Mapping[str, Path], loaded: Collection[str]) -> None:
-    """Raise or warn if numpy 2 wrote a model, and this is an older one.
+    """Raise or warn if numpy 2 wrote a pickle of a model and numpy 1 is installed.
 
-    numpy 1 reads arrays of numpy 2, but no random generators: loading the model would fail with
-    ``MT19937 is not a known BitGenerator module``.
+    numpy 1 loads arrays of numpy 2, but not its random generators: loading the model would fail
+    with ``MT19937 is not a known BitGenerator module``.
 
     Args:
         files: a model's files, by their relative names.
-        loaded: names of those that MLflow deserializes.
+        loaded: names of the files that MLflow deserializes.
 
     Raises:
-        MlflowException: one that MLflow deserializes cannot be loaded here.
+        MlflowException: numpy 1 cannot load one of these files.
     """
     suspects: list[Path] = []
     try:
@@ -139,7 +139,7 @@ def check_numpy(files: Mapping[str, Path], loaded: Collection[str]) -> None:
             if _OF_NUMPY_2 in start:
                 suspects.append(files[name])
     except (PackageNotFoundError, OSError):
-        return  # whoever loads the model gets the error
+        return  # loading the model will raise the error
     if suspects:
         text = _by_numpy_2(suspects[0], installed)
         _logger.warning("%s If loading it fails, this is the cause: %s", text, _REMEDY)
@@ -154,7 +154,9 @@ def _pickles(files: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def _by_numpy_2(pickle: Path, installed: str) -> str:
-    return printable(f"{pickle} was written with numpy 2 or later, and here is numpy {installed}.")
+    return printable(
+        f"{pickle} was written with numpy 2 or later, but numpy {installed} is installed."
+    )
 
 
 def _versions(constraints: str) -> dict[str, str]:

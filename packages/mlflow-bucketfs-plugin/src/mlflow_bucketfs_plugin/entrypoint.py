@@ -1,8 +1,8 @@
-"""What MLflow's entry points name.
+"""The functions that MLflow's entry points name.
 
-MLflow loads all entry points in the middle of its own import. Naming the class here would import
-mlflow again, half-initialised, and lose the scheme whenever this package is imported first; so
-these are functions that import nothing until a repository is wanted.
+MLflow loads all entry points during its own import. Importing the class here would import the
+half-initialised mlflow, and lose the scheme if this package is imported first. So these are
+functions, which import the class only when they are called.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which hosts may receive the password.
+"""Restrict the hosts that receive the password.
 
-Whoever may create an experiment at a tracking server chooses its artifact location. Without this
-policy the server would connect to ``exa+bfs://attacker/…`` and hand over its write password.
-MLflow has such a policy for its own schemes since 3.17 (GHSA-mr9f-g8qf-4w4j), not for plugins'.
+A client of a tracking server chooses the artifact location of an experiment that it creates.
+Without this policy, the server would send its write password to ``exa+bfs://attacker/…``. Since
+3.17, MLflow has such a policy for its own schemes (GHSA-mr9f-g8qf-4w4j), but not for plugins.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ _ALLOWED_SCHEMES_VARIABLE = "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES"
 
 
 def is_tracking_server_process() -> bool:
-    """Return whether this process works on behalf of a tracking server."""
+    """Return whether this process is part of a tracking server."""
     return any(name in os.environ for name in _SERVER_ROOT_VARIABLES)
 
 
 def apply_host_policy(uri: BucketFSUri, settings: ConnectionSettings) -> ConnectionSettings:
-    """Return the settings with the hosts that are allowed in this process, the URI's among them.
+    """Return the settings with this process's allowed hosts, after checking the URI's host.
 
-    In a tracking server these are the hosts and ports of its own artifact root and destination
-    and those in ``EXA_BUCKETFS_ALLOWED_HOSTS``, each over plain HTTP only if its URI or entry
-    says so. Without such a list, all hosts are allowed for a scheme that the operator listed in
-    ``MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES``. Elsewhere the list alone counts; without
-    one every host is allowed, and each after the first of a process is logged once.
+    In a tracking server, these are the hosts and ports of its artifact root and destination, and
+    those in ``EXA_BUCKETFS_ALLOWED_HOSTS``; plain HTTP is allowed only if the URI or entry has it.
+    Without that list, all hosts are allowed for a scheme that the operator set in
+    ``MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES``. Other processes use only the list. Without
+    one, they allow all hosts, and log each host after the first one once.
 
     Args:
-        uri: where artifacts are about to be read or written.
-        settings: from the environment.
+        uri: the location of the artifacts.
+        settings: the settings from the environment.
 
     Raises:
-        HostNotAllowedError: the URI's host is not among them.
+        HostNotAllowedError: the URI's host is not allowed.
     """
     if is_tracking_server_process():
         if settings.allowed_hosts is None and uri.scheme in _allowed_schemes():
@@ -65,7 +65,7 @@ def _own_hosts() -> list[HostRule]:
             try:
                 root = BucketFSUri.parse(text)
             except InvalidUriError:
-                # the server's own use of this root will raise the error
+                # raised when the server uses this root
                 continue
             rules.append(HostRule.of(root))
     return rules
@@ -77,9 +77,9 @@ def _allowed_schemes() -> set[str]:
 
 
 class _HostsSeen:
-    """Hosts that a client process without a list has sent its password to.
+    """The hosts that receive the password of a process without ``EXA_BUCKETFS_ALLOWED_HOSTS``.
 
-    Without a lock, which a fork could leave locked for ever.
+    It has no lock, because a fork could leave it locked forever.
     """
 
     def __init__(self) -> None:
@@ -87,12 +87,13 @@ class _HostsSeen:
 
     def note(self, uri: BucketFSUri) -> None:
         mine = object()
-        # by protocol too: that the same host gets it unencrypted is worth the same warning
+        # per protocol: warn also if the same host receives the password unencrypted
         host = HostRule.of(uri)
         if self._seen.setdefault(host, mine) is mine and len(self._seen) > 1:
             _logger.warning(
-                "The password for BucketFS goes to a further host, %s, because an artifact "
-                "location names it. Set EXA_BUCKETFS_ALLOWED_HOSTS to the hosts that may have it.",
+                "The password for BucketFS is sent to a further host, %s, because an artifact "
+                "location names it. Set EXA_BUCKETFS_ALLOWED_HOSTS to the hosts that may receive "
+                "it.",
                 host,
             )
 

@@ -1,4 +1,4 @@
-"""From this project's errors to MLflow's, whose codes decide the HTTP status a client sees."""
+"""Map this project's errors to MLflow's, whose codes determine the HTTP status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _logger = logging.getLogger(__name__)
-# Named in a message; the others are counted.
+# Maximum number of names in a message; the others are counted.
 _MOST_NAMES = 100
 _CODES: tuple[tuple[type[errors.BucketFSError], int], ...] = (
     (errors.InvalidUriError, INVALID_PARAMETER_VALUE),
@@ -44,7 +44,7 @@ _CODES: tuple[tuple[type[errors.BucketFSError], int], ...] = (
     (errors.PathBlockedError, RESOURCE_CONFLICT),
     (errors.RateLimitedError, REQUEST_LIMIT_EXCEEDED),
     (errors.TransferTimeoutError, DEADLINE_EXCEEDED),
-    # 503, which MLflow's HTTP client tries again
+    # 503, which MLflow's HTTP client retries
     (errors.LockedError, TEMPORARILY_UNAVAILABLE),
     (errors.ServerUnavailableError, TEMPORARILY_UNAVAILABLE),
     (errors.IncompleteTransferError, TEMPORARILY_UNAVAILABLE),
@@ -59,11 +59,11 @@ def _code_of(error: BaseException) -> int:
 
 @contextmanager
 def mlflow_errors() -> Iterator[list[str]]:
-    """Raise an ``MlflowException`` with the fitting code for every ``BucketFSError`` inside.
+    """Convert every ``BucketFSError`` inside to an ``MlflowException`` with the matching code.
 
     Yields:
-        Sentences to add to the message, none at first. What is only logged does not reach the
-        user of a UDF.
+        An empty list for sentences to add to the message. They are not only logged, because the
+        log does not reach the user of a UDF.
     """
     notes: list[str] = []
     try:
@@ -81,17 +81,17 @@ def mlflow_errors() -> Iterator[list[str]]:
 
 
 def _log_for_operator(error: MlflowException) -> None:
-    """Log, in a tracking server, why MLflow's clients retry for minutes: they log no reason."""
+    """Log an error of a tracking server that MLflow's clients retry without logging it."""
     status = error.get_http_status_code()
-    tried_again = (
+    is_retried = (
         status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     )
-    if tried_again and is_tracking_server_process():
+    if is_retried and is_tracking_server_process():
         _logger.warning("Answering with status %d: %s", status, error)
 
 
 def enumerated(names: Iterable[str]) -> str:
-    """Return names for a message, whoever chose them: some, and how many more there are."""
+    """Return names for a message, escaped: the first 100, and the number of the others."""
     names = list(names)
     some = ", ".join(map(printable, names[:_MOST_NAMES]))
     more = len(names) - _MOST_NAMES
@@ -99,22 +99,22 @@ def enumerated(names: Iterable[str]) -> str:
 
 
 class NotTriedError(Exception):
-    """A transfer that was not begun, because earlier ones were refused for a reason all share."""
+    """A transfer that was not started, because it would be refused as earlier ones were."""
 
 
 def aggregated(
     action: str, location: str, failures: Mapping[str, BaseException], note: str = ""
 ) -> MlflowException:
-    """Put all failures of one operation into one exception.
+    """Combine all failures of one operation into one exception.
 
     Args:
-        action: what was done, for example ``"uploading"``.
-        location: where, for the message.
-        failures: what failed and why, or was not tried.
-        note: what else should be known; names in it are safe to show.
+        action: the operation, for example ``"uploading"``.
+        location: the location of the artifacts, for the message.
+        failures: the errors by name; ``NotTriedError`` for names not started.
+        note: text to append; names in it must be escaped.
 
     Returns:
-        An exception with the error code that all failures share, else INTERNAL_ERROR.
+        An exception with the error code of the failures, or INTERNAL_ERROR if their codes differ.
     """
     tried = {n: error for n, error in failures.items() if not isinstance(error, NotTriedError)}
     codes = {_code_of(error) for error in tried.values()}
@@ -143,6 +143,6 @@ def _by_cause(failures: Mapping[str, BaseException]) -> Iterator[str]:
 
 
 def _cause_of(error: BaseException) -> str:
-    """Return why something failed, without the name of the file that failed."""
+    """Return the reason of an error, without the name of the file."""
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
     return str(reason or error) or type(error).__name__

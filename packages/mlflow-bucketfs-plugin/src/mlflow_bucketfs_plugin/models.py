@@ -1,10 +1,10 @@
-"""Models: the ``MLmodel`` file, and the parts that it names.
+"""Check models: the ``MLmodel`` file, and the parts that it names.
 
-Where there is an ``MLmodel`` with flavors, the model is complete: writers upload it last.
+A model whose ``MLmodel`` has flavors is complete, because that file is uploaded last.
 
-MLflow loads a model from the mount long after this package has handed it over, from links in a
-temporary directory: an error then names the link, or no path at all (``Ran out of input``). So a
-model's parts are checked before, while the mounted path can be named.
+MLflow loads a model from the mount after this package has returned it, through links in a
+temporary directory. An error then names the link, or no path (``Ran out of input``). So the parts
+of a model are checked before, and errors name the mounted path.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# Under these names a flavor in an MLmodel lists the files and folders that it loads. Its
-# environment (conda.yaml and the like) is not among them: models load without. The first two are
-# MLflow's own pickles and skops files; what a flavor keeps under the others, only it knows.
+# Keys under which a flavor in an MLmodel names the files and folders that it loads. Its environment
+# (conda.yaml and others) is not among them, because models load without it. The first two name
+# MLflow's own pickles and skops files; the content of the others depends on the flavor.
 _SERIALIZED = ("python_model", "pickled_model")
 _OTHERS = ("model_path", "data", "model_data")
-# What MLflow adds after it has measured the size that it notes in the MLmodel
+# Files that MLflow adds after it has measured the size that it records in the MLmodel
 _NOT_MEASURED = {
     MLMODEL,
     "conda.yaml",
@@ -49,18 +49,18 @@ _NOT_MEASURED = {
     "uv.lock",
     "registered_model_meta",
 }
-# of the protocols since 2, which is all that MLflow writes
+# of pickle protocol 2 and later, the only ones that MLflow writes
 _PICKLE_START, _PICKLE_END = b"\x80", b"."
 
-# In the MLmodel of a model that is being overwritten, the key of the line with the reason
+# Key of the reason in the MLmodel of a model that is being overwritten
 VOID_KEY = "incomplete_upload"
 
 VARIABLES_IN_UDF = (
     "In a UDF, set variables by os.environ before the model is loaded, or by %env in the script."
 )
 MISSING_REMEDY = (
-    "A fresh upload may not have reached this node yet. To ask BucketFS over HTTP for what is "
-    f"missing here, set EXA_BUCKETFS_MOUNT_FALLBACK=http. {VARIABLES_IN_UDF}"
+    "A fresh upload may not have reached this node yet. To read missing files over HTTP, "
+    f"set EXA_BUCKETFS_MOUNT_FALLBACK=http. {VARIABLES_IN_UDF}"
 )
 
 
@@ -77,7 +77,7 @@ class CheckedModel(NamedTuple):
 
 
 def is_mlmodel(name: str) -> bool:
-    """Return whether a path names the file whose presence means that a model is complete."""
+    """Return whether a path names an ``MLmodel`` file."""
     return name.rpartition("/")[2] == MLMODEL
 
 
@@ -102,10 +102,10 @@ def in_any_model(name: str, mlmodels: Iterable[str]) -> bool:
 
 
 def void_mlmodel() -> bytes:
-    """Return an ``MLmodel`` for a model that is being overwritten, and incomplete until then.
+    """Return the content of ``MLmodel`` for a model that is being overwritten.
 
-    Neither :func:`check_model` nor MLflow loads a model that has it: it names no flavors. (MLflow
-    fails on an empty file, or on plain text, without giving the reason.)
+    It names no flavors, so that :func:`check_model` and MLflow refuse the model. (For an empty
+    file or plain text, MLflow would fail without reporting the reason.)
     """
     began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     text = (
@@ -116,20 +116,19 @@ def void_mlmodel() -> bytes:
 
 
 def warn_of_void(mlmodel: Path) -> None:
-    """Log that a model from HTTP is incomplete; MLflow only reports a missing flavor."""
+    """Warn if a downloaded model is incomplete; MLflow would only report a missing flavor."""
     with mlmodel.open("rb") as file:
         line = file.readline(1 << 10)
     if line.startswith(f"{VOID_KEY}: ".encode()):
         reason = line.decode("utf-8", "replace").partition(": ")[2].rstrip()
-        _logger.warning("%s", printable(f"{mlmodel} says: {reason}"))
+        _logger.warning("%s", printable(f"{mlmodel}: {reason}"))
 
 
 def check_model(model: Path, files: Mapping[str, Path]) -> CheckedModel:
     """Check that a model has the files that its ``MLmodel`` names, and that none is truncated.
 
-    Damage that only loading can find is left to whoever loads the model. If the files are smaller
-    together than when the model was saved, there is a warning only: somebody may have deleted an
-    example.
+    Damage that only loading reveals is not found. If the total size is smaller than when the model
+    was saved, only a warning is logged, because an input example may have been deleted.
 
     Args:
         model: a directory with an ``MLmodel``.
@@ -150,7 +149,7 @@ def check_model(model: Path, files: Mapping[str, Path]) -> CheckedModel:
     for part in named:
         if _has(files, part):
             continue
-        # an empty folder, which BucketFS does not have, if all bytes are there without it
+        # if no byte is missing, it is an empty folder, which BucketFS cannot store
         if part in loaded or not isinstance(saved, int) or _size(files, "code/") < saved:
             raise ObjectNotFoundError(
                 f"{model / part} does not exist, but {model / MLMODEL} names it. {MISSING_REMEDY}"
@@ -167,7 +166,7 @@ def _refuse_unpacked_archives(
     flavors: list[dict[str, Any]],
     named: Collection[str],
 ) -> None:
-    # whatever a flavor calls it: beside a folder of its name, it is no other text
+    # any text in a flavor is the name of an archive if the folder of that archive exists
     for name in _relative(_texts(flavors)):
         folder = strip_archive_suffix(name)
         if folder == name or name in files:
@@ -175,9 +174,9 @@ def _refuse_unpacked_archives(
         if name in named or any(file.startswith(f"{folder}/") for file in files):
             raise ObjectNotFoundError(
                 f"{model / name} does not exist, but {model / MLMODEL} names it: BucketFS unpacks "
-                "archives, and shows their content in place of the file. To read such a model "
-                "over HTTP, set EXA_BUCKETFS_MOUNT_FALLBACK=http; or log it with the archive "
-                f"under another suffix, such as .zipx. {VARIABLES_IN_UDF}"
+                "archives, and shows their content instead of the file. To read such a model over "
+                "HTTP, set EXA_BUCKETFS_MOUNT_FALLBACK=http; or log it with the archive under "
+                f"another suffix, such as .zipx. {VARIABLES_IN_UDF}"
             )
 
 
@@ -193,14 +192,14 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
     text = path.read_bytes()
     try:
         content = yaml.load(text, _YamlLoader)  # noqa: S506 -- a safe one
-    except (yaml.YAMLError, ValueError) as error:  # the latter for a time that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid time
         raise _damaged(path, " ".join(str(error).split())) from error
     if isinstance(content, dict) and VOID_KEY in content:
-        raise IncompleteTransferError(f"{path} says: {content[VOID_KEY]}")
+        raise IncompleteTransferError(f"{path}: {content[VOID_KEY]}")
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
         raise _damaged(path, "it names no flavors")
-    # MLflow sorts the keys: a model that it has logged begins with the path and ends with the time.
-    # People who write an MLmodel may leave out both, and the end of the last line.
+    # MLflow sorts the keys: an MLmodel that it wrote begins with artifact_path and ends with
+    # utc_time_created. A hand-written one may omit both, and the last line break.
     if "utc_time_created" not in content:
         if "artifact_path" in content:
             raise _damaged(path, "it ends before utc_time_created")
@@ -222,23 +221,23 @@ def _named_parts(flavor: dict[str, Any]) -> Iterator[str]:
     if isinstance(artifacts := flavor.get("artifacts"), dict):
         named += [a.get("path") for a in artifacts.values() if isinstance(a, dict)]
     if isinstance(code := flavor.get("model_code_path"), str):
-        named.append(posixpath.basename(code))  # all that MLflow takes of it
+        named.append(posixpath.basename(code))  # MLflow uses no more of it
     yield from _relative(named)
 
 
 def _relative(named: Iterable[object]) -> Iterator[str]:
     for part in named:
-        # flavors of other people may have anything under these names, URIs too
+        # third-party flavors may use these keys for other values, such as URIs
         if not part or not isinstance(part, str) or ":/" in part:
             continue
         path = posixpath.normpath(part)
-        # what leads elsewhere, or is the model's directory, is left to MLflow
+        # paths out of the model, and its own directory, are left to MLflow
         if not path.startswith(("/", ".")):
             yield path
 
 
 def _has(files: Mapping[str, Path], part: str) -> bool:
-    # a part is a file, a folder, or what the names of several files begin with
+    # a part is a file, a folder, or the common prefix of several files
     return part in files or any(name.startswith((f"{part}/", f"{part}.")) for name in files)
 
 
@@ -262,8 +261,8 @@ def _has_saved_size(model: Path, files: Mapping[str, Path], saved: object) -> bo
     there = _size(files)
     if there < saved:
         _logger.warning(
-            "The files in %s have %d bytes together, and had %d when the model was saved. If "
-            "loading it fails, one of them may be truncated or missing.",
+            "The files in %s have %d bytes in total, but had %d when the model was saved. If "
+            "loading fails, a file may be truncated or missing.",
             printable(str(model)),
             there,
             saved,

@@ -1,4 +1,4 @@
-"""Reading from the bucket as UDFs see it: a directory on every node, without HTTP or password."""
+"""Read artifacts from a mounted bucket: a directory on every node, without HTTP or password."""
 
 from __future__ import annotations
 
@@ -59,18 +59,17 @@ _COPY_BLOCK_BYTES = 1 << 16  # see BLOCK_BYTES in core
 def find_mounted_bucket(
     location: BucketFSUri, settings: ConnectionSettings, notes: list[str]
 ) -> MountedBucket | None:
-    """Return the mounted bucket that a location is read from, if there is one.
+    """Return the mounted bucket to read a location from, or ``None`` to read it over HTTP.
 
-    ``None`` means that the location is read over HTTP. After this process has written into the
-    bucket it always is, because MLflow reads back what it wrote and the mount is updated later.
-    In a tracking server it is, too, unless the operator set ``EXA_BUCKETFS_MOUNT_ROOT``: on a
-    mount, no read password is checked.
+    After this process has written into the bucket, it reads over HTTP, because MLflow reads its
+    artifacts back and the mount is updated later. A tracking server reads over HTTP, too, unless
+    the operator set ``EXA_BUCKETFS_MOUNT_ROOT``: a mount does not check read passwords.
 
     Args:
-        location: names a bucket.
-        settings: where BucketFS is mounted, and for which hosts.
-        notes: gets the reason for HTTP where buckets are mounted, for the message of an error
-            that follows.
+        location: a location in a bucket.
+        settings: the mount root, and the hosts whose buckets are mounted there.
+        notes: receives the reason for HTTP if buckets are mounted, for the message of a later
+            error.
     """
     if reads_over_http():
         return None
@@ -86,7 +85,7 @@ def find_mounted_bucket(
             notes.append(_http_note(reason))
         return None
     if settings.mount_hosts is not None and not any_rule_matches(settings.mount_hosts, location):
-        notes.append(_http_note(f"EXA_BUCKETFS_MOUNT_HOSTS lacks {location.authority}."))
+        notes.append(_http_note(f"{location.authority} is not in EXA_BUCKETFS_MOUNT_HOSTS."))
         return None
     if has_written(location):
         notes.append(_http_note("this process has written into the bucket."))
@@ -107,7 +106,7 @@ def _log_http(level: int, what: object, reason: object) -> None:
     _logger.log(level, "%s", printable(f"Reading {what} over HTTP: {reason}"))
 
 
-# A forked child rightly inherits it. Without a lock, which a fork could leave locked forever.
+# Forked children inherit it, as intended. No lock: a fork could leave it locked forever.
 _logged: dict[tuple[str, Path], object] = {}
 
 
@@ -124,16 +123,16 @@ def _log_once(location: BucketFSUri, directory: Path) -> None:
 
 @dataclass(frozen=True)
 class MountedBucket:
-    """One bucket as a directory.
+    """A bucket that is mounted as a directory.
 
-    BucketFS unpacks archives there and hides the archives themselves. So a mounted folder may have
-    files that are not objects of the bucket, and objects may be missing in it. Only a listing
-    shows that, which is a request.
+    On the mount, BucketFS unpacks archives and hides the archive files. So a mounted folder can
+    contain files that are not objects of the bucket, and objects can be missing there. Only a
+    listing over HTTP shows the difference.
 
     Attributes:
-        directory: the bucket's root.
-        may_use_http: whether what is missing here, or may differ, may be asked for over HTTP.
-        only_listed: whether nothing but what BucketFS lists may be read here.
+        directory: the bucket's root directory.
+        may_use_http: whether files that are missing here, or may differ, may be read over HTTP.
+        only_listed: whether only files that BucketFS lists may be read from the mount.
         notes: see :func:`find_mounted_bucket`.
     """
 
@@ -149,22 +148,22 @@ class MountedBucket:
     def resolve(
         self, location: BucketFSUri, list_keys: Callable[[], Iterable[str]] | None = None
     ) -> MountedArtifact | None:
-        """Return a file or folder as it is mounted, or ``None`` where it comes over HTTP.
+        """Return a mounted file or folder, or ``None`` if it must be read over HTTP.
 
-        A missing archive always comes over HTTP. Where HTTP is allowed, so do other missing files
-        and folders, and models that are incomplete or name an archive. Any other folder is
-        compared with a listing then, unless it is a model with the number of bytes that it was
-        saved with.
+        A missing archive is always read over HTTP. If HTTP is allowed, so are other missing files
+        and folders, and models that are incomplete or name an archive. Any other folder is then
+        compared with a listing, unless it is a model that has the size it was saved with.
 
         Args:
             location: the file or folder.
             list_keys: returns the keys at and below the location, for that comparison. Without
-                it, a folder that would have to be compared comes over HTTP.
+                it, a folder that needs the comparison is read over HTTP.
 
         Raises:
             ObjectNotFoundError: it is not mounted (yet), or is a model without ``MLmodel``.
-            UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
-            OSError: it cannot be looked at, for example because of missing permission.
+            UnsafeEntryError: a link leads out of the bucket, or it is a special file, such as a
+                named pipe.
+            OSError: it cannot be read, for example because of missing permission.
         """
         if self.only_listed:
             return None
@@ -173,7 +172,7 @@ class MountedBucket:
         try:
             is_here = exists_on_mount(str(path), self._root)
             needs_listing = is_here and self.may_use_http and artifact.may_differ
-        # a link of an unpacked archive may lead nowhere
+        # FileNotFoundError: an unpacked archive may contain a dangling link
         except (BucketFSError, FileNotFoundError) as error:
             if not self.may_use_http:
                 raise
@@ -183,14 +182,16 @@ class MountedBucket:
         if needs_listing:
             if list_keys is not None and artifact.equals(list_keys()):
                 return artifact
-            self.notes.append(_http_note(f"{path} may have other files than BucketFS."))
+            self.notes.append(_http_note(f"{path} may differ from the bucket."))
             return None
         if is_here:
             return artifact
         is_archive = strip_archive_suffix(location.path) != location.path
         if is_archive or self.may_use_http:
             reason = (
-                "it is an archive, and not mounted." if is_archive else f"{path} does not exist."
+                "it is an archive, which is not mounted."
+                if is_archive
+                else f"{path} does not exist."
             )
             _log_http(logging.INFO, location, reason)
             self.notes.append(_http_note(reason))
@@ -207,16 +208,13 @@ class MountedBucket:
         dst_path: str | None,
         list_keys: Callable[[], Iterable[str]],
     ) -> str | None:
-        """Make a file or folder available, or return ``None`` where it comes over HTTP.
+        """Return a local path of a file or folder, or ``None`` if it must be read over HTTP.
 
         Args:
             location: the file or folder.
-            relative: the path that MLflow knows it by.
+            relative: its path relative to the repository's root.
             dst_path: see :meth:`MountedArtifact.provide`.
             list_keys: see :meth:`resolve`.
-
-        Returns:
-            The path of the file or folder.
 
         Raises:
             OSError: see :meth:`resolve` and :meth:`MountedArtifact.provide`.
@@ -227,8 +225,8 @@ class MountedBucket:
             artifact = self.resolve(location, list_keys)
             return None if artifact is None else artifact.provide(relative, dst_path)
         except (OSError, MlflowException) as error:
-            # For runs:/ MLflow asks with a dst_path and drops the error. It asks the run's own
-            # folder first, where nothing is what it expects.
+            # For runs:/, MLflow passes a dst_path and drops the error. It tries the run's own
+            # folder first, where a missing artifact is no fault.
             nothing = artifact is None and isinstance(error, ObjectNotFoundError)
             if dst_path is not None and (in_logged_model(location.path) or not nothing):
                 _logger.warning("%s", printable(f"Cannot read {location}: {error}"))
@@ -241,12 +239,12 @@ class MountedBucket:
 
         Args:
             location: the folder.
-            list_keys: returns the keys below it; called where BucketFS is asked what there is.
+            list_keys: returns the keys below it; called if the names come from BucketFS.
 
         Returns:
-            Names in sorted order, each with whether it is a folder and the size of the file in
-            bytes, ``None`` for a folder and for what cannot be read here; nothing at all for a
-            file and for what does not exist.
+            Entries sorted by name: the name, whether it is a folder, and the size in bytes, which
+            is ``None`` for a folder and for a file that cannot be read here. A file or a missing
+            folder has no entries.
 
         Raises:
             UnsafeEntryError: a link leads out of the bucket.
@@ -255,7 +253,7 @@ class MountedBucket:
         """
         if self.may_use_http or self.only_listed:
             listed = children(list_keys(), location.path)
-            # nothing is listed of an archive's folder
+            # BucketFS lists nothing below the folder of an unpacked archive
             if listed or self.only_listed:
                 return [
                     (name, is_folder, None if is_folder else self._size_of(location, name))
@@ -277,16 +275,16 @@ class MountedBucket:
         return entry.name, entry.is_dir(), size
 
     def _size_of(self, folder: BucketFSUri, name: str) -> int | None:
-        # a listing may have names that no file, and no key, can have
+        # a listing may contain names that are not valid as a file name or key
         with suppress(OSError, ValueError), self._open(folder.joinpath(name).path) as file:
             return os.fstat(file.fileno()).st_size
         return None
 
     def copy_if_present(self, key: str, target: Path) -> bool:
-        """Copy an object's file, if it can be read here.
+        """Copy an object's file from the mount, if it can be read there.
 
         Returns:
-            Whether there is a complete copy; if not, the target is unchanged.
+            Whether the file was copied; if not, the target is unchanged.
         """
         try:
             _copy(self._open(key), target)
@@ -301,12 +299,12 @@ class MountedBucket:
 
 @dataclass(frozen=True)
 class MountedArtifact:
-    """A file or folder of a mounted bucket, read from disk only once.
+    """A file or folder of a mounted bucket, whose directories are scanned only once.
 
     Attributes:
-        location: what was asked for.
-        path: where it is mounted.
-        root: the directory of its bucket, without links in it.
+        location: its location in BucketFS.
+        path: its path on the mount.
+        root: its bucket's root directory, with links resolved.
     """
 
     location: BucketFSUri
@@ -315,10 +313,11 @@ class MountedArtifact:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """All files by their relative names: for a folder those below it.
+        """Paths by relative name: all files below a folder, or one file with an empty name.
 
         Raises:
-            UnsafeEntryError: a link leads out of the bucket, or a file is a named pipe or the like.
+            UnsafeEntryError: a link leads out of the bucket, or a file is a special one, such as
+                a named pipe.
             OSError: a directory cannot be read.
         """
         if self.path.is_dir():
@@ -332,7 +331,7 @@ class MountedArtifact:
             mode = (self.path / MLMODEL).lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             return False
-        # a named pipe or a link counts: what is wrong with it is found when it is read
+        # a named pipe or a link counts; reading it raises an error
         return not stat.S_ISDIR(mode)
 
     @cached_property
@@ -344,19 +343,19 @@ class MountedArtifact:
         """Whether its files may differ from the bucket's objects.
 
         Raises:
-            BucketFSError: it is a model, and incomplete; see :func:`check_model`.
+            BucketFSError: it is an incomplete model; see :func:`check_model`.
             OSError: it cannot be read.
         """
         return self.path.is_dir() and not (self.is_model and self._checked.has_saved_size)
 
     def equals(self, keys: Iterable[str]) -> bool:
-        """Return whether a folder has the files that are listed, and no others.
+        """Return whether a folder contains exactly the listed files.
 
         Args:
             keys: the keys at and below the location.
         """
         listed = {key[len(self.location.path) :].lstrip("/") for key in keys}
-        # nothing is listed of an archive's folder that is wanted by its own name
+        # BucketFS lists nothing below the folder of an unpacked archive
         if not listed:
             return True
         try:
@@ -369,7 +368,7 @@ class MountedArtifact:
         return False
 
     def copy_file(self, target: Path) -> None:
-        """Copy a file; it appears complete or not at all.
+        """Copy the file atomically.
 
         Raises:
             ObjectNotFoundError: it is a folder.
@@ -380,26 +379,23 @@ class MountedArtifact:
         _copy(open_regular(self.files[""]), target)
 
     def provide(self, relative: str, dst_path: str | None) -> str:
-        """Make it available, without copying it where possible.
+        """Return a local path of the file or folder, without copying it if possible.
 
-        Without ``dst_path`` it is the mounted path itself. A model is the exception: it becomes
-        a temporary directory of links with a real ``MLmodel``, because MLflow adds files to the
-        directory it gets and refuses an ``MLmodel`` that is a link. A ``dst_path``, which MLflow
-        always passes for ``runs:/``, gets copies, since links would break when the
-        mount is gone.
+        Without ``dst_path``, this is the mounted path. A model is the exception: it becomes a
+        temporary directory of links with a real ``MLmodel``, because MLflow adds files to the
+        directory that it gets, and refuses an ``MLmodel`` that is a link. With ``dst_path``, which
+        MLflow always passes for ``runs:/``, files are copied: links would break with the mount.
 
         Args:
-            relative: the path that MLflow knows it by.
-            dst_path: existing directory to put it into.
-
-        Returns:
-            The path of the file or folder.
+            relative: the path relative to the repository's root.
+            dst_path: existing directory to copy the files into.
 
         Raises:
             ObjectNotFoundError: see :func:`check_model`.
             IncompleteTransferError: see :func:`check_model`.
             MlflowException: see :func:`check_numpy`.
-            UnsafeEntryError: a link leads out of the bucket, or a file is a named pipe or the like.
+            UnsafeEntryError: a link leads out of the bucket, or a file is a special one, such as
+                a named pipe.
             OSError: it cannot be read.
         """
         if dst_path is None and not self.is_model:
@@ -411,7 +407,7 @@ class MountedArtifact:
         if self.path.is_dir():
             target.mkdir(parents=True, exist_ok=True)
         for name, path in self.files.items():
-            # opened in any case: an error names the mounted path, not that of the link
+            # opened even for a link, so that an error names the mounted path
             with open_regular(path) as file:
                 if dst_path is None and not is_mlmodel(name):
                     (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -433,5 +429,5 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
         while block := source.read(_COPY_BLOCK_BYTES):
             yield block
     except OSError as error:
-        # a failed read names no file, and would be taken for a failed write
+        # the error of a read names no file; without a name, it would look like a failed write
         raise type(error)(error.errno, error.strerror, source.name) from None

@@ -1,4 +1,4 @@
-"""The artifact store that MLflow talks to."""
+"""The artifact repository for MLflow."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ _STREAM_BLOCK_BYTES = 1 << 20
 
 
 class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
-    """Artifacts below one URI in BucketFS.
+    """An MLflow artifact repository below one URI in BucketFS.
 
-    Where the bucket is mounted, as in a UDF, it is read there, without HTTP or password, until
-    this process writes into it.
+    If the bucket is mounted, as in a UDF, it is read from the mount, without HTTP or password,
+    until this process writes into it.
 
-    The constructor sends nothing and needs no password. Instances keep no state between calls, so
-    that threads may share them; connections are pooled per process. Every call reads the
-    environment once, at its beginning: MLflow keeps repositories, and a password that is set after
-    the first failure shall count.
+    The constructor sends no request and needs no password. Instances keep no state between calls,
+    so that threads can share them; connections are pooled per process. Every call reads the
+    environment when it starts, because MLflow reuses repositories: a password that is set after
+    the first failure takes effect.
 
     Args:
-        artifact_uri: ``exa+bfs://`` or ``exa+bfss://``; may end before the bucket, whose name
-            then comes with the paths (MLflow cuts the last segment off a URI and passes it so).
+        artifact_uri: ``exa+bfs://`` or ``exa+bfss://``. If it ends before the bucket, paths begin
+            with the bucket's name (MLflow may pass the last segment of a URI as the path).
         tracking_uri: passed on to MLflow.
         registry_uri: passed on to MLflow.
 
     Raises:
-        MlflowException: a malformed URI, a host that is not allowed, a bad environment variable.
+        MlflowException: malformed URI, host that is not allowed, invalid environment variable.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     ) -> None:
         with mlflow_errors():
             self._root = BucketFSUri.parse(artifact_uri)
-            self._settings()  # what is wrong with the environment is raised at once
+            self._settings()  # raises if a variable is invalid
         super().__init__(artifact_uri, tracking_uri, registry_uri)
 
     @property
@@ -81,11 +81,11 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             return self._settings().max_workers
 
     def log_artifact(self, local_file: PathArgument, artifact_path: str | None = None) -> None:
-        """Upload one file; an artifact of the same name is replaced.
+        """Upload one file; replace an artifact of the same name.
 
         Args:
             local_file: the file.
-            artifact_path: folder to put it into.
+            artifact_path: target folder.
         """
         verify_artifact_path(artifact_path)
         with mlflow_errors():
@@ -95,16 +95,16 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 bucket.upload_file(location.path, local_file)
 
     def log_artifacts(self, local_dir: PathArgument, artifact_path: str | None = None) -> None:
-        """Upload a directory's content, many files at a time.
+        """Upload the content of a directory, many files at a time.
 
-        A file that fails does not stop the others; all failures are raised together. ``MLmodel``
-        comes after all other files of its directory and stays away if one of them failed: where
-        it is, the model is complete. An earlier one is first replaced by one without flavors,
-        which costs one request more.
+        A file that fails does not stop the others; one exception reports all failures. ``MLmodel``
+        is uploaded after all other files of its directory, and only if they succeeded, so that
+        its presence means a complete model. An earlier ``MLmodel`` is first replaced by one
+        without flavors, which takes one more request.
 
         Args:
             local_dir: the directory.
-            artifact_path: folder to put its content into.
+            artifact_path: target folder.
         """
         verify_artifact_path(artifact_path)
         if not Path(local_dir).is_dir():
@@ -119,12 +119,12 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
     def log_artifact_from_stream(
         self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        """Upload what a stream yields; if it raises, nothing is stored.
+        """Upload the content of a stream; if the stream raises, nothing is stored.
 
         Args:
-            stream: read to its end; up to 8 MiB can be sent again, more only once.
+            stream: read to its end; an upload of more than 8 MiB is not retried.
             artifact_file_name: name of the file; folders in it are ignored.
-            artifact_path: folder to put it into.
+            artifact_path: target folder.
         """
         bucket, key = self._stream_target(artifact_file_name, artifact_path)
         with mlflow_errors(), noting_write(bucket):
@@ -136,14 +136,14 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         artifact_file_name: str,
         artifact_path: str | None = None,
     ) -> None:
-        """Upload an asynchronous stream, as :meth:`log_artifact_from_stream`.
+        """Upload an asynchronous stream; see :meth:`log_artifact_from_stream`.
 
-        The event loop stays free, and a client that sends nothing for
-        ``EXA_BUCKETFS_CLIENT_TIMEOUT`` seconds ends the upload.
+        The event loop is not blocked. If the client sends nothing for
+        ``EXA_BUCKETFS_CLIENT_TIMEOUT`` seconds, the upload fails.
         """
         bucket, key = self._stream_target(artifact_file_name, artifact_path)
         with mlflow_errors(), noting_write(bucket):
-            bucket.require_password()  # before anything of the client is collected
+            bucket.require_password()  # before the client's data is collected
             await upload_from_client(bucket, key, chunks)
 
     def _stream_target(self, file_name: str, artifact_path: str | None) -> tuple[Bucket, str]:
@@ -158,18 +158,17 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             return self._bucket_of(location), location.path
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """List a folder, one level deep, with one request, or none from a mounted bucket.
+        """List a folder, one level deep, with one request, or without one on a mounted bucket.
 
-        Sizes are ``None`` over HTTP, because BucketFS's listing has none; the mount has them. With
-        the fallback to HTTP, and in a tracking server, BucketFS is asked what there is.
+        Over HTTP, sizes are ``None``, because a listing of BucketFS has none; the mount has them.
+        With ``EXA_BUCKETFS_MOUNT_FALLBACK=http``, and in a tracking server, names come over HTTP.
 
         Args:
             path: the folder; ``None`` for the root.
 
         Returns:
-            Files and folders sorted by path; nothing for a file and for what does not exist.
-            Names that MLflow's server could not encode, or nobody could ask for, are left out
-            with a warning.
+            Files and folders sorted by path; empty for a file and for a missing folder. Names
+            that are invalid for artifacts are left out with a warning.
         """
         with mlflow_errors() as notes:
             settings = self._settings()
@@ -199,9 +198,9 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         ]
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
-        """Download a file, or a folder with all below it: one listing and one GET per file.
+        """Download a file, or all files of a folder, with one listing and one GET per file.
 
-        From a mounted bucket nothing is copied unless ``dst_path`` asks for it; see
+        From a mounted bucket, files are copied only if ``dst_path`` is given; see
         :meth:`MountedArtifact.provide`.
 
         Args:
@@ -218,7 +217,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             relative = normalize_key(artifact_path or "")
             bucket = Bucket(location, settings)
             mounted = find_mounted_bucket(location, settings, notes)
-            # one listing at most, and none where the mount needs no comparison
+            # at most one listing, and none if the mount needs no comparison
             listing = cache(lambda: bucket.keys(location.path))
             if mounted is not None:
                 path = mounted.download(location, relative, directory, listing)
@@ -237,15 +236,15 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         return str(Path(directory, relative))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Delete a file, or a folder with all below it; nothing there is no error.
+        """Delete a file, or all files of a folder; a missing one is no error.
 
-        ``MLmodel`` goes first, so that no incomplete model looks complete.
+        ``MLmodel`` is deleted first, so that no incomplete model looks complete.
 
         Args:
             artifact_path: file or folder, with or without trailing ``/``; ``None`` for the root.
 
         Raises:
-            MlflowException: also if this would empty the whole bucket.
+            MlflowException: some files cannot be deleted, or the path is the bucket's root.
         """
         with mlflow_errors():
             location = self._location(artifact_path)
@@ -256,7 +255,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                     error_code=INVALID_PARAMETER_VALUE,
                 )
             bucket = self._bucket_of(location)
-            bucket.require_password()  # before the bucket is listed, and if nothing is there too
+            bucket.require_password()  # before the listing, and even if nothing exists
             delete_folder(bucket, location)
 
     def _download_file(self, remote_file_path: str, local_path: PathArgument) -> None:
@@ -271,12 +270,12 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 Bucket(location, settings).download_file(location.path, local_path)
 
     def get_local_path(self, artifact_path: str) -> str | None:
-        """Return the mounted path of a file or folder, or ``None`` where a request must decide.
+        """Return the mounted path of a file or folder, or ``None`` if it must be read over HTTP.
 
-        A tracking server calls this in its event loop: it sends nothing.
+        It sends no request, because a tracking server calls it in its event loop.
 
         Raises:
-            MlflowException: the bucket is mounted and does not hold it.
+            MlflowException: the file or folder is missing in the mounted bucket.
         """
         with mlflow_errors() as notes:
             location = self._location(artifact_path)
@@ -285,7 +284,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
             return None if artifact is None else str(artifact.path)
 
     def upload_archived_trace_data_bytes(self, data: bytes) -> None:
-        """Upload the archived spans of a trace, without the detour over a file."""
+        """Upload the archived spans of a trace, without a temporary file."""
         from mlflow.tracing.otel.otel_archival import (  # noqa: PLC0415 -- MLflow 3.13 and later
             TRACE_ARCHIVAL_FILENAME,
         )

@@ -1,4 +1,4 @@
-"""Uploads from a stream, so that a proxying tracking server keeps no temporary copy."""
+"""Upload from a stream, so that a proxying tracking server keeps no temporary copy."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ try:
 except ImportError:  # MLflow before 3.15 spools to a file and calls log_artifact
 
     class StreamUploadMixin:  # type: ignore[no-redef]
-        """Stands in for the class that this MLflow does not have."""
+        """An empty replacement for the missing class."""
 
 
 __all__ = ["StreamUploadMixin", "upload_from_client"]
 
-# What all uploads of a process may collect on the event loop.
+# Limit of the data that all uploads of a process collect on the event loop.
 _MOST_COLLECTED_BYTES = 32 * STREAM_BUFFER_BYTES
 _BLOCK_BYTES = 1 << 20
 
 
 async def upload_from_client(bucket: Bucket, key: str, chunks: AsyncIterable[bytes]) -> None:
-    """Upload what a client of a tracking server sends, while the event loop serves others.
+    """Upload the stream of a tracking server's client, without blocking the event loop.
 
-    The first 8 MiB are collected on the event loop, where a silent client costs no thread. What
-    is longer, or comes while the process has collected 256 MiB, needs a thread until it has
-    ended. The threads are not those that MLflow's downloads need, and uploads that are collected
-    do not wait for the threads of those that are not: there are ``max_workers`` for either.
+    The first 8 MiB are collected on the event loop, where a stalled client occupies no thread. A
+    longer stream, or one that arrives while the process has collected 256 MiB, occupies a thread
+    until it ends. Collected and streamed uploads each have a pool of ``max_workers`` threads, so
+    that they do not wait for each other, and MLflow's downloads do not wait for them.
 
-    An exception of the stream, such as the one for a client that went away, ends the upload, and
-    so does the end of the awaiting task; nothing is stored then.
+    If the stream raises, for example because the client disconnected, or the awaiting task is
+    cancelled, the upload ends and nothing is stored.
 
     Args:
-        bucket: has the password to write.
-        key: the object to be.
+        bucket: the target bucket, with the write password.
+        key: the key of the new object.
         chunks: read on the running event loop, one piece at a time.
 
     Raises:
-        MlflowException: the client was silent for ``client_timeout_s``; nothing was stored.
+        MlflowException: the client sent nothing for ``client_timeout_s``; nothing was stored.
         BucketFSError: see :meth:`Bucket.upload_stream`.
     """
     loop = asyncio.get_running_loop()
@@ -70,16 +70,16 @@ async def upload_from_client(bucket: Bucket, key: str, chunks: AsyncIterable[byt
 
 
 class _ClientStream:
-    """An asynchronous stream as a thread sees it.
+    """A blocking iterator over an asynchronous stream, for use in a thread.
 
     Args:
         chunks: the stream.
-        loop: reads it.
+        loop: the event loop that reads it.
         silence_s: longest wait for a piece, in seconds.
 
     Attributes:
         collected: number of bytes that were collected on the event loop.
-        has_ended: whether all of the stream was read.
+        has_ended: whether the stream was read to its end.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class _ClientStream:
         self._closed = threading.Event()
 
     def may_collect(self) -> bool:
-        """Return whether the stream goes on and its buffer has room."""
+        """Return whether the stream has not ended and its buffer is not full."""
         return not self.has_ended and self.collected <= STREAM_BUFFER_BYTES
 
     async def collect(self) -> None:
-        """Keep the next piece for the thread."""
+        """Read the next piece into the buffer."""
         piece = await self._next_piece()
         if piece is None:
             self.has_ended = True
@@ -121,7 +121,7 @@ class _ClientStream:
             raise CancelledError
         self._pending = asyncio.run_coroutine_threadsafe(self._next_piece(), self._loop)
         if self._closed.is_set():
-            # meanwhile, and close() may have seen the piece before this one
+            # closed meanwhile: close() may have cancelled the previous piece only
             self._pending.cancel()
         piece = self._pending.result()
         if piece is None:
@@ -130,7 +130,7 @@ class _ClientStream:
         return piece
 
     async def _next_piece(self) -> bytes | None:
-        # not asyncio.wait_for: before Python 3.12 it may swallow the end of the awaiting task
+        # not asyncio.wait_for: before Python 3.12, it may drop a cancellation of the awaiting task
         piece = asyncio.create_task(self._read())
         try:
             await asyncio.wait([piece], timeout=self._silence_s)
@@ -145,28 +145,28 @@ class _ClientStream:
         )
 
     async def _read(self) -> bytes | None:
-        # not anext(…, None): where __anext__ raises, CPython 3.11.7 then ends with a crash
+        # not anext(…, None): CPython 3.11.7 crashes if __anext__ raises
         try:
             return await anext(self._source)
         except StopAsyncIteration:
             return None
 
     def close(self) -> None:
-        """Make the thread's next, or present, wait for a piece end with an error."""
+        """End the thread's current or next wait for a piece with an error."""
         self._closed.set()
         if self._pending is not None:
             self._pending.cancel()
 
 
 class _Process:
-    """What the uploads of a process share; a forked child, where no thread lives, starts anew."""
+    """State that the uploads of a process share; a forked child, without threads, gets its own."""
 
     def __init__(self) -> None:
         self.streams: set[_ClientStream] = set()
         self.threads = lru_cache(maxsize=2)(_new_threads)
 
     def may_collect(self) -> bool:
-        """Return whether there is memory for more uploads that wait for their clients."""
+        """Return whether the uploads of this process may collect more data."""
         return sum(stream.collected for stream in tuple(self.streams)) < _MOST_COLLECTED_BYTES
 
 

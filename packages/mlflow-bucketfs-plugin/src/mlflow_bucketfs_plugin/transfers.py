@@ -1,4 +1,4 @@
-"""Whole folders up, down and away: many requests at once, failures collected."""
+"""Upload, download and delete folders with parallel requests, and collect the failures."""
 
 from __future__ import annotations
 
@@ -48,29 +48,29 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# Errors about the password, which belongs to the whole bucket.
+# Errors about the password, which is the same for all files of a bucket.
 _REFUSALS = (
     AccessDeniedError,
     AuthenticationError,
     HostNotAllowedError,
     MissingCredentialsError,
 )
-# So many of them, and nothing that was not refused, mean all files. Fewer may be about their own
-# paths: older versions of BucketFS answer 403 for a path that was deleted a moment ago, and a proxy
-# may refuse a name.
+# After this many refusals without a success, all other files would be refused, too. Fewer may
+# concern single paths: older versions of BucketFS answer 403 for a path that was deleted a moment
+# ago, and a proxy may refuse a name.
 _ENOUGH_REFUSALS = 4
-# Threads to begin with. While each of them is done with a file within a tick, more of them would
-# only wait for the interpreter's lock; a real BucketFS takes a second per upload, and after two
-# ticks there are 16.
+# Number of threads at the start. If each of them completes a file within a tick, further threads
+# would only wait for the interpreter's lock. A real BucketFS takes a second per upload, so there
+# are 16 threads after two ticks.
 _FIRST_THREADS = 4
 _TICK_S = 0.01
-# between two looks at what the progress bar can show
+# interval between updates of the progress bar
 _PROGRESS_S = 0.1
 # Transfers that end so soon after Ctrl-C need no warning.
 _GRACE_S = 0.5
 
-# Buckets that this process has written to. A forked child rightly inherits them. Without a lock,
-# which a fork could leave locked forever: adding and looking up are atomic.
+# Buckets that this process has written to. Forked children inherit them, as intended. No lock,
+# because a fork could leave it locked forever: adding and looking up are atomic.
 _written: set[tuple[str, str, str]] = set()
 
 
@@ -81,11 +81,11 @@ def has_written(location: BucketFSUri) -> bool:
 
 @contextmanager
 def noting_write(bucket: Bucket) -> Iterator[None]:
-    """Note that the block writes into a bucket, unless its error shows that nothing was written."""
+    """Record that the block wrote into a bucket, unless its error shows that it did not."""
     try:
         yield
     except BaseException as error:
-        # all other errors of ours, and of local files, are raised before BucketFS stores anything
+        # other BucketFS errors, and those of local files, are raised before anything is stored
         is_certain = isinstance(error, BucketFSError | OSError)
         if not is_certain or isinstance(error, TransferError):
             _written.add(_bucket_key(bucket.uri))
@@ -98,20 +98,20 @@ def _bucket_key(location: BucketFSUri) -> tuple[str, str, str]:
 
 
 def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]) -> None:
-    """Upload files, ``MLmodel`` after all others of its directory, and only if these succeeded.
+    """Upload files; upload an ``MLmodel`` last, and only if all other files of its model succeeded.
 
-    An existing ``MLmodel`` is first replaced by one without flavors, so that a model is complete
-    where there is an ``MLmodel`` with flavors, however an upload over it ends.
+    An existing ``MLmodel`` is first replaced by one without flavors. So a model with flavors in
+    its ``MLmodel`` is complete, even after an upload over it was interrupted.
 
     Args:
-        bucket: where to.
-        folder: the folder in it.
+        bucket: the target bucket.
+        folder: the target folder in the bucket.
         files: local files by their path within the folder.
 
     Raises:
-        BucketFSError: nothing was uploaded, because some of it could not have worked.
-        MlflowException: all failures; the other files were uploaded, unless the password was
-            refused.
+        BucketFSError: the upload cannot succeed; nothing was uploaded.
+        MlflowException: some files failed. The others were uploaded, unless the password was
+            rejected.
     """
     keys = {name: join_key(folder.path, name) for name in files}
     _warn_of_lost_parts(files, folder)
@@ -134,7 +134,7 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
         for models in reversed(mlmodels_inside_out(overwritten)):
             todo = [mlmodel for mlmodel in models if not in_any_model(mlmodel, failures)]
             failures |= _run_all(invalidate, todo, max_workers=workers, progress=progress)
-        # nothing goes into a model whose earlier MLmodel is still there
+        # upload no file of a model whose earlier MLmodel could not be replaced
         untouched = list(failures)
         others = [n for n in files if not is_mlmodel(n) and not in_any_model(n, untouched)]
         failures |= _run_all(upload, others, max_workers=workers, progress=progress)
@@ -156,25 +156,25 @@ def upload_folder(bucket: Bucket, folder: BucketFSUri, files: Mapping[str, Path]
             f"replaced first: {enumerated(untouched)}"
         )
     if held_back := [mlmodel for mlmodel in held_back if not in_any_model(mlmodel, untouched)]:
-        notes.append(f"Not uploaded, because their models lack files: {enumerated(held_back)}")
+        notes.append(f"Not uploaded, because other files failed: {enumerated(held_back)}")
     _raise_for(failures, "uploading", folder, "\n".join(notes))
 
 
 def find_files(keys: Iterable[str], location: BucketFSUri, relative: str) -> dict[str, str]:
-    """Find what a path stands for in a listing: a file, or all files of a folder.
+    """Find the keys of a file, or of all files in a folder, in a listing.
 
-    A key may be both; then the folder is meant.
+    If a path is both a file and a folder, the folder is taken.
 
     Args:
-        keys: what is listed at and below the path.
+        keys: the keys that are listed at and below the path.
         location: the path within the bucket.
-        relative: the same path as MLflow knows it; empty for the repository's root.
+        relative: the same path relative to the repository's root; empty for the root.
 
     Returns:
         Keys by their path relative to the repository's root.
 
     Raises:
-        MlflowException: there is nothing; an empty root is no error.
+        MlflowException: nothing is listed; an empty root is no error.
     """
     keys = list(keys)
     below = {
@@ -206,19 +206,19 @@ def download_files(
     destination: str,
     mounted: MountedBucket | None = None,
 ) -> None:
-    """Download files below a directory, one GET each.
+    """Download files into a directory, with one GET per file.
 
     Args:
-        bucket: where from.
-        location: what is downloaded, for messages.
+        bucket: the source bucket.
+        location: the source location, for messages.
         keys: see :func:`find_files`.
         destination: existing directory.
-        mounted: the same bucket on the mount: files that are there are copied, without a GET.
+        mounted: the same bucket on the mount; files that exist there are copied without a GET.
 
     Raises:
         InvalidKeyError: a key would lead out of the directory; nothing was downloaded.
-        MlflowException: all failures; the other files were downloaded, unless the password was
-            refused.
+        MlflowException: some files failed. The others were downloaded, unless the password was
+            rejected.
     """
     targets = {name: Path(destination, *split_key(name)) for name in keys}
     for directory in {target.parent for target in targets.values()}:
@@ -236,14 +236,15 @@ def download_files(
 
 
 def delete_folder(bucket: Bucket, location: BucketFSUri) -> None:
-    """Delete a file or a folder, ``MLmodel`` first, so that no rest looks like a complete model.
+    """Delete a file or folder; delete an ``MLmodel`` before the other files of its model.
 
-    For the same reason a model whose ``MLmodel`` cannot be deleted stays as it is.
+    So no partly deleted model looks complete. If an ``MLmodel`` cannot be deleted, its model is
+    left unchanged.
 
     Raises:
         BucketFSError: the bucket cannot be listed.
-        MlflowException: all failures; the other files were deleted, unless the password was
-            refused.
+        MlflowException: some files failed. The others were deleted, unless the password was
+            rejected.
     """
     delete_keys(bucket, location, bucket.keys(location.path))
 
@@ -252,9 +253,9 @@ def delete_keys(bucket: Bucket, location: BucketFSUri, keys: Sequence[str]) -> N
     """Delete objects as :func:`delete_folder` does.
 
     Args:
-        bucket: where they are.
-        location: what is deleted, for messages.
-        keys: the objects.
+        bucket: the bucket of the objects.
+        location: the deleted location, for messages.
+        keys: the keys of the objects.
 
     Raises:
         MlflowException: see :func:`delete_folder`.
@@ -275,13 +276,13 @@ def delete_keys(bucket: Bucket, location: BucketFSUri, keys: Sequence[str]) -> N
 
 
 def _warn_of_lost_parts(files: Mapping[str, Path], folder: BucketFSUri) -> None:
-    """Warn of parts of models that BucketFS stores differently, or not at all."""
+    """Warn about archives and empty folders in models: BucketFS unpacks or omits them."""
     models = [name for name in files if is_mlmodel(name)]
     archives = [n for n in files if strip_archive_suffix(n) != n and in_any_model(n, models)]
     if archives:
         _logger.warning(
             "The model for %s contains archives, which BucketFS unpacks: UDFs will see folders "
-            "without the suffix in their place, and find these files over HTTP only: %s",
+            "without the suffix instead, and can read these files over HTTP only: %s",
             printable(str(folder)),
             enumerated(archives),
         )
@@ -292,7 +293,7 @@ def _warn_of_lost_parts(files: Mapping[str, Path], folder: BucketFSUri) -> None:
     }
     if empty:
         _logger.warning(
-            "The model for %s contains empty folders, which BucketFS cannot store. If loading it "
+            "The model for %s contains empty folders, which BucketFS cannot store. If the model "
             "needs them, put a file into each: %s",
             printable(str(folder)),
             enumerated(sorted(empty)),
@@ -300,7 +301,7 @@ def _warn_of_lost_parts(files: Mapping[str, Path], folder: BucketFSUri) -> None:
 
 
 def _empty_folders_below(directory: Path) -> Iterator[str]:
-    # links that lead in circles are an error before
+    # files_below has already refused circular links
     for path, folders, files in os.walk(directory, followlinks=True):
         if not folders and not files:
             yield Path(path).relative_to(directory).as_posix()
@@ -314,12 +315,12 @@ def _raise_for(
 
 
 def _split_shadowed(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Separate the files that a directory of the same name hides.
+    """Separate the names of files that are also names of folders.
 
     BucketFS can hold ``d`` and ``d/x``; a local directory cannot.
 
     Returns:
-        The names that can exist together, and those that cannot beside them.
+        The names of files only, and the names that are also folders.
     """
     names = list(names)
     folders = {folder for name in names for folder in parent_folders(name)}
@@ -330,16 +331,17 @@ def files_below(directory: Path, *, bucket_root: str | None = None) -> dict[str,
     """Find all files below a directory, including hidden ones and those behind links.
 
     Args:
-        directory: where to start.
-        bucket_root: for a directory on the mount, that of its bucket, without links in it: links
-            must not lead out of it, and everything must be a regular file or a directory.
+        directory: the directory.
+        bucket_root: for a directory on the mount: the root directory of its bucket, with links
+            resolved. Links must then stay below it, and special files are refused.
 
     Returns:
-        Paths by their name relative to the directory, separated by ``/``, in sorted order; on the
-        mount, the target of a link in place of the link.
+        Paths by their name relative to the directory, with ``/`` as separator, sorted by name. On
+        the mount, a link has the path of its target.
 
     Raises:
-        UnsafeEntryError: on the mount, see ``bucket_root``, or as below.
+        UnsafeEntryError: on the mount, a link leads out of the bucket or back to one of its
+            parents, or a file is a special one, such as a named pipe.
         OSError: a directory cannot be read, or a link leads back to one of its parents.
     """
     found: dict[str, Path] = {}
@@ -354,7 +356,7 @@ def _collect(
     found: dict[str, Path],
     bucket_root: str | None,
 ) -> None:
-    # os.walk would skip unreadable directories and those behind links silently
+    # os.walk would silently skip directories that are unreadable or behind links
     with os.scandir(directory) as entries:
         for entry in entries:
             name = join_key(prefix, entry.name)
@@ -370,9 +372,9 @@ def _collect(
 
 
 def _progress_bar(text: str, total: int) -> ArtifactProgressBar:
-    """Return MLflow's progress bar, which does not show while the interpreter ends.
+    """Return MLflow's progress bar, which is hidden during interpreter shutdown.
 
-    tqdm starts a thread for its first bar, and up to Python 3.11 waits forever for it then.
+    tqdm starts a thread for its first bar; up to Python 3.11, that would then block forever.
     """
     if sys.is_finalizing():
         return ArtifactProgressBar(text, total, step=1)
@@ -387,23 +389,24 @@ def _run_all(
     max_workers: int,
     progress: ArtifactProgressBar,
 ) -> dict[str, Exception]:
-    """Call ``action`` for every name; a failure of one does not stop the others.
+    """Call ``action`` for every name in parallel, and collect the failures.
 
-    If all of the first ones are refused for their password, no further name is begun.
+    A failure does not stop the others. But if the password is rejected for all of the first
+    names, no further one is started.
 
-    The threads live as long as the call: a pool kept on the repository would be dead in a forked
-    child, and its threads would wait there forever. They are daemons, so that a second Ctrl-C
-    ends a process that waits for them; those of ``concurrent.futures`` are waited for at its exit.
-    Where no thread can be started, as while the interpreter ends, the calling one does all.
+    The threads end with the call: a pool that the repository keeps would have no threads in a
+    forked child, and calls would block there forever. They are daemon threads, so that a second
+    Ctrl-C ends the process; at exit, it would wait for threads of ``concurrent.futures``. If no
+    thread can be started, as during interpreter shutdown, the calling thread does the work.
 
     Args:
         action: called once per name, in any order and in several threads.
-        names: what to call it with.
-        max_workers: greatest number of threads.
+        names: the arguments of the calls.
+        max_workers: maximum number of threads.
         progress: MLflow's progress bar, advanced by every success.
 
     Returns:
-        The failures by name, in the order of ``names``; ``NotTriedError`` for what was not begun.
+        The failures by name, in the order of ``names``; ``NotTriedError`` for names not started.
     """
     batch = _Batch(action, names)
     threads: list[threading.Thread] = []
@@ -415,7 +418,7 @@ def _run_all(
         while ended < len(threads):
             succeeded = batch.succeeded
             more = min(len(threads), max_workers - len(threads), len(batch.todo))
-            # not Thread.join: up to Python 3.12 a thread counts as ended when Ctrl-C interrupts it
+            # not Thread.join: up to Python 3.12, Ctrl-C within it marks the thread as ended
             with suppress(Empty):
                 batch.ended.get(timeout=_TICK_S if more else _PROGRESS_S)
                 ended += 1
@@ -426,7 +429,7 @@ def _run_all(
         if batch.interrupt is not None:
             raise batch.interrupt  # noqa: TRY301 -- it ends the other threads as Ctrl-C does
     except BaseException:
-        # after Ctrl-C nothing new is begun, and nothing is tried again
+        # after Ctrl-C, no name is started and no request is retried
         batch.stop.set()
         _wait_for(threads)
         raise
@@ -434,18 +437,18 @@ def _run_all(
 
 
 class _Batch:
-    """What the threads of one call share, without locks: each operation on it is atomic.
+    """State that the threads of one call share, without locks: each operation is atomic.
 
-    The calling thread looks at it now and then and is not woken for each name: with an answer
-    every millisecond, waking it costs as much as the request.
+    The calling thread polls it instead of being woken for each name: with an answer every
+    millisecond, waking it costs as much as the request.
 
     Attributes:
         todo: names that no thread has taken yet.
         failures: the error of each name that has not succeeded.
-        stop: set once nobody wants the rest.
-        interrupt: what ended a thread, if it was no ``Exception``.
-        ended: gets an entry from each thread that has no more names.
-        succeeded: number of names that were reported as done.
+        stop: set to end the threads early.
+        interrupt: the exception that ended a thread, if it is not an ``Exception``.
+        ended: receives an entry from each thread that ends.
+        succeeded: number of names that were reported to the progress bar.
     """
 
     def __init__(self, action: Callable[[str], object], names: Iterable[str]) -> None:
@@ -461,29 +464,29 @@ class _Batch:
         self._some_succeeded = False
 
     def start(self, threads: list[threading.Thread], count: int) -> None:
-        """Start further threads, as many of them as the system gives."""
+        """Start further threads, as many as the system allows."""
         for number in range(len(threads), len(threads) + min(count, len(self.todo))):
             if sys.is_finalizing():  # up to Python 3.11, start() would wait forever
                 return
             thread = threading.Thread(target=self.work, name=f"BucketFS_{number}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the system gives no more, or in an exit handler, Python >= 3.12
+            except RuntimeError:  # limit of the system, or an exit handler on Python >= 3.12
                 return
             threads.append(thread)
 
     def work(self) -> None:
-        """Take one name after the other, until there is none."""
+        """Process names until none is left."""
         try:
             with suppress(IndexError), abandoned_by(self.stop):
                 while not self.stop.is_set():
                     name = self.todo.popleft()
                     try:
                         self._action(name)
-                    except Exception as error:  # noqa: BLE001 -- for the caller, with the others
+                    except Exception as error:  # noqa: BLE001 -- returned to the caller
                         self.failures[name] = error
                         self._stop_if_all_are_refused(name, error)
-                    except BaseException as error:  # noqa: BLE001 -- Ctrl-C, in the calling thread
+                    except BaseException as error:  # noqa: BLE001 -- raised by the caller
                         self.interrupt = error
                         self.stop.set()
                     else:
@@ -500,7 +503,7 @@ class _Batch:
                 self.todo.clear()
 
     def report(self, progress: ArtifactProgressBar) -> None:
-        """Advance the progress bar by what succeeded since the last call."""
+        """Advance the progress bar by the successes since the last call."""
         while self._done:
             self._done.popleft()
             self.succeeded += 1
@@ -513,8 +516,8 @@ def _wait_for(threads: list[threading.Thread]) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
     if running := sum(thread.is_alive() for thread in threads):
         _logger.warning(
-            "Giving up: waiting for %d transfer(s) that BucketFS has not answered yet. "
-            "Ctrl-C once more stops waiting; whether their files are stored is not known then.",
+            "Interrupted: waiting for %d transfer(s) that BucketFS has not answered yet. Press "
+            "Ctrl-C again to stop waiting; then it is not known whether their files are stored.",
             running,
         )
     for thread in threads:

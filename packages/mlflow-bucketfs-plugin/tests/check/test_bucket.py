@@ -10,7 +10,7 @@ def test_wrong_password_for_a_private_bucket(server, check):
     """A refused password is reported as such, with the variables that make it up."""
     checked = check(server.uri("private"), password="wrong")
     assert checked.names("failed") == ["list"]
-    assert "refuses the password for user w" in checked["list"]["summary"]
+    assert "rejected the password for user w" in checked["list"]["summary"]
     assert "EXA_BUCKETFS_PASSWORD" in checked["list"]["remedy"]
     assert "If it is the read password, set EXA_BUCKETFS_USER=r" in checked["list"]["remedy"]
 

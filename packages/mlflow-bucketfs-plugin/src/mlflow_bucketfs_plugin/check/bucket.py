@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_plugin.check.steps import Facts
 
-_READ_ONLY = "or check with --read-only if nothing is to be written."
+_READ_ONLY = "or check with --read-only to write nothing."
 
 
 @dataclass(frozen=True)
 class ProbeObject:
-    """The object that is written.
+    """The test object that the check writes.
 
     Attributes:
-        key: unique.
-        content: unique, and no text, so that every change on the way is noticed.
+        key: unique key.
+        content: unique binary content, so that any change in transit is detected.
     """
 
     key: str
@@ -44,14 +44,14 @@ class ProbeObject:
 
     @classmethod
     def below(cls, folder: str) -> ProbeObject:
-        """Make one in a folder."""
+        """Return a new probe object in a folder."""
         identity = uuid.uuid4()
         name = f".mlflow-bucketfs-check-{identity}"
         return cls(join_key(folder, name), bytes(range(256)) + identity.bytes)
 
 
 def check_list(facts: Facts) -> Finding:
-    """List the bucket; a private one asks for a password."""
+    """List the bucket; fail if it does not exist or rejects the password."""
     uri, buckets = facts.uri, facts.buckets
     try:
         keys = _bucket(facts).keys()
@@ -80,7 +80,7 @@ def _unreadable_finding(
     details = {"buckets": list(buckets)}
     if settings.password is None:
         return Finding(
-            f"the bucket '{bucket}' wants a password, and none is set",
+            f"the bucket '{bucket}' requires a password, and none is set",
             "failed",
             "Set EXA_BUCKETFS_PASSWORD to the bucket's write password; "
             "or to its read password, together with EXA_BUCKETFS_USER=r",
@@ -88,7 +88,7 @@ def _unreadable_finding(
         )
     kind, other, user = ("read", "write", "w") if settings.user == "r" else ("write", "read", "r")
     return Finding(
-        f"the bucket '{bucket}' refuses the password for user {settings.user}",
+        f"the bucket '{bucket}' rejected the password for user {settings.user}",
         "failed",
         f"Set EXA_BUCKETFS_PASSWORD to the {kind} password of this bucket: each bucket has its "
         f"own.\nIf it is the {other} password, set EXA_BUCKETFS_USER={user}",
@@ -97,7 +97,7 @@ def _unreadable_finding(
 
 
 def check_path(facts: Facts) -> Finding:
-    """Make sure that no file has the name of the folder or of one above it."""
+    """Check that no file has the name of the folder or of one of its parents."""
     path, keys = facts.uri.path, facts.keys
     prefix = f"{path}/" if path else ""
     below = [key for key in keys if key.startswith(prefix)]
@@ -116,7 +116,7 @@ def check_path(facts: Facts) -> Finding:
             {**details, "file_in_the_way": name},
         )
     facts.probe = ProbeObject.below(path)
-    note = f"{_count(below)} there" if below else "nothing is there yet"
+    note = f"{_count(below)} in the folder" if below else "the folder is empty"
     return Finding(f"no file is in the way; {note}", details=details)
 
 
@@ -128,10 +128,10 @@ def check_write(facts: Facts) -> Finding:
     """Upload the probe object.
 
     Raises:
-        BucketFSError: for another reason than the password.
+        BucketFSError: the upload failed for a reason other than the password.
     """
     if facts.read_only:
-        return Finding("left out because of --read-only", "skipped")
+        return Finding("disabled by --read-only", "skipped")
     bucket, probe, user = _bucket(facts), facts.probe, facts.settings.user
     name = bucket.uri.bucket
     try:
@@ -146,8 +146,8 @@ def check_write(facts: Facts) -> Finding:
         hint = (
             "The user r only reads: set EXA_BUCKETFS_USER=w and EXA_BUCKETFS_PASSWORD"
             if user == "r"
-            else "The password is wrong, or it is the read password; a public bucket lets "
-            "everybody read, whatever the password. Set EXA_BUCKETFS_PASSWORD"
+            else "The password is wrong, or it is the read password; a public bucket can be read "
+            "with any password. Set EXA_BUCKETFS_PASSWORD"
         )
         return Finding(
             f"user {user} may not write to the bucket '{name}' with this password",
@@ -155,7 +155,7 @@ def check_write(facts: Facts) -> Finding:
             f"{hint} to the write password of the bucket '{name}', {_READ_ONLY}",
         )
     except TransferError:
-        # the object may be there although nothing said so
+        # the object may have been stored without an answer
         with suppress(BucketFSError):
             bucket.delete(probe.key)
         raise
@@ -165,7 +165,7 @@ def check_write(facts: Facts) -> Finding:
 
 
 def check_read_back(facts: Facts) -> Finding:
-    """Download the probe object and compare.
+    """Download the probe object and compare its content.
 
     Raises:
         BucketFSError: it cannot be read.
@@ -176,11 +176,11 @@ def check_read_back(facts: Facts) -> Finding:
         return Finding("BucketFS accepted the object, but does not have it", "failed")
     if content != facts.probe.content:
         return Finding(
-            f"what came back ({len(content)} bytes) is not what was written",
+            f"the content read ({len(content)} bytes) is not the content written",
             "failed",
             "A proxy between here and BucketFS may have changed the content.",
         )
-    return Finding("the same bytes came back")
+    return Finding("read the same bytes")
 
 
 def check_delete(facts: Facts) -> Finding:

@@ -25,9 +25,9 @@ _DISTRIBUTION = "mlflow-bucketfs-plugin"
 _ENTRY_POINT_GROUP = "mlflow.artifact_repository"
 
 _MLFLOW, _MLFLOW_SKINNY = "mlflow", "mlflow-skinny"
-# What was seen to fail with mlflow-skinny alone, 3.8.1 and 3.17.2: "Model registry functionality
-# is unavailable; got unsupported URI 'sqlite:…'", also without a tracking URI; "No module named
-# 'flask'", of the server; "No module named 'numpy'" or 'pandas', of log_model.
+# Failures seen with mlflow-skinny alone, 3.8.1 and 3.17.2: "Model registry functionality is
+# unavailable; got unsupported URI 'sqlite:…'", also without a tracking URI; "No module named
+# 'flask'", from the server; "No module named 'numpy'" or 'pandas', from log_model.
 _SKINNY_LACKS = (
     f"{_MLFLOW_SKINNY} logs files to an MLflow server. For a tracking database on this machine "
     "(sqlite:///…, which is also MLflow's default) and for 'mlflow server': "
@@ -35,16 +35,16 @@ _SKINNY_LACKS = (
     "It also brings numpy and pandas, which log_model and load_model need."
 )
 
-# Even for a server that stalls, the answer comes within 15 s or so.
+# They limit a step to about 15 s, even if the server stalls.
 _MAX_RETRIES = 1
 _TRANSFER_TIMEOUT_S = 5.0
 
 
 def check_uri(facts: Facts) -> Finding:
-    """Parse the URI; one that lacks the bucket fails, yet names the host.
+    """Parse the URI; without a bucket, the step fails, but later steps can use the host.
 
     Raises:
-        StepFailedError: it is not a URI of BucketFS.
+        StepFailedError: it is not a BucketFS URI.
     """
     try:
         uri = BucketFSUri.parse(facts.text)
@@ -76,7 +76,7 @@ def check_environment(facts: Facts) -> Finding:
     """Read the environment variables, and shorten retries and timeouts.
 
     Raises:
-        ConfigurationError: one of them has a value that cannot be used.
+        ConfigurationError: one of them has an invalid value.
     """
     settings = ConnectionSettings.from_env()
     has_password = settings.password is not None
@@ -91,7 +91,7 @@ def check_environment(facts: Facts) -> Finding:
 
 
 def check_allowed_hosts(facts: Facts) -> Finding:
-    """Make sure that the URI's host may receive the password.
+    """Check that the URI's host may receive the password.
 
     Raises:
         StepFailedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` does not allow it.
@@ -99,7 +99,7 @@ def check_allowed_hosts(facts: Facts) -> Finding:
     uri, settings = facts.host, facts.settings
     if settings.allowed_hosts is None:
         facts.is_allowed = True
-        return Finding("every host may: EXA_BUCKETFS_ALLOWED_HOSTS is not set")
+        return Finding("all hosts are allowed: EXA_BUCKETFS_ALLOWED_HOSTS is not set")
     details = {"allowed_hosts": [str(rule) for rule in settings.allowed_hosts]}
     try:
         check_host_allowed(settings.allowed_hosts, uri)
@@ -107,9 +107,9 @@ def check_allowed_hosts(facts: Facts) -> Finding:
         protocol = "HTTPS" if uri.tls else "plain HTTP"
         raise StepFailedError(
             Finding(
-                f"{uri.authority} may not have the password over {protocol}",
+                f"{uri.authority} may not receive the password over {protocol}",
                 "failed",
-                f"If it may, add {HostRule.of(uri)} to EXA_BUCKETFS_ALLOWED_HOSTS.",
+                f"To allow it, add {HostRule.of(uri)} to EXA_BUCKETFS_ALLOWED_HOSTS.",
                 details,
             )
         ) from error
@@ -118,10 +118,9 @@ def check_allowed_hosts(facts: Facts) -> Finding:
 
 
 def check_plugin(facts: Facts) -> Finding:
-    """Make sure that MLflow finds this plugin, and no other, for the scheme.
+    """Check that MLflow finds this plugin, and no other, for the scheme.
 
-    The metadata of what is installed answers that as MLflow would, without the seconds that
-    importing MLflow takes.
+    It reads the metadata of the installed packages, because importing MLflow takes seconds.
     """
     scheme = facts.host.scheme
     claims = {
@@ -147,8 +146,8 @@ def check_plugin(facts: Facts) -> Finding:
     if others := sorted(claims.keys() - {_DISTRIBUTION}):
         raise StepFailedError(
             Finding(
-                f"{scheme}:// is claimed by {', '.join(others)} too; MLflow takes the plugin that "
-                "it happens to find last",
+                f"{scheme}:// is also registered by {', '.join(others)}; MLflow uses the plugin "
+                "that it finds last",
                 "failed",
                 f"pip uninstall {' '.join(others)}",
                 details,
@@ -163,15 +162,15 @@ def check_plugin(facts: Facts) -> Finding:
 
 
 def _installed_mlflow() -> tuple[str | None, str | None]:
-    """Return which of MLflow's distributions is installed, and its version."""
-    for name in (_MLFLOW, _MLFLOW_SKINNY):  # the full one brings the other along
+    """Return the name and the version of the installed MLflow distribution."""
+    for name in (_MLFLOW, _MLFLOW_SKINNY):  # the full one requires the other
         with suppress(PackageNotFoundError):
             return name, version(name)
     return None, None
 
 
 def check_mount(facts: Facts) -> Finding:
-    """Report whether this process sees the bucket as a directory, and what follows from that."""
+    """Report whether the bucket is mounted, and whether artifacts are read from the mount."""
     uri, settings = facts.uri, facts.settings
     directory = bucket_udf_path(uri, settings.mount_root)
     is_mounted = Path(directory).is_dir()
@@ -179,14 +178,16 @@ def check_mount(facts: Facts) -> Finding:
     details = {"directory": directory, "exists": is_mounted, "used": is_mounted and is_meant}
     if is_mounted and not is_meant:
         return Finding(
-            f"{directory} exists, but EXA_BUCKETFS_MOUNT_HOSTS lacks {uri.authority}: "
+            f"{directory} exists, but {uri.authority} is not in EXA_BUCKETFS_MOUNT_HOSTS: "
             "reading goes over HTTP",
             details=details,
         )
     if is_mounted:
         here = mounted_path(uri, settings)
-        summary = f"reading takes {here or directory} instead of HTTP; writing goes over HTTP"
-        missing = f"The folder '{uri.path}' is not there: nothing was written yet, or not synced."
+        summary = f"reading uses {here or directory} instead of HTTP; writing goes over HTTP"
+        missing = (
+            f"The folder '{uri.path}' does not exist there: it has not been written or synced yet."
+        )
         which = (
             "If that is another cluster's bucket, set EXA_BUCKETFS_MOUNT_HOSTS to the hosts "
             "whose buckets are mounted here."
@@ -201,13 +202,13 @@ def check_mount(facts: Facts) -> Finding:
             details,
         )
     return Finding(
-        f"no {directory} here, as everywhere but in a UDF: reading goes over HTTP",
+        f"{directory} does not exist, as usual outside a UDF: reading goes over HTTP",
         details=details,
     )
 
 
 def _names_to_append(uri: BucketFSUri) -> str:
-    """Propose the names for a URI that ends before the bucket."""
+    """Propose the missing names for a URI that ends before the bucket."""
     if uri.service in {"", USUAL_SERVICE}:
         what = "the bucket" if uri.service else "service and bucket"
         usual = replace(uri, service=USUAL_SERVICE, bucket=USUAL_BUCKET)
@@ -223,8 +224,8 @@ def unknown_bucket_advice(uri: BucketFSUri, buckets: Sequence[str]) -> str:
     """Propose the intended URI where the bucket does not exist.
 
     Args:
-        uri: it names service and bucket.
-        buckets: those that exist, as far as the service shows them.
+        uri: a URI with service and bucket.
+        buckets: the existing buckets, as far as the service shows them.
     """
     lines = [f"The buckets there are: {', '.join(buckets)}"] if buckets else []
     if uri.service in buckets:
@@ -249,20 +250,20 @@ def unknown_bucket_advice(uri: BucketFSUri, buckets: Sequence[str]) -> str:
 
 
 def _with_service(uri: BucketFSUri) -> BucketFSUri:
-    """Return the URI with the usual service put before its first name."""
+    """Return the URI with the usual service inserted before its first name."""
     folder = join_key(uri.bucket, uri.path)
     return replace(uri, service=USUAL_SERVICE, bucket=uri.service, path=folder)
 
 
 def unchecked_service_advice(uri: BucketFSUri, settings: ConnectionSettings) -> str | None:
-    """Warn that the service's name was not checked, if it is unusual and not on the mount."""
+    """Return a warning that an unusual service name that is not mounted was not checked."""
     if not uri.bucket or uri.service == USUAL_SERVICE:
         return None
     if Path(bucket_udf_path(uri, settings.mount_root)).is_dir():
         return None
     return (
-        f"The name '{uri.service}' is not checked: the port decides which service answers, "
-        "whatever name the URI gives it.\n"
+        f"The name '{uri.service}' is not checked: over HTTP, the port alone selects the "
+        "service.\n"
         f"UDFs see the bucket as {bucket_udf_path(uri)}, so it must be the service's name in the "
         "database's configuration."
     )

@@ -1,4 +1,4 @@
-"""The steps to the server: name, connection, TLS, and whether BucketFS is what answers."""
+"""The steps to the server: name resolution, connection, TLS, and whether it is BucketFS."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 @dataclass(frozen=True)
 class NextHop:
-    """Where this machine connects to.
+    """The host and port that this machine connects to.
 
     Attributes:
-        host: the server's, or the proxy's.
-        port: the server's, or the proxy's.
-        through_proxy: whether it is the proxy's.
+        host: host of the server or the proxy.
+        port: port of the server or the proxy.
+        through_proxy: whether they are the proxy's.
     """
 
     host: str
@@ -60,11 +60,11 @@ class NextHop:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server answered to a request for its buckets.
+    """The server's answer to a request for its buckets.
 
     Attributes:
-        buckets: the lines of its answer.
-        error: why there is none.
+        buckets: the lines of the answer.
+        error: the error, if there was no answer.
     """
 
     buckets: tuple[str, ...] = ()
@@ -79,12 +79,12 @@ def _ask(uri: BucketFSUri, settings: ConnectionSettings) -> Answer:
 
 
 def _ask_without_password(uri: BucketFSUri, settings: ConnectionSettings) -> Answer:
-    """Make a request that the user did not ask for: once, and without anything secret."""
+    """Request the buckets once, without the password, to diagnose an error."""
     return _ask(uri, replace(settings, password=None, max_retries=0, allowed_hosts=None))
 
 
 def check_resolve(facts: Facts) -> Finding:
-    """Find the addresses of the server, or of the proxy that the environment puts before it."""
+    """Resolve the host of the server, or of the proxy that is set in the environment."""
     uri = facts.host
     next_hop = _next_hop(uri)
     try:
@@ -92,11 +92,11 @@ def check_resolve(facts: Facts) -> Finding:
     except (OSError, UnicodeError) as error:
         raise StepFailedError(
             Finding(
-                f"the host of {next_hop} is not known ({error})",
+                f"the host of {next_hop} does not resolve ({error})",
                 "failed",
                 _proxy_remedy(uri)
                 if next_hop.through_proxy
-                else "Correct the host in the URI, or ask from a network that knows it.",
+                else "Correct the host in the URI, or use a network in which it resolves.",
             )
         ) from error
     addresses = sorted({str(address[0]) for *_, address in found})
@@ -117,7 +117,7 @@ def _next_hop(uri: BucketFSUri) -> NextHop:
         # neither the URL nor the error's text is shown: there may be a password in them
         raise StepFailedError(
             Finding(
-                "the environment names a proxy by a URL that cannot be parsed",
+                "the proxy's URL in the environment cannot be parsed",
                 "failed",
                 _proxy_remedy(uri),
             )
@@ -127,7 +127,7 @@ def _next_hop(uri: BucketFSUri) -> NextHop:
 def _proxy_remedy(uri: BucketFSUri) -> str:
     return (
         "Correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or add "
-        f"{uri.host} to NO_PROXY if it is to be reached without a proxy."
+        f"{uri.host} to NO_PROXY to connect without a proxy."
     )
 
 
@@ -156,13 +156,13 @@ def check_connect(facts: Facts) -> Finding:
 
 
 def _other_ports(uri: BucketFSUri) -> str:
-    """Propose the port of BucketFS at which something listens, if there is one."""
-    for tls in (uri.tls, not uri.tls):  # what needs the least change in the URI comes first
+    """Propose a default port of BucketFS that accepts connections, if there is one."""
+    for tls in (uri.tls, not uri.tls):  # the smallest change of the URI first
         port = default_port(tls=tls)
         try:
             with socket.create_connection((uri.host, port), timeout=1):
                 other = replace(_with_tls(uri, tls=tls), port=port)
-                return f"Something listens at port {port} there. Try {other}"
+                return f"Port {port} accepts connections there. Try {other}"
         except OSError:
             continue
     return (
@@ -176,11 +176,11 @@ def _with_tls(uri: BucketFSUri, *, tls: bool) -> BucketFSUri:
 
 
 def check_tls(facts: Facts) -> Finding:
-    """Make sure that TLS works with these settings, or report the certificate.
+    """Check that TLS works with these settings; if not, report the certificate.
 
     Raises:
         ConfigurationError: certificates or a proxy that a variable names cannot be used.
-        StepFailedError: there is no TLS handshake.
+        StepFailedError: the TLS handshake failed.
     """
     uri, settings = facts.host, facts.settings
     if not uri.tls:
@@ -198,7 +198,7 @@ def check_tls(facts: Facts) -> Finding:
         return refused_finding(uri, settings, certificate, answer.error, works_with)
     facts.answer = answer
     if answer.error is not None and certificate is None:
-        return Finding("not known: nothing comes through the proxy", "skipped")
+        return Finding("not known: no answer through the proxy", "skipped")
     return verified_finding(settings, certificate)
 
 
@@ -221,10 +221,10 @@ def _certificate(uri: BucketFSUri, settings: ConnectionSettings) -> Certificate:
 
 
 def check_service(facts: Facts) -> Finding:
-    """Make sure that BucketFS is what answers.
+    """Check that the server is BucketFS.
 
     Raises:
-        BucketFSError: something else is wrong.
+        BucketFSError: the request for the buckets failed for a reason without a finding.
     """
     uri, settings = facts.host, facts.settings
     answer = facts.answer or _ask(uri, settings)
@@ -245,7 +245,7 @@ def check_service(facts: Facts) -> Finding:
         raise error
     if not all(_BUCKET_NAME.fullmatch(name) for name in answer.buckets):
         return Finding(
-            f"something answers at {uri.authority}, but it is not BucketFS",
+            f"the server at {uri.authority} is not BucketFS",
             "failed",
             "Correct host and port: BucketFS's own ports are 2580 for HTTP, 2581 for HTTPS.",
         )

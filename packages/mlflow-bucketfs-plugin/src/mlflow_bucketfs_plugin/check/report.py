@@ -1,4 +1,4 @@
-"""The result of a check, for people and for programs."""
+"""The result of a check, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _INDENT = " " * (_WIDTH + 2)
 
 @dataclass(frozen=True)
 class Finding:
-    """What one step found out.
+    """The result of one step, with its explanation.
 
     Attributes:
         summary: one sentence.
-        result: how it went.
-        remedy: what to do about it, with the names of variables; ``None`` if there is nothing.
-        details: facts by stable names; values that JSON knows.
+        result: ``ok``, ``warning``, ``failed`` or ``skipped``.
+        remedy: advice to the user, with the names of variables; ``None`` if there is none.
+        details: JSON values by stable names.
     """
 
     summary: str
@@ -37,10 +37,10 @@ class Finding:
 
 
 class StepFailedError(Exception):
-    """A step ends without anything for later steps to use.
+    """A step failed and has no result for later steps.
 
     Args:
-        finding: what to report.
+        finding: the finding to report.
     """
 
     def __init__(self, finding: Finding) -> None:
@@ -54,8 +54,8 @@ class Step:
 
     Attributes:
         name: stable name.
-        result: how it went.
-        seconds: how long it took.
+        result: see :class:`Finding`.
+        seconds: duration in seconds.
         summary: see :class:`Finding`.
         remedy: see :class:`Finding`.
         details: see :class:`Finding`.
@@ -70,7 +70,7 @@ class Step:
 
     @classmethod
     def of(cls, name: str, seconds: float, finding: Finding) -> Step:
-        """Make a step of what it found."""
+        """Return a step with a finding."""
         return cls(
             name, finding.result, seconds, finding.summary, finding.remedy, dict(finding.details)
         )
@@ -81,10 +81,10 @@ class Report:
     """The result of a check.
 
     Attributes:
-        uri: what was checked, with its port; ``None`` if it is no BucketFS URI, because then it
-            may contain a password anywhere.
+        uri: the checked URI, with its port; ``None`` if it is no BucketFS URI, because it may then
+            contain a password.
         read_only: whether the steps that write were skipped on purpose.
-        steps: in the order in which they were taken.
+        steps: the steps in the order in which they ran.
     """
 
     uri: str | None
@@ -111,10 +111,10 @@ class Report:
         return json.dumps(document, indent=2)
 
     def to_text(self) -> str:
-        """Return one line per step, with details and remedy below those that are not fine.
+        """Return one line per step, with details and remedies below it where it did not succeed.
 
-        Names in it, such as those in a certificate, are a stranger's text, and may hold escape
-        sequences of terminals: they are shown so that a terminal can do nothing with them.
+        Names, such as those in a certificate, are untrusted text: terminal escape sequences in
+        them are made visible and have no effect.
         """
         name_width = max(len(step.name) for step in self.steps)
         lines = []

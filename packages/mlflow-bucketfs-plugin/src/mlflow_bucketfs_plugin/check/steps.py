@@ -1,4 +1,4 @@
-"""The steps of a check as a table, and the loop that takes them, each with a deadline."""
+"""The steps of a check as a table, and the loop that runs them, each with a deadline."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_core import BucketFSUri, ConnectionSettings
 
-# A step makes two tries, each of which may wait for one transfer timeout, and 5 s for connections.
+# A step has two attempts, each of up to one transfer timeout, and 5 s for connections.
 _TRIES, _CONNECTIONS_S = 2, 5.0
 _LEAST_DEADLINE_S = 15.0
 
 
 class Facts:
-    """What the steps have found out so far.
+    """The facts that the steps have found so far.
 
-    An attribute exists once a step has set it; a step names those that it needs, and is skipped
-    where one is missing.
+    An attribute exists after a step has set it. A step is skipped if an attribute that it needs
+    is missing.
 
     Args:
-        text: the URI as it was given.
-        read_only: whether nothing is to be written.
+        text: the URI as entered.
+        read_only: whether to write nothing.
 
     Attributes:
         host: the URI, even if it ends before the bucket.
-        uri: the URI; names a bucket.
-        settings: from the environment, with short timeouts.
+        uri: the URI, if it has a bucket.
+        settings: the settings from the environment, with short timeouts.
         is_allowed: whether the host may receive the password.
-        next_hop: where this machine connects to.
-        is_connected: whether something listens there.
-        answer: the server's answer to a request for its buckets; ``None`` if not asked yet.
+        next_hop: the host and port that this machine connects to.
+        is_connected: whether a connection was opened.
+        answer: the server's answer to a request for its buckets; ``None`` if not requested yet.
         buckets: names of the service's buckets, as far as it shows them.
-        keys: the objects in the bucket.
-        probe: the object that may be written.
-        is_written: whether it was.
+        keys: keys of the objects in the bucket.
+        probe: the test object to write.
+        is_written: whether the test object was written.
     """
 
     host: BucketFSUri
@@ -72,11 +72,11 @@ class _Row(NamedTuple):
 
     Attributes:
         name: stable name.
-        function: takes the step; sets what it gives, and may raise.
+        function: runs the step; sets the attributes in ``gives``, and may raise.
         needs: attributes of :class:`Facts` without which the step is skipped.
         gives: attributes that it sets.
-        undo: removes what the step leaves behind if it exceeds its deadline, or if the check is
-            interrupted before the step that does the same.
+        undo: deletes the object that the step wrote, if it exceeded its deadline, or if the check
+            is interrupted before the step that deletes the object.
     """
 
     name: str
@@ -105,7 +105,7 @@ _STEPS = (
 
 
 def run_check(uri: str, *, read_only: bool = False, deadline_s: float | None = None) -> Report:
-    """Check whether artifacts can be kept at a URI, with the variables of the environment.
+    """Check whether artifacts can be stored at a URI, with the settings of the environment.
 
     Args:
         uri: root of an artifact store.
@@ -114,11 +114,11 @@ def run_check(uri: str, *, read_only: bool = False, deadline_s: float | None = N
             ``MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT`` asks for longer waits.
 
     Returns:
-        All steps; those that need one that failed are skipped.
+        All steps; those that depend on a failed step are skipped.
     """
     facts = Facts(uri, read_only=read_only)
     with warnings.catch_warnings():
-        # what a library warns of, such as a certificate that is not verified, is a step's result
+        # steps report the warnings of libraries, such as one for an unverified certificate
         warnings.simplefilter("ignore")
         steps = _take_steps(facts, deadline_s)
     return Report(str(facts.host) if hasattr(facts, "host") else None, read_only, steps)
@@ -138,10 +138,10 @@ def _take_steps(facts: Facts, deadline_s: float | None) -> tuple[Step, ...]:
                 undo = row.undo or undo
                 finding = _take(row, facts, deadline_s or _deadline_s(facts))
                 if row.function is undo or (row.undo and finding.result != "ok"):
-                    undo = None  # nothing is left behind
+                    undo = None  # there is no object to delete
             seconds = round(time.monotonic() - started, 3)
             steps.append(Step.of(row.name, seconds, finding))
-            # the step that failed is what counts, however many were skipped since
+            # name the failed step, not the steps that were skipped after it
             reason = (
                 finding.summary
                 if finding.result == "skipped"
@@ -167,9 +167,9 @@ def _take(row: _Row, facts: Facts, deadline_s: float) -> Finding:
     if finding is not None:
         return finding
     finding = Finding(
-        f"not finished after {deadline_s:g} s: something is slow, or sends without end",
+        f"not finished after {deadline_s:g} s: the server is slow, or sends without end",
         "failed",
-        "Is it BucketFS that answers there? To wait longer, set "
+        "Check that the server is BucketFS. To wait longer, set "
         "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT to the seconds that may pass without a byte.",
     )
     if row.undo is not None:
@@ -183,16 +183,16 @@ def _take(row: _Row, facts: Facts, deadline_s: float) -> Finding:
 def _within(
     deadline_s: float, function: Callable[[Facts], Finding], facts: Facts
 ) -> Finding | None:
-    """Call a step's function in a thread, because a server that keeps talking never times out.
+    """Call a step's function in a thread, to limit its time even if a server sends without end.
 
     Args:
-        deadline_s: seconds to wait for it. After that it is abandoned: its thread ends at the
-            next block of a transfer, or with the process, and no longer changes the facts.
+        deadline_s: seconds to wait. After that, the thread is abandoned: it ends at the next
+            block of a transfer, or with the process, and no longer changes the facts.
         function: returns a finding or raises.
-        facts: what it needs, and where its results go.
+        facts: the input of the function, updated with its results.
 
     Returns:
-        The finding; ``None`` if it has none in time.
+        The finding, or ``None`` if the deadline passed.
     """
     results: list[Finding | BaseException] = []
     abandoned = threading.Event()
@@ -209,7 +209,7 @@ def _within(
             results.append(Finding(str(error), "failed", remedy))
         except (BucketFSError, OSError) as error:
             results.append(Finding(str(error), "failed"))
-        except BaseException as error:  # noqa: BLE001 -- for the thread that waits for it
+        except BaseException as error:  # noqa: BLE001 -- raised by the waiting thread
             results.append(error)
 
     thread = threading.Thread(target=work, name="mlflow-bucketfs check", daemon=True)

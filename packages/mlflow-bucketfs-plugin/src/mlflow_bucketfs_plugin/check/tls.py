@@ -1,4 +1,4 @@
-"""The certificate that a server shows, and which variable makes it acceptable."""
+"""Report a server's certificate, and the variables with which it is accepted."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CONNECT_TIMEOUT_S = 4.0
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL: an expired certificate must be readable too.
 _NO_CHECK_TIME = 0x200000
-_MOST_WRAPPINGS = 10  # chains of causes can go round in circles
+_MOST_WRAPPINGS = 10  # chains of causes can be circular
 _COMPARE = (
-    "Anybody can show a certificate. So compare first, on the server: "
+    "Any server can present a certificate. Compare this one first, on the server: "
     "openssl x509 -in /exa/etc/ssl/ssl.crt -noout -fingerprint -sha256"
 )
 
@@ -36,12 +36,11 @@ class Certificate:
 
     Attributes:
         fingerprint: SHA-256 in the notation of ``openssl x509 -fingerprint``.
-        names: DNS names and addresses that it is for; empty if it has none, as without the
-            fields below if it could not be decoded.
-        subject: whom it is for.
-        issuer: who signed it.
-        not_before: ISO date from which on it is valid.
-        not_after: ISO date until which it is valid.
+        names: its DNS names and addresses; empty if it has none or could not be decoded.
+        subject: its subject; like the fields below, ``None`` if it could not be decoded.
+        issuer: its issuer.
+        not_before: ISO date of the first day on which it is valid.
+        not_after: ISO date of the last day on which it is valid.
     """
 
     fingerprint: str
@@ -52,7 +51,7 @@ class Certificate:
     not_after: str | None = None
 
     def as_details(self) -> dict[str, Any]:
-        """Return the facts for a report."""
+        """Return the fields by their names in a report."""
         return {
             "names": list(self.names),
             "subject": self.subject,
@@ -67,9 +66,9 @@ def presented_certificate(host: str, port: int, server_name: str) -> Certificate
     """Fetch a server's certificate without verifying it; nothing is sent beyond the handshake.
 
     Args:
-        host: where to connect.
-        port: where to connect.
-        server_name: the name to ask for.
+        host: the host to connect to.
+        port: the port to connect to.
+        server_name: the host name in the handshake (SNI).
 
     Raises:
         OSError: no connection, or no TLS handshake (``ssl.SSLError``).
@@ -91,7 +90,7 @@ def presented_certificate(host: str, port: int, server_name: str) -> Certificate
 
 
 def _decode(der: bytes, host: str, port: int, server_name: str) -> dict[str, Any]:
-    """Decode a certificate by a second handshake in which it alone is trusted.
+    """Decode a certificate by a second handshake that trusts only this certificate.
 
     Python decodes only certificates that it has verified.
     """
@@ -129,11 +128,11 @@ def _date(text: str | None) -> str | None:
 
 
 def verified_finding(settings: ConnectionSettings, certificate: Certificate | None) -> Finding:
-    """Report a handshake that succeeded.
+    """Return the finding for a successful handshake.
 
     Args:
-        settings: what it succeeded with.
-        certificate: ``None`` if a proxy hides it.
+        settings: the settings of the handshake.
+        certificate: the server's certificate; ``None`` if a proxy hides it.
     """
     details = certificate.as_details() if certificate else {}
     until = f", valid until {certificate.not_after}" if certificate else ""
@@ -145,7 +144,9 @@ def verified_finding(settings: ConnectionSettings, certificate: Certificate | No
         bundles = [v for v in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(v)]
         by = bundles[0] if bundles else "the public certificate authorities"
     else:
-        remedy = "Unset EXA_SSL_CERT_VALIDATION: whoever is between can read the password."
+        remedy = (
+            "Unset EXA_SSL_CERT_VALIDATION: without verification, others can read the password."
+        )
         if certificate:
             remedy += (
                 f" Set EXA_BUCKETFS_CERT_FINGERPRINT={certificate.fingerprint} instead.\n{_COMPARE}"
@@ -161,14 +162,14 @@ def refused_finding(
     error: Exception,
     works_with: Callable[[ConnectionSettings], bool],
 ) -> Finding:
-    """Report a certificate that was refused.
+    """Return the finding for a rejected certificate.
 
     Args:
-        uri: where it was shown.
-        settings: what it was refused with.
-        certificate: ``None`` if a proxy hides it.
-        error: why it was refused.
-        works_with: tries other settings, without the password.
+        uri: the URI of the server.
+        settings: the settings of the handshake.
+        certificate: the server's certificate; ``None`` if a proxy hides it.
+        error: the error of the handshake.
+        works_with: returns whether other settings work, without sending the password.
     """
     if certificate is None:
         return Finding(str(error), "failed")
@@ -179,7 +180,7 @@ def refused_finding(
         remedy = f"{_COMPARE}\nIf the server has a new one, set {pin}"
         return Finding(summary, "failed", remedy, details)
     expected = (settings.tls_hostname or uri.host).lower()
-    # the name is pasted into a shell, and anybody can put anything into a certificate
+    # users paste the name into a shell, and a certificate can contain any text
     names = [name for name in certificate.names if is_host_name(name)]
     is_named = expected in (name.lower() for name in certificate.names)
     other = None if is_named or not names else names[0]
@@ -199,7 +200,7 @@ def refused_finding(
 
 
 def _reason(error: BaseException) -> str:
-    """Return OpenSSL's reason, without what libraries wrapped around it."""
+    """Return OpenSSL's reason from the errors that libraries wrapped around it."""
     for _ in range(_MOST_WRAPPINGS):
         if (inner := error.__cause__ or error.__context__) is None:
             break
