@@ -1,4 +1,4 @@
-"""A BucketFS per test, repositories on it, and Python processes of their own."""
+"""Fixtures: a BucketFS server per test, repositories on it, and separate Python processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mlflow import MlflowClient
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
 
-# an example takes as long as the machine is busy
+# the time of an example depends on the load of the machine
 hypothesis_settings.register_profile("no deadline", deadline=None)
 hypothesis_settings.load_profile("no deadline")
 
-# What MLflow or the plugin might take for something else: parts of a URI, escapes, hidden files, a
-# home, archives. All names that might not survive HTTP or BucketFS are tested in core.
+# Names that MLflow or the plugin might misinterpret: parts of a URI, escapes, hidden files, a home,
+# archives. Names that HTTP or BucketFS might change are tested in core.
 ODD_NAMES = ("a#b", "q?x", "p%41", "plus+x y", "größe 模型", ".hidden", "~", "m.tar.gz")
 LOGGED_MODEL = f"1/models/m-{'0a' * 16}/artifacts"
 MODEL_FILES = {
@@ -36,7 +36,7 @@ MODEL_FILES = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """The write password and retries without waiting; nothing else of what the caller has set."""
+    """Set the write password and retries without waiting; unset the caller's variables."""
     for name in list(os.environ):
         if name.startswith(("EXA_", "MLFLOW_", "_MLFLOW_")):
             monkeypatch.delenv(name)
@@ -52,8 +52,8 @@ def environment(monkeypatch):
 def make_server():
     """Start servers that stop with the test.
 
-    Each has a bucket whose name no other test uses: a process remembers which folders of which
-    bucket it knows and which buckets it wrote to, and ports come again.
+    Each has a bucket whose name no other test uses: a process remembers known folders and written
+    buckets, and ports are reused.
     """
     servers = []
 
@@ -76,7 +76,7 @@ def server(make_server):
 
 @pytest.fixture
 def hostile_server():
-    """Something that lists whatever keys a test wants, also those that no bucket should have."""
+    """A server that lists the keys that a test sets, including invalid ones."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -106,16 +106,16 @@ def repo(server):
 
 @pytest.fixture
 def bucket_on_mount(server, monkeypatch):
-    """The directory of that bucket on the mount, which this process is configured with."""
+    """The directory of that bucket on the mount that this process uses."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
     return server.mount_root / server.service / server.buckets[0].name
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _working_directory(tmp_path_factory):
-    """Keep MLflow from the ``mlflow.db`` and ``mlruns`` of the directory where pytest runs.
+    """Change to an empty directory, without ``mlflow.db`` and ``mlruns`` of other versions.
 
-    An older MLflow makes them there when it saves a model, and fails at a newer one's database.
+    An older MLflow creates them when it saves a model, and fails with a newer one's database.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("cwd"))
@@ -124,19 +124,19 @@ def _working_directory(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory):
-    """A tracking database, made once because that takes MLflow seconds."""
+    """A tracking database, created once because that takes MLflow seconds."""
     folder = tmp_path_factory.mktemp("tracking")
     uri = f"sqlite:///{folder}/mlflow.db"
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        patch.chdir(folder)  # an older MLflow makes mlruns at once
+        patch.chdir(folder)  # an older MLflow creates mlruns
         MlflowClient(uri).search_experiments()
     return uri
 
 
 @pytest.fixture
 def new_experiment(tracking_uri, environment):
-    """Make experiments with a location, in the tracking database that the process then uses."""
+    """Create experiments with a location, in the tracking database of the process."""
 
     def make(location):
         return MlflowClient().create_experiment(uuid.uuid4().hex, artifact_location=location)
@@ -156,7 +156,7 @@ def mounted(server, bucket_on_mount):
 
 @pytest.fixture
 def temporary_directory(local, monkeypatch):
-    """Where this process makes temporary directories during the test."""
+    """The directory for temporary directories of this process."""
     directory = local.directory("tmp")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     return directory
@@ -164,20 +164,20 @@ def temporary_directory(local, monkeypatch):
 
 @pytest.fixture
 def no_requests(server):
-    """Afterwards nobody has connected to BucketFS."""
+    """Check after the test that nothing has connected to BucketFS."""
     yield
     assert server.requests.connections == 0
 
 
 @pytest.fixture
 def odd_names():
-    """Legal names that something between MLflow and core might mistake."""
+    """Legal names that MLflow or the plugin might misinterpret."""
     return ODD_NAMES
 
 
 @pytest.fixture
 def run_python(tmp_path):
-    """Run code in a Python process of its own and return what it printed."""
+    """Run code in a separate Python process and return its output."""
 
     def run(code, *arguments, **variables):
         completed = subprocess.run(
@@ -196,7 +196,7 @@ def run_python(tmp_path):
 
 
 class LocalFiles:
-    """Directories of a test's own, written and read as a whole."""
+    """Local directories of a test, each written and read in one call."""
 
     def __init__(self, root):
         self.root = root

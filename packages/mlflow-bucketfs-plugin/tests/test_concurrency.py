@@ -1,4 +1,4 @@
-"""Threads, forks, processes and Ctrl-C."""
+"""Tests of threads, forks, processes and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow_bucketfs_testing.server import Fault, Profile
 
 
 def test_many_threads_on_one_repository(server, repo, local):
-    """A proxying server uses one repository from all its threads: nobody gets another's files."""
+    """Threads that share a repository do not mix up their files."""
 
     def use(number):
         files = {f"{i}/f{number}": f"{number}-{i}".encode() for i in range(5)}
@@ -88,7 +88,7 @@ print(statuses)
 
 
 def test_eight_forked_processes_at_once(server, run_python):
-    """Eight children forked in mid-use log at once into one bucket; nothing is lost or mixed up."""
+    """Eight children, forked during requests, log into one bucket; no file is lost or mixed up."""
     assert run_python(FORKING, server.uri(path="root")) == f"{[0] * 8}\n"
     folders = {"before": range(20), "after": range(20)}
     folders |= {f"child{child}": range(1, 20) for child in range(8)}
@@ -101,8 +101,8 @@ def test_eight_forked_processes_at_once(server, run_python):
     assert {key: server.read(key) for key in server.keys()} == expected
 
 
-# Longer than a process takes to end, however busy the machine: beside six others on two
-# processors, the exit of an interpreter that has imported MLflow, 0.3 s, was seen to take 11 s.
+# Longer than the exit of a process takes under load: beside six others on two processors, it took
+# 11 s instead of 0.3 s for an interpreter that has imported MLflow.
 PATIENCE_S = 600
 
 UPLOADING = """
@@ -115,7 +115,7 @@ BucketFSArtifactRepository(sys.argv[1]).log_artifacts(sys.argv[2])
 
 @contextmanager
 def interrupted_upload(server, directory, reached):
-    """Press Ctrl-C in a process that uploads a directory, once a condition is met."""
+    """Interrupt a process that uploads a directory, once a condition is met."""
     with subprocess.Popen(
         [sys.executable, "-c", UPLOADING, server.uri(path="root"), directory],
         stderr=subprocess.PIPE,
@@ -131,8 +131,8 @@ def interrupted_upload(server, directory, reached):
             process.kill()
 
 
-def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
-    """Ctrl-C amid hundreds of files ends after those under way; no MLmodel is written."""
+def test_interrupt_starts_no_further_upload(make_server, local, monkeypatch):
+    """After Ctrl-C, only uploads in progress are completed, and no MLmodel is written."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "4")
     server = make_server(profile=Profile(put_floor_s=0.2))
     directory = local.write({"MLmodel": b"m"} | {f"{number}": b"x" for number in range(400)})
@@ -142,24 +142,24 @@ def test_interrupt_begins_nothing_new(make_server, local, monkeypatch):
     assert "root/MLmodel" not in server.keys()
 
 
-def test_interrupt_ends_the_waits_for_another_try(make_server, local):
-    """Ctrl-C against a server that is always busy does not wait for the tries that are left."""
+def test_interrupt_ends_the_wait_for_a_retry(make_server, local):
+    """Ctrl-C does not wait for the remaining retries."""
     server = make_server()
     server.inject(Fault.status(503, method="PUT", retry_after=60, times=None))
     directory = local.write({"a": b"x"})
     with interrupted_upload(server, directory, lambda: server.requests.count(method="PUT")) as it:
         assert "KeyboardInterrupt" in it.communicate(timeout=PATIENCE_S)[1]
-    # a process that waited would have made its second try then
+    # a process that waited would have sent its second attempt
     assert server.requests.count(method="PUT") == 1
 
 
 def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
-    """Ctrl-C reports how many uploads are not answered yet; another one ends the process."""
+    """Ctrl-C logs the number of unanswered uploads; a second Ctrl-C ends the process."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
     server = make_server()
     server.inject(Fault.stall(10 * PATIENCE_S, method="PUT", times=3))
     directory = local.write({f"{number}": b"x" for number in range(20)})
-    # stored, so that nothing but the answers is missing: an upload that still sends is ended
+    # stored, so that only the answers are missing: an upload that still sends is aborted
     with interrupted_upload(server, directory, lambda: len(server.keys()) == 3) as process:
         reported = process.stderr.readline()
         assert reported.startswith("Interrupted: waiting for 3 transfer(s)")
@@ -171,7 +171,7 @@ def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
 
 
 def test_repositories_share_connections(server, local):
-    """A server makes a repository per request: they use the same few connections."""
+    """Repositories of one process share connections."""
     for number in range(30):
         repo = BucketFSArtifactRepository(server.uri(path=f"run{number}"))
         repo.log_artifact(local.write({"f": b"1"}) / "f")

@@ -1,4 +1,4 @@
-"""Comparing a model's versions with those of a container that shall load it."""
+"""Tests of comparing a model's versions with those of a container."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow_bucketfs_plugin.models import check_model
 from mlflow_bucketfs_plugin.transfers import files_below
 
 CONSTRAINTS = "mlflow-skinny==3.17.2\nnumpy==1.26.4\nscikit-learn==1.9.1\n"
-# What numpy 2 writes into a pickle where the first array is
+# Bytes that numpy 2 writes into a pickle at its first array
 BY_NUMPY_2 = b"\x80\x05\x95\x8cnumpy._core.multiarray\x94\x8c\x0c_reconstruct\x94"
 BY_NUMPY_1 = BY_NUMPY_2.replace(b"._core", b".core")
 _CTOR = b"\x8c\x14__bit_generator_ctor\x94\x93\x94"
@@ -62,7 +62,7 @@ def test_requirements_are_compared(requirements, expected):
 
 
 def test_numpy_2_is_recognized_in_a_pickle(model):
-    """A model's requirements never name numpy; what numpy 2 pickled names itself."""
+    """A pickle of numpy 2 is reported, although a model's requirements never name numpy."""
     (model / "model.pkl").write_bytes(BY_NUMPY_1)
     assert compare_model(model, CONSTRAINTS) == []
     (model / "model.pkl").write_bytes(BY_NUMPY_2)
@@ -71,8 +71,8 @@ def test_numpy_2_is_recognized_in_a_pickle(model):
     assert compare_model(model, CONSTRAINTS.replace("1.26.4", "2.4.6")) == []
 
 
-def test_the_numpy_of_here_is_recognized(model):
-    """The mark in the pickle is what this numpy really writes."""
+def test_the_installed_numpy_is_recognized(model):
+    """The installed numpy writes the bytes that are searched for."""
     (model / "model.pkl").write_bytes(pickle.dumps(np.arange(3.0)))
     is_new = int(np.__version__.partition(".")[0]) > 1
     assert bool(compare_model(model, CONSTRAINTS)) == is_new
@@ -80,7 +80,7 @@ def test_the_numpy_of_here_is_recognized(model):
 
 @pytest.fixture(params=["1.26.4", "2.4.6"])
 def installed(request, tmp_path, monkeypatch):
-    """A version of numpy, as the metadata of an installed distribution names it."""
+    """A version of numpy in the metadata of an installed distribution."""
     info = tmp_path / "site" / f"numpy-{request.param}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(
@@ -92,8 +92,8 @@ def installed(request, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("content", [BY_NUMPY_2, BY_NUMPY_1, GENERATOR, GENERATOR_OF_NUMPY_1])
-def test_what_numpy_1_cannot_load_is_refused(model, installed, caplog, content, named):
-    """A random generator of numpy 2 in the pickle that MLflow loads is an error before loading."""
+def test_a_generator_that_numpy_1_cannot_load_is_refused(model, installed, caplog, content, named):
+    """With numpy 1, a random generator of numpy 2 in a pickle that MLflow loads is an error."""
     (model / "model.pkl").write_bytes(content)
     files, loaded = {"model.pkl": model / "model.pkl"}, {"model.pkl"} if named else set()
     is_refused = installed.startswith("1.") and content is GENERATOR and named
@@ -107,16 +107,16 @@ def test_what_numpy_1_cannot_load_is_refused(model, installed, caplog, content, 
     assert ("constraints.txt" in caplog.text) == (is_suspect and not is_refused)
 
 
-def test_the_generator_of_here_is_recognized():
-    """The pickles of these tests begin as those of this numpy really do."""
+def test_the_installed_generator_is_recognized():
+    """The pickles in these tests match those of the installed numpy."""
     is_new = int(np.__version__.partition(".")[0]) > 1
     expected = GENERATOR if is_new else GENERATOR_OF_NUMPY_1
     start = expected.partition(b"__bit_generator_ctor")[2][:10]
     assert start in pickle.dumps(np.random.RandomState(1))
 
 
-def test_the_command_names_what_differs(model, constraints):
-    """Exit status 1, the differences, and what to do."""
+def test_the_command_prints_the_differences(model, constraints):
+    """The command prints the differences and a remedy, and exits with 1."""
     (model / "model.pkl").write_bytes(BY_NUMPY_2)
     done = CliRunner().invoke(main, ["constraints", str(model), str(constraints)])
     assert done.exit_code == 1
@@ -124,8 +124,8 @@ def test_the_command_names_what_differs(model, constraints):
     assert f"pip install -c {constraints}" in done.output
 
 
-def test_the_command_is_content_with_equal_versions(model, constraints):
-    """Exit status 0, for the directory and for its requirements.txt."""
+def test_the_command_accepts_equal_versions(model, constraints):
+    """For equal versions, the command exits with 0, for the directory and its requirements.txt."""
     for given in (model, model / "requirements.txt"):
         done = CliRunner().invoke(main, ["constraints", str(given), str(constraints)])
         assert (done.exit_code, done.output) == (
@@ -135,7 +135,7 @@ def test_the_command_is_content_with_equal_versions(model, constraints):
 
 
 def test_the_command_takes_a_uri(bucketfs_server, constraints, model, monkeypatch):
-    """The model is fetched as MLflow fetches it."""
+    """The command downloads a model from its URI."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", bucketfs_server.buckets[0].write_password)
     from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
         get_artifact_repository,
@@ -147,8 +147,8 @@ def test_the_command_takes_a_uri(bucketfs_server, constraints, model, monkeypatc
     assert done.exit_code == 0, done.output
 
 
-def test_no_model_is_no_difference(tmp_path, constraints):
-    """Exit status 2, and a message that names what is missing."""
+def test_the_command_reports_a_missing_model(tmp_path, constraints):
+    """Without a model, the command exits with 2 and names the missing file."""
     done = CliRunner().invoke(main, ["constraints", str(tmp_path), str(constraints)])
     assert done.exit_code == 2
     assert "requirements.txt" in done.output

@@ -1,4 +1,4 @@
-"""Models on the mount that are incomplete: the errors that a user of plain MLflow gets."""
+"""Tests of incomplete models on the mount: the errors that MLflow's functions raise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = ("runs", "version", "alias", "logged model", "raw")
 
 @dataclass
 class Stored:
-    """A model that this process has not written itself, and under which URIs it is known."""
+    """A model that this process has not written, and its URIs."""
 
     server: BucketFSServer
     format: str
@@ -33,15 +33,15 @@ class Stored:
 
     @property
     def part(self):
-        """The name of the file with the model proper."""
+        """The name of the file with the serialized model."""
         return {"skops": "model.skops", "cloudpickle": "model.pkl"}[self.format]
 
 
 @pytest.fixture(scope="module", params=FORMATS)
 def stored(request, tracking_uri, tmp_path_factory):
-    """Register a model, and store what MLflow saves without MLflow.
+    """Register a model whose files were saved by MLflow, but stored without it.
 
-    From its first upload on, this process would not read from the mount.
+    After an upload, this process would no longer read from the mount.
     """
     bucket = BucketConfig(f"test-damaged-{request.param}")
     name = f"damaged-{request.param}"
@@ -73,9 +73,9 @@ def stored(request, tracking_uri, tmp_path_factory):
 
 @pytest.fixture
 def model(stored, tracking_uri, environment, tmp_path, temporary_directory):
-    """The model's directory on a mount that the test may damage; nobody connects to BucketFS."""
+    """The model's directory on a mount that the test may damage; nothing connects to BucketFS."""
     mount = tmp_path / "mount"
-    assert temporary_directory.is_dir()  # where MLflow leaves what it downloads
+    assert temporary_directory.is_dir()  # MLflow leaves its downloads there
     shutil.copytree(stored.server.mount_root, mount)
     environment.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(mount))
     environment.setenv("MLFLOW_TRACKING_URI", tracking_uri)
@@ -110,8 +110,8 @@ WAYS = {
         ("runs", "download"),
     ],
 )
-def test_whole(stored, model, caplog, kind, way):
-    """With all its parts, it loads by each kind of URI, and nothing is warned of."""
+def test_complete(stored, model, caplog, kind, way):
+    """A complete model loads from each kind of URI, without a warning."""
     with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
         WAYS[way](stored.uris[kind])
     reported = [r for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
@@ -119,9 +119,9 @@ def test_whole(stored, model, caplog, kind, way):
     assert not [r for r in reported if r.levelno >= logging.WARNING]
 
 
-# The kind of URI and the way of loading are MLflow's affair, damages are found before either
-# matters. So each damage of each file meets one kind and way that load, a download, and runs:/,
-# for which MLflow hides the error; all pairs of kinds and ways are there.
+# Damages are found before the kind of URI and the way of loading matter. So each damage of each
+# file is tested with one kind and way that load, a download, and runs:/, for which MLflow hides the
+# error; all pairs of kinds and ways occur.
 @pytest.mark.parametrize(
     ("of", "damage", "kind", "way"),
     [
@@ -152,7 +152,7 @@ def test_whole(stored, model, caplog, kind, way):
     ],
 )
 def test_damaged(stored, model, caplog, *, of, damage, kind, way):
-    """The error names the mounted path and the reason; for ``runs:/``, MLflow hides it: a log."""
+    """The error, or the log for ``runs:/``, names the mounted path and the reason."""
     path = model / (stored.part if of == "part" else of)
     inflict, reason = DAMAGES[damage]
     inflict(path)
@@ -164,8 +164,8 @@ def test_damaged(stored, model, caplog, *, of, damage, kind, way):
 
 
 @pytest.mark.parametrize("kind", ["runs", "raw"])
-def test_cut_off_at_a_misleading_place(stored, model, caplog, kind):
-    """A part that ends as if it were whole is at least too small, which is reported beforehand."""
+def test_truncated_with_a_valid_end(stored, model, caplog, kind):
+    """A truncated part with a valid end is reported by the model's size, before it is loaded."""
     path = model / stored.part
     ends = {"model.pkl": b".", "model.skops": b"PK\x05\x06" + bytes(18)}
     path.write_bytes(path.read_bytes()[:90] + ends[stored.part])
@@ -175,7 +175,7 @@ def test_cut_off_at_a_misleading_place(stored, model, caplog, kind):
 
 
 def test_loads_without_its_environment(stored, model, caplog):
-    """What MLflow does not need does not need to have arrived."""
+    """A model loads without the files of its environment."""
     for name in ("conda.yaml", "python_env.yaml", "requirements.txt"):
         (model / name).unlink()
     with caplog.at_level(logging.WARNING, "mlflow_bucketfs_plugin"):
@@ -183,8 +183,8 @@ def test_loads_without_its_environment(stored, model, caplog):
     assert not [r for r in caplog.records if r.name.startswith("mlflow_bucketfs")]
 
 
-def test_one_missing_model_among_others(stored, model, caplog):
-    """Where nothing of the model has arrived, that is what ``runs:/`` logs, and only that."""
+def test_missing_model_is_logged_once(stored, model, caplog):
+    """For ``runs:/``, a model whose files are all missing is logged once."""
     shutil.rmtree(model)
     with caplog.at_level(logging.WARNING), pytest.raises(mlflow.MlflowException):
         mlflow.pyfunc.load_model(stored.uris["runs"])
@@ -193,8 +193,8 @@ def test_one_missing_model_among_others(stored, model, caplog):
 
 
 @pytest.mark.parametrize("damage", ["missing", "other content"])
-def test_helper_logs_what_failed_on_the_mount(stored, model, caplog, environment, damage):
-    """The second attempt of ``load_model_with_fallback`` fails as well: both are reported."""
+def test_both_failures_are_reported(stored, model, caplog, environment, damage):
+    """If both attempts of ``load_model_with_fallback`` fail, both errors are reported."""
     environment.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     unreachable = f"exa+bfs://127.0.0.1:9/{stored.uris['raw'].split('/', 3)[3]}"
     inflict, _ = DAMAGES[damage]
@@ -264,7 +264,7 @@ shutil.rmtree(root)
 
 
 def test_unreadable(run_python):
-    """What may not be read is named, with the reason, whichever way it is asked for."""
+    """Every way of reading an unreadable path names it, with the reason."""
     bucket, *lines = run_python(UNREADABLE, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0").splitlines()
     groups = "\n".join(lines).split("locked: ")[1:]
     for group, named in zip(
@@ -274,7 +274,7 @@ def test_unreadable(run_python):
         strict=True,
     ):
         _, *reported = group.splitlines()
-        # given a path, MLflow 3.8 takes a folder that may not be read for an empty one
+        # given a path, MLflow 3.8 treats an unreadable folder as an empty one
         refused = re.compile(
             rf"\[Errno 13\] Permission denied: '{bucket}{named}"
             rf"|No such file or directory: '{bucket}{named}/MLmodel'"

@@ -1,4 +1,4 @@
-"""delete_artifacts."""
+"""Tests of ``delete_artifacts``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ KEYS = ("other/x", "root/d/e/y", "root/d/x", "root/d.txt", "root/dd/x", "root/f"
         pytest.param("d/x/y", [], id="below a file"),
     ],
 )
-def test_exactly_what_was_meant(server, repo, path, deleted):
-    """A file, a folder or the root goes, its siblings stay, and a second time changes nothing."""
+def test_delete(server, repo, path, deleted):
+    """A file, a folder or the root is deleted without siblings; a second call changes nothing."""
     server.put_many((key, b"1") for key in KEYS)
     for _ in range(2):
         repo.delete_artifacts(path)
@@ -35,7 +35,7 @@ def test_exactly_what_was_meant(server, repo, path, deleted):
 
 
 def test_file_and_folder_of_one_name(server, repo):
-    """Where BucketFS holds d and d/x, both go: a rest would come back as an artifact."""
+    """If BucketFS holds d and d/x, both are deleted."""
     server.put_many([("root/d/x", b"1"), ("root/d", b"2")])
     repo.delete_artifacts("d")
     assert server.keys() == []
@@ -47,7 +47,7 @@ def test_file_and_folder_of_one_name(server, repo):
     ids=["root", "slash", "short root", "short root and slash"],
 )
 def test_bare_bucket_is_refused(server, root, path):
-    """No call empties a whole bucket, however the URI is split."""
+    """No call empties a bucket, however the URI is split."""
     server.put("precious", b"1")
     bucket = server.buckets[0].name
     uri = server.uri() if not root else server.uri().removesuffix(f"/{bucket}")
@@ -60,7 +60,7 @@ def test_bare_bucket_is_refused(server, root, path):
 
 
 def test_path_out_of_the_root_is_refused(server, repo):
-    """A path with .. deletes nothing anywhere."""
+    """A path with .. is refused, and nothing is deleted."""
     server.put("other/x", b"1")
     with pytest.raises(MlflowException) as caught:
         repo.delete_artifacts("../other")
@@ -68,8 +68,8 @@ def test_path_out_of_the_root_is_refused(server, repo):
     assert server.keys() == ["other/x"]
 
 
-def test_mlmodel_goes_first(server, repo):
-    """While a model is being deleted, nothing looks like a complete one."""
+def test_mlmodel_is_deleted_first(server, repo):
+    """MLmodel is deleted first, so that no partial model looks complete."""
     names = ("a", "MLmodel", "z", "inner/MLmodel", "inner/z")
     server.put_many((f"root/{name}", b"1") for name in names)
     repo.delete_artifacts()
@@ -78,8 +78,8 @@ def test_mlmodel_goes_first(server, repo):
     assert sorted(deleted) == sorted(names)
 
 
-def test_model_whose_mlmodel_stays_remains_whole(server, repo):
-    """If MLmodel cannot be deleted, neither is what it promises; other models go."""
+def test_model_whose_mlmodel_cannot_be_deleted_is_kept(server, repo):
+    """If MLmodel cannot be deleted, its model is kept, and other models are deleted."""
     names = ("a/MLmodel", "a/x", "a/sub/y", "b/MLmodel", "b/x", "c")
     server.put_many((f"root/{name}", b"1") for name in names)
     server.inject(Fault.status(403, method="DELETE", key="root/a/MLmodel", times=None))
@@ -90,7 +90,7 @@ def test_model_whose_mlmodel_stays_remains_whole(server, repo):
 
 
 def test_one_failure_does_not_stop_the_others(server, repo):
-    """What can be deleted is; the error names what is left, and a second call finishes it."""
+    """The other files are deleted, the error names the rest, and a second call deletes it."""
     server.put_many((f"root/{number}", b"1") for number in range(30))
     server.inject(Fault.status(403, method="DELETE", key="root/7"))
     with pytest.raises(MlflowException, match=r"1 failure.*\n- root/7: "):
@@ -100,8 +100,8 @@ def test_one_failure_does_not_stop_the_others(server, repo):
     assert server.keys() == []
 
 
-def test_deletion_survives_what_passes(server, repo):
-    """Lost connections and busy answers cost another try."""
+def test_transient_failures_are_retried(server, repo):
+    """Lost connections and busy answers are retried."""
     server.put_many((f"root/{number}", b"1") for number in range(8))
     server.inject(
         Fault.status(503, method="DELETE"),
@@ -113,7 +113,7 @@ def test_deletion_survives_what_passes(server, repo):
 
 
 def test_name_can_be_used_again(make_server, local, monkeypatch):
-    """BucketFS locks a deleted path for seconds; logging to it waits instead of failing."""
+    """Logging to a deleted path, which BucketFS locks for seconds, is retried."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0.01")
     server = make_server()
     server.put("root/f", b"old")

@@ -1,4 +1,4 @@
-"""download_artifacts and _download_file over HTTP."""
+"""Tests of ``download_artifacts`` and ``_download_file`` over HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tree(server):
 @pytest.mark.usefixtures("tree")
 @pytest.mark.parametrize("path", ["d", "d/", "/d"])
 def test_folder(server, repo, local, path):
-    """A folder comes with all below it, its siblings do not: one listing and one GET per file."""
+    """A folder is downloaded without siblings, with one listing and one GET per file."""
     target = local.directory()
     assert repo.download_artifacts(path, str(target)) == f"{target}/d"
     assert local.read(target) == {"d/x": b"1", "d/e/y": b"", "d/.hidden": b"2"}
@@ -33,7 +33,7 @@ def test_folder(server, repo, local, path):
 
 @pytest.mark.parametrize("path", ["", None, "/"], ids=repr)
 def test_root(server, repo, local, tree, path):
-    """The root comes as the target directory itself."""
+    """The root is downloaded into the target directory itself."""
     server.delete("root/dd/x")
     server.delete("root/d.txt")
     target = local.directory()
@@ -44,7 +44,7 @@ def test_root(server, repo, local, tree, path):
 
 @pytest.mark.usefixtures("tree")
 def test_file(server, repo, local):
-    """A file lands at its path below the target: one listing and one GET."""
+    """A file is downloaded to its path below the target, with one listing and one GET."""
     target = local.directory()
     assert repo.download_artifacts("d/x", str(target)) == f"{target}/d/x"
     assert local.read(target) == {"d/x": b"1"}
@@ -52,7 +52,7 @@ def test_file(server, repo, local):
 
 
 def test_new_directory_per_call(repo, tree, temporary_directory):
-    """Without a target each call makes a temporary directory of its own."""
+    """Without a target, each call creates a new temporary directory."""
     first, second = (Path(repo.download_artifacts("d/x")) for _ in range(2))
     assert first != second
     assert first.read_bytes() == second.read_bytes() == tree["d/x"]
@@ -61,7 +61,7 @@ def test_new_directory_per_call(repo, tree, temporary_directory):
 
 @pytest.mark.usefixtures("tree")
 def test_relative_target(repo, local, monkeypatch):
-    """A relative target is taken from the working directory and comes back absolute."""
+    """A relative target is relative to the working directory, and returned as absolute."""
     target = local.directory()
     monkeypatch.chdir(target.parent)
     assert repo.download_artifacts("d/x", "down") == f"{target}/d/x"
@@ -82,7 +82,7 @@ def test_target_is_no_directory(server, repo, local, name, code):
 
 
 def test_empty_root(repo, local):
-    """A run that has logged nothing downloads nothing, without an error."""
+    """The download of an empty root is no error."""
     target = local.directory()
     assert repo.download_artifacts("", str(target)) == str(target)
     assert local.read(target) == {}
@@ -91,7 +91,7 @@ def test_empty_root(repo, local):
 @pytest.mark.usefixtures("tree")
 @pytest.mark.parametrize("path", ["missing", "d/missing", "d/x/y", "D", "MLmodel/x"])
 def test_missing_leaves_nothing(repo, local, temporary_directory, path):
-    """What is missing is RESOURCE_DOES_NOT_EXIST and leaves neither file nor directory."""
+    """A missing artifact is RESOURCE_DOES_NOT_EXIST, and leaves neither file nor directory."""
     target = local.directory()
     for destination in (str(target), None):
         with pytest.raises(MlflowException, match=f"no artifact at .*root/{path}'") as caught:
@@ -103,7 +103,7 @@ def test_missing_leaves_nothing(repo, local, temporary_directory, path):
 @pytest.mark.usefixtures("tree")
 @pytest.mark.parametrize("path", ["missing", "d", "d/x/y"])
 def test_missing_single_file_leaves_nothing(repo, local, path):
-    """MLflow's internal download of one file keeps the same promise, also for folders."""
+    """The same is true for MLflow's internal download of one file, also if it gets a folder."""
     target = local.directory()
     with pytest.raises(MlflowException) as caught:
         repo._download_file(path, target / "x")
@@ -113,15 +113,15 @@ def test_missing_single_file_leaves_nothing(repo, local, path):
 
 @pytest.mark.parametrize("as_path", [str, Path], ids=["str", "Path"])
 def test_single_file(server, repo, local, tree, as_path):
-    """MLflow's internal download of one file takes a path of either kind, without a listing."""
+    """MLflow's internal download of one file accepts str and Path, and sends one GET."""
     target = local.directory() / "renamed"
     repo._download_file("d/x", as_path(target))
     assert target.read_bytes() == tree["d/x"]
     assert (server.requests.listings, len(server.requests)) == (0, 1)
 
 
-def test_broken_download_leaves_the_older_file(server, repo, local):
-    """A download that fails half-way neither leaves a part nor touches what was there."""
+def test_truncated_download_leaves_the_older_file(server, repo, local):
+    """A truncated download leaves no partial file, and does not change the older file."""
     server.put("root/f", b"new content")
     server.inject(Fault.truncate(3, method="GET", key="root/f", times=None))
     target = local.write({"f": b"old"})
@@ -132,8 +132,8 @@ def test_broken_download_leaves_the_older_file(server, repo, local):
     assert [path.name for path in target.iterdir()] == ["f"]
 
 
-def test_broken_download_leaves_no_temporary_directory(server, repo, temporary_directory, tree):
-    """Half a model in a directory that nobody knows of would fill the disk."""
+def test_failed_download_leaves_no_temporary_directory(server, repo, temporary_directory, tree):
+    """A failed download leaves no temporary directory."""
     server.inject(Fault.status(403, method="GET", key="root/d/x", times=None))
     with pytest.raises(MlflowException) as caught:
         repo.download_artifacts("d")
@@ -143,7 +143,7 @@ def test_broken_download_leaves_no_temporary_directory(server, repo, temporary_d
 
 
 def test_one_bad_file_does_not_stop_the_others(server, repo, local):
-    """All files but the bad one arrive, and the error names it alone."""
+    """The other files are downloaded, and the error names only the one that failed."""
     server.put_many((f"root/{number}", b"1") for number in range(30))
     server.inject(Fault.status(403, method="GET", key="root/7", times=None))
     target = local.directory()
@@ -152,8 +152,8 @@ def test_one_bad_file_does_not_stop_the_others(server, repo, local):
     assert sorted(local.read(target)) == sorted(str(n) for n in range(30) if n != 7)
 
 
-def test_download_survives_what_passes(server, repo, local):
-    """Lost connections, cut bodies and busy answers cost another try, not the artifact."""
+def test_transient_failures_are_retried(server, repo, local):
+    """Lost connections, truncated bodies and busy answers are retried."""
     files = {f"{number}": b"content" * 100 for number in range(12)}
     server.put_many((f"root/{name}", data) for name, data in files.items())
     server.inject(
@@ -172,7 +172,7 @@ def test_download_survives_what_passes(server, repo, local):
 
 
 def test_many_small_files_cost_one_request_each(server, repo, local):
-    """300 files: one listing and one GET each, on few connections."""
+    """300 files need one listing and one GET each, on few connections."""
     files = {f"d{number % 7}/{number}": b"x" * number for number in range(300)}
     server.put_many((f"root/m/{name}", data) for name, data in files.items())
     target = local.directory()
@@ -183,7 +183,7 @@ def test_many_small_files_cost_one_request_each(server, repo, local):
 
 
 def test_file_and_folder_of_one_name(server, repo, local, caplog):
-    """Where BucketFS holds d and d/x, the folder comes; the file is reported and reachable."""
+    """If BucketFS holds d and d/x, the folder is downloaded; the file is logged and readable."""
     server.put_many([("root/m/d/x", b"1"), ("root/m/d", b"2")])
     target = local.directory()
     repo.download_artifacts("m", str(target))
@@ -196,7 +196,7 @@ def test_file_and_folder_of_one_name(server, repo, local, caplog):
 
 @pytest.mark.parametrize("path", ["..", "d/../../rooted", "d/./x"])
 def test_path_out_of_the_root_is_refused(server, repo, path):
-    """A path with .. reads nothing anywhere."""
+    """A path with .. is refused before anything is sent."""
     for read in (repo.download_artifacts, repo.get_local_path):
         with pytest.raises(MlflowException) as caught:
             read(path)
@@ -209,7 +209,7 @@ def test_path_out_of_the_root_is_refused(server, repo, path):
     "obstacle", [pytest.param("d", id="file at folder"), pytest.param("d/x/z", id="folder at file")]
 )
 def test_obstacle_in_the_target(repo, local, obstacle):
-    """Something else of the same name in the target is an error and stays as it is."""
+    """A file or folder in the way in the target is an error, and is not changed."""
     target = local.write({obstacle: b"mine"})
     with pytest.raises((OSError, MlflowException), match=f"{target}/d"):
         repo.download_artifacts("d", str(target))
@@ -217,7 +217,7 @@ def test_obstacle_in_the_target(repo, local, obstacle):
 
 
 def test_link_in_the_target_is_replaced(repo, local, tree):
-    """A file that is a link in the target is replaced; what it leads to stays."""
+    """A link in the target is replaced; the file that it leads to is not changed."""
     target = local.write({"precious": b"mine"})
     (target / "d").mkdir()
     (target / "d" / "x").symlink_to(target / "precious")
@@ -238,7 +238,7 @@ def test_link_in_the_target_is_replaced(repo, local, tree):
     ids=repr,
 )
 def test_hostile_listing(hostile_server, local, key):
-    """A server that lists keys which lead out of the folder gets nothing written at all."""
+    """If a listing has a key that leads out of the folder, nothing is written."""
     hostile_server.keys = ["root/d/harmless", key]
     target = local.directory()
     repo = BucketFSArtifactRepository(hostile_server.uri)
@@ -248,7 +248,7 @@ def test_hostile_listing(hostile_server, local, key):
     assert local.read(target.parent) == {}
 
 
-def test_nothing_is_local_without_a_mount(server, repo):
-    """A server that asks for a local path gets the answer that there is none, without a request."""
+def test_no_local_path_without_a_mount(server, repo):
+    """Without a mount, there is no local path, and no request is sent."""
     assert repo.get_local_path("f") is None
     assert server.requests.connections == 0

@@ -1,4 +1,4 @@
-"""How MLflow finds the plugin."""
+"""Tests of the entry points through which MLflow finds the plugin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMES = ("exa+bfs", "exa+bfss", "exabfs", "exabfss")
     ],
 )
 def test_schemes_are_registered_whatever_is_imported_first(run_python, first_import):
-    """All schemes work, without a warning, whichever of plugin and MLflow comes first."""
+    """All schemes are registered without a warning, in any order of the imports."""
     output = run_python(
         f"""
         import json, warnings
@@ -46,7 +46,7 @@ def test_schemes_are_registered_whatever_is_imported_first(run_python, first_imp
 
 
 def test_every_scheme_that_core_parses_has_an_entry_point():
-    """A scheme that is added to core and forgotten here would be unknown to MLflow."""
+    """Every scheme that core parses has an entry point."""
     points = entry_points(group="mlflow.artifact_repository")
     ours = {
         p.name for p in points if p.value == f"{entrypoint.__name__}:BucketFSArtifactRepository"
@@ -55,7 +55,7 @@ def test_every_scheme_that_core_parses_has_an_entry_point():
 
 
 def test_entry_point_imports_nothing_heavy(run_python):
-    """Loading the entry points costs neither MLflow nor an HTTP client."""
+    """Loading the entry points imports neither MLflow nor an HTTP client."""
     loaded = run_python(
         """
         import sys
@@ -70,7 +70,7 @@ def test_entry_point_imports_nothing_heavy(run_python):
 
 @pytest.mark.parametrize("scheme", [*SCHEMES, "EXA+BFS"])
 def test_registry_passes_everything_on(scheme):
-    """The registry's keyword arguments arrive at the repository."""
+    """The registry's keyword arguments are passed to the repository."""
     repo = get_artifact_repository(
         f"{scheme}://h:1/s/b", tracking_uri="sqlite:///t.db", registry_uri="sqlite:///r.db"
     )
@@ -80,14 +80,14 @@ def test_registry_passes_everything_on(scheme):
 
 
 def test_saas_is_refused_clearly():
-    """The scheme of Exasol SaaS is known, and says what to use instead."""
+    """The scheme of Exasol SaaS is refused, with the schemes to use instead."""
     with pytest.raises(MlflowException, match=r"not supported yet.*Use exa\+bfs://") as caught:
         get_artifact_repository("exa+saas://cloud.exasol.com/account/db")
     assert caught.value.error_code == "NOT_IMPLEMENTED"
 
 
 def test_unknown_scheme_is_not_taken():
-    """A scheme that only looks like ours stays MLflow's to refuse, and ours refuses it as well."""
+    """A similar scheme is refused by MLflow, and by the entry point."""
     with pytest.raises(MlflowException, match="Could not find a registered artifact repository"):
         get_artifact_repository("exa+ftp://h:1/s/b")
     with pytest.raises(MlflowException, match="is not a BucketFS URI") as caught:
@@ -96,7 +96,7 @@ def test_unknown_scheme_is_not_taken():
 
 
 def test_dataset_source_has_a_readable_name():
-    """MLflow derives one source of datasets per scheme, all of the same name."""
+    """MLflow's dataset sources, one per scheme, have a readable name."""
     names = [
         source.__name__ for source in get_registered_sources() if "BucketFS" in source.__name__
     ]

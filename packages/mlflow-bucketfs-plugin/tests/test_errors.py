@@ -1,4 +1,4 @@
-"""Error codes: what MLflow's clients see as HTTP status, and act on."""
+"""Tests of error codes, which determine the HTTP status for MLflow's clients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OPERATIONS = {
 
 @pytest.fixture(params=OPERATIONS)
 def operation(request):
-    """A method of HTTP and a use of the repository that depends on it; by default each of them."""
+    """An HTTP method, and an operation of the repository that uses it; by default each of them."""
     return OPERATIONS[request.param]
 
 
@@ -51,8 +51,8 @@ def _one_retry(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 
-# Which code a status has is decided in one place, and each operation asks there: so each of them
-# meets two statuses, and each status one that reads and one that writes.
+# All operations share the mapping from status to code. So each of them is tested with two statuses,
+# and each status with an operation that reads and one that writes.
 @pytest.mark.parametrize(
     ("operation", "status"),
     [
@@ -76,7 +76,7 @@ def _one_retry(monkeypatch):
     indirect=["operation"],
 )
 def test_status(server, repo, local, operation, status):
-    """Each status that a server may answer with has one code, whatever was asked."""
+    """Each HTTP status has one error code, for all operations."""
     server.put("root/f", b"1")
     method, use = operation
     code, remedy = STATUSES[status]
@@ -97,10 +97,10 @@ def test_status(server, repo, local, operation, status):
     ],
     indirect=["operation"],
 )
-def test_a_tracking_server_logs_what_clients_try_again(  # noqa: PLR0917
+def test_a_tracking_server_logs_errors_that_clients_retry(  # noqa: PLR0917
     server, repo, local, operation, status, reported, monkeypatch, caplog
 ):
-    """MLflow's clients say "too many 503 error responses" at last, so the log must have why."""
+    """A tracking server logs errors that clients retry, because clients do not show the reason."""
     server.put("root/f", b"1")
     method, use = operation
     server.inject(Fault.status(status, method=method, times=None))
@@ -113,8 +113,8 @@ def test_a_tracking_server_logs_what_clients_try_again(  # noqa: PLR0917
 
 
 @pytest.mark.parametrize("operation", ["stream", "download", "delete"], indirect=True)
-def test_silence(server, repo, local, operation, monkeypatch):
-    """A server that stops answering is a timeout, reported with the variable that sets it."""
+def test_timeout(server, repo, local, operation, monkeypatch):
+    """A server that stalls is a timeout, reported with the variable that sets it."""
     server.put("root/f", b"1")
     monkeypatch.setenv("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "0.2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -128,7 +128,7 @@ def test_silence(server, repo, local, operation, monkeypatch):
 
 @pytest.mark.parametrize("operation", ["log_artifacts", "list", "delete"], indirect=True)
 def test_lost_connection(server, repo, local, operation):
-    """A connection that is lost every time is for MLflow's client to try again."""
+    """A connection that is lost every time has a code that MLflow's client retries."""
     server.put("root/f", b"1")
     method, use = operation
     server.inject(Fault.reset_before_body(method=method, times=None))
@@ -138,8 +138,8 @@ def test_lost_connection(server, repo, local, operation):
 
 
 @pytest.mark.parametrize("operation", ["log_artifact", "download one"], indirect=True)
-def test_nobody_listens(local, operation):
-    """A wrong port is reported as such."""
+def test_closed_port(local, operation):
+    """A closed port is reported."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -157,7 +157,7 @@ def test_nobody_listens(local, operation):
     ],
 )
 def test_private_bucket(make_server, monkeypatch, password, code, names):
-    """No password for a private bucket and a wrong one are distinguished, without repeating it."""
+    """A missing and a wrong password have different codes, and the password is not shown."""
     server = make_server(public=False)
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", password)
     repo = BucketFSArtifactRepository(server.uri(path="root"))
@@ -169,9 +169,9 @@ def test_private_bucket(make_server, monkeypatch, password, code, names):
 
 
 def test_missing_bucket(server, local, operation):
-    """A bucket that does not exist is not found, and named."""
+    """A missing bucket is RESOURCE_DOES_NOT_EXIST, and is named."""
     repo = BucketFSArtifactRepository(server.uri().rpartition("/")[0] + "/nowhere/root")
-    # a request for one object learns that it is missing, and nothing of the bucket
+    # the answer about one object does not show whether the bucket exists
     named = r"no bucket 'nowhere'|/nowhere/root/f: there is no such object"
     with pytest.raises(MlflowException, match=named) as caught:
         operation[1](repo, local)
@@ -180,7 +180,7 @@ def test_missing_bucket(server, local, operation):
 
 @pytest.mark.parametrize("operation", ["stream", "download"], indirect=True)
 def test_https_spoken_to_http(server, local, operation):
-    """The wrong scheme is reported as such, at once."""
+    """HTTPS to a port for plain HTTP is reported."""
     repo = BucketFSArtifactRepository(server.uri(path="root").replace("exa+bfs:", "exa+bfss:"))
     with pytest.raises(MlflowException, match="does not speak HTTPS") as caught:
         operation[1](repo, local)
@@ -199,7 +199,7 @@ def test_https_spoken_to_http(server, local, operation):
     ],
 )
 def test_aggregated_code(server, repo, local, method, statuses, code):  # noqa: PLR0917
-    """Failures of several files have the code that all share, else INTERNAL_ERROR."""
+    """Failures of several files have their common code, or INTERNAL_ERROR."""
     files = {f"f{number}": b"1" for number in range(len(statuses) + 2)}
     server.put_many((f"root/{name}", data) for name, data in files.items())
     server.inject(
@@ -223,7 +223,7 @@ def test_aggregated_code(server, repo, local, method, statuses, code):  # noqa: 
 
 @pytest.fixture
 def refused(server, local, monkeypatch):
-    """Upload 300 files with 4 threads and a wrong password; return the message."""
+    """Upload files with 4 threads and a wrong password; return the message."""
 
     def upload(files):
         monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "wr0ng")
@@ -237,11 +237,11 @@ def refused(server, local, monkeypatch):
     return upload
 
 
-def test_a_refused_password_is_tried_no_further(server, refused):
-    """One wrong password ends the batch; the message says so, once, and no MLmodel is tried."""
+def test_a_rejected_password_stops_the_upload(server, refused):
+    """After four rejections of the password, no further file is tried, and one line reports it."""
     message = refused({f"{number}": b"1" for number in range(300)} | {"MLmodel": b"m"})
     tried = server.requests.count(method="PUT")
-    assert 4 <= tried <= 4 + 3  # what was under way when the fourth was refused
+    assert 4 <= tried <= 4 + 3  # uploads in progress at the fourth rejection
     assert message.startswith(f"{tried} failure(s) while uploading artifacts at exa+bfs://")
     assert message.count("access denied (403)") == 1
     assert f"\nNot tried, because it would have failed too: {300 - tried} file(s)\n" in message
@@ -251,7 +251,7 @@ def test_a_refused_password_is_tried_no_further(server, refused):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_one_refused_file_does_not_stop_the_others(server, local, monkeypatch, workers):
-    """Old versions of BucketFS say 403 for a path that was deleted a moment ago."""
+    """One 403, as old versions of BucketFS send for a deleted path, does not stop other files."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", str(workers))
     server.inject(Fault.status(403, method="PUT", key="root/00", times=None))
     repo = BucketFSArtifactRepository(server.uri(path="root"))
@@ -260,8 +260,8 @@ def test_one_refused_file_does_not_stop_the_others(server, local, monkeypatch, w
     assert len(server.keys()) == 29
 
 
-def test_failures_are_told_once_per_cause(server, repo, local):
-    """Files that fail alike are one line with up to a hundred names; others keep their own."""
+def test_failures_are_grouped_by_cause(server, repo, local):
+    """Files with the same cause share a line with up to 100 names; others have their own."""
     files = {f"{number:03}": b"1" for number in range(300)}
     server.inject(Fault.status(418, method="PUT", key="root/007", times=None))
     server.inject(Fault.status(423, method="PUT", times=None))
@@ -274,8 +274,8 @@ def test_failures_are_told_once_per_cause(server, repo, local):
     assert one.startswith(f"- 007: Cannot upload {repo.artifact_uri}/007: ")
 
 
-def test_local_failures_are_told_once_per_cause(repo, local):
-    """Files of the user's own machine that cannot be read are one line as well."""
+def test_local_failures_are_grouped_by_cause(repo, local):
+    """Unreadable local files share a line."""
     directory = local.write({"a": b"1"})
     for name in ("b", "c"):
         (directory / name).symlink_to("nowhere")
@@ -285,7 +285,7 @@ def test_local_failures_are_told_once_per_cause(repo, local):
 
 
 def test_local_failures_are_internal_errors(repo, local):
-    """A file that cannot be read is nobody's HTTP status."""
+    """Unreadable local files are INTERNAL_ERROR."""
     directory = local.write({"a": b"1"})
     (directory / "b").symlink_to("nowhere")
     (directory / "c").symlink_to("nowhere")
@@ -295,7 +295,7 @@ def test_local_failures_are_internal_errors(repo, local):
 
 
 def test_errors_can_be_pickled(server, repo):
-    """Whoever runs MLflow in worker processes gets the error back from them."""
+    """An error keeps its message and code when it is pickled, as between worker processes."""
     server.inject(Fault.status(403, times=None))
     with pytest.raises(MlflowException) as caught:
         repo.list_artifacts()

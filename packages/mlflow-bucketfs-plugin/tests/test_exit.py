@@ -1,4 +1,4 @@
-"""Folders that are transferred while the interpreter ends, when no thread can be started."""
+"""Tests of transfers during interpreter shutdown, when no thread can be started."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ last = InDel("last")
 
 
 def test_folders_are_transferred_while_the_interpreter_ends(server, tmp_path):
-    """In exit handlers, in the last garbage collection, and when modules are deleted."""
+    """Folders are transferred in exit handlers, the last garbage collection and module deletion."""
     (tmp_path / "folder").mkdir()
     for number in range(3):
         (tmp_path / "folder" / str(number)).write_bytes(b"1")

@@ -1,4 +1,4 @@
-"""Names that others have chosen: no message shows them raw, and none hides a folder."""
+"""Tests of untrusted names: messages escape them, and listings leave out invalid ones."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from mlflow.exceptions import MlflowException
 from mlflow_bucketfs_plugin.cli import main
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
-# Commands of a terminal, bytes of no UTF-8, and what no path can have
+# Terminal escape sequences, bytes that are not UTF-8, and names that no path can have
 UNUSABLE = ("\x1b[2J", "\x9b2J", "\udcff", "a\tb", "\0", ".", "..")
-# Legal in a key, but it shows the rest of a line from right to left
+# Legal in a key, but reverses the direction of the text that follows
 REVERSED = "a\u202eb"
 
 
 def messages(caplog):
-    """What was logged, each as one line that a terminal only shows."""
+    """Return the logged messages, after checking that all are printable."""
     found = [record.getMessage() for record in caplog.records]
     assert all(message.isprintable() for message in found)
     return found
 
 
 def names(repo, path=None):
-    """The names in a folder, as MLflow's server encodes them: protobuf takes UTF-8 only."""
+    """Return the names in a folder, encoded as by MLflow's server: protobuf accepts only UTF-8."""
     return [info.to_proto().path for info in repo.list_artifacts(path)]
 
 
 def test_unusable_names_are_left_out_of_a_listing(hostile_server, caplog):
-    """Keys that MLflow can neither encode nor ask for are logged; the others are listed."""
+    """Keys that are invalid as artifact names are logged; the others are listed."""
     below = [f"root/{name}{tail}" for name in UNUSABLE for tail in ("", "/x")]
     hostile_server.keys = ["root/a", *below, "root/größe/x", f"root/{REVERSED}"]
     repo = BucketFSArtifactRepository(hostile_server.uri)
-    caplog.clear()  # of a warning about one more host, depending on the tests before
+    caplog.clear()  # a warning about a further host depends on earlier tests
     assert names(repo) == ["a", REVERSED, "größe"]
     (message,) = messages(caplog)
     assert message.endswith(r": \x00, \x1b[2J, ., .., a\tb, \x9b2J, \udcff")
@@ -46,7 +46,7 @@ def test_unusable_names_are_left_out_of_a_listing(hostile_server, caplog):
 
 
 def test_unusable_names_on_the_mount(mounted, bucket_on_mount, caplog):
-    """A folder of an unpacked archive is listed without what MLflow cannot encode."""
+    """A folder on the mount is listed without names that MLflow cannot encode."""
     (bucket_on_mount / "root" / os.fsdecode(b"plots/\xff")).write_bytes(b"")
     assert names(mounted, "plots") == ["plots/a.png"]
     (message,) = messages(caplog)
@@ -54,7 +54,7 @@ def test_unusable_names_on_the_mount(mounted, bucket_on_mount, caplog):
 
 
 def test_unusable_names_in_a_tracking_server_with_a_mount(hostile_server, tmp_path, monkeypatch):
-    """A server that takes sizes from the mount looks for none of the names that it leaves out."""
+    """A tracking server with a mount leaves out invalid names, and reads no sizes for them."""
     (tmp_path / "s/b/root").mkdir(parents=True)
     (tmp_path / "s/b/root/a").write_bytes(b"123")
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(tmp_path))
@@ -73,7 +73,7 @@ def test_unusable_names_in_a_tracking_server_with_a_mount(hostile_server, tmp_pa
     ],
 )
 def test_deletion_shows_names_escaped(hostile_server, keys):
-    """``mlflow gc`` prints which files of a listing were not deleted, and why."""
+    """The error of a deletion, which ``mlflow gc`` prints, shows names escaped."""
     hostile_server.keys = keys
     with pytest.raises(MlflowException) as caught:
         BucketFSArtifactRepository(hostile_server.uri).delete_artifacts("d")
@@ -83,14 +83,14 @@ def test_deletion_shows_names_escaped(hostile_server, keys):
 
 
 def test_an_artifact_that_is_missing_is_named_escaped(repo):
-    """What MLflow asks for may come from a listing."""
+    """The error for a missing artifact shows its name escaped."""
     with pytest.raises(MlflowException, match="There is no artifact") as caught:
         repo.download_artifacts(REVERSED)
     assert str(caught.value).isprintable()
 
 
 def test_an_upload_shows_names_escaped(server, repo, local, caplog):
-    """A model's files are named in warnings and in what was held back."""
+    """Warnings and errors of an upload show names escaped."""
     server.put(f"root/m/{REVERSED}/MLmodel", b"flavors: {}\n")
     model = f"m/{REVERSED}"
     archive = io.BytesIO()
@@ -107,8 +107,8 @@ def test_an_upload_shows_names_escaped(server, repo, local, caplog):
     assert len(messages(caplog)) == 2
 
 
-def test_a_model_from_http_speaks_escaped(server, repo, caplog):
-    """The reason in an MLmodel is text of whoever can write into the bucket."""
+def test_the_reason_in_an_mlmodel_is_logged_escaped(server, repo, caplog):
+    """The reason in an MLmodel, which is untrusted text, is logged escaped."""
     server.put("root/m/MLmodel", b"incomplete_upload: \x1b[2J \xff\n")
     repo.download_artifacts("m")
     (message,) = messages(caplog)
@@ -116,7 +116,7 @@ def test_a_model_from_http_speaks_escaped(server, repo, caplog):
 
 
 def test_reading_from_the_mount_logs_names_escaped(mounted, server, local, caplog):
-    """Paths on the mount are logged for information, and when MLflow hides the reason."""
+    """Paths on the mount are logged escaped."""
     server.put(f"root/{REVERSED}/MLmodel", b"flavors: {}\nmodel_size_bytes: 99")
     with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
         mounted.download_artifacts(REVERSED)
@@ -130,14 +130,14 @@ def test_reading_from_the_mount_logs_names_escaped(mounted, server, local, caplo
 
 
 def test_check_prints_names_escaped(server):
-    """Whatever a URI or a server names, a terminal only shows what check prints."""
+    """The command check prints names escaped."""
     printed = CliRunner().invoke(main, ["check", server.uri(path=REVERSED)]).stdout
     assert r"folder 'a\u202eb'" in printed
     assert all(line.isprintable() for line in printed.splitlines())
 
 
 def test_constraints_prints_names_escaped(local):
-    """A pickle of a model has whatever name."""
+    """The command constraints prints the names of a model's files escaped."""
     model = local.write({"requirements.txt": b"", "\x1b[2J.pkl": b"numpy._core"}, "model")
     constraints = local.write({"constraints.txt": b"numpy==1.26.4\n"}, "slc") / "constraints.txt"
     printed = CliRunner().invoke(main, ["constraints", str(model), str(constraints)]).stdout
@@ -146,7 +146,7 @@ def test_constraints_prints_names_escaped(local):
 
 
 def test_copy_prints_names_escaped(server, local):
-    """What was copied, and what keeps from it, names the target."""
+    """The command copy prints the target escaped, on success and on failure."""
     source, target = str(local.write({"f": b""})), server.uri(path=REVERSED)
     copied = CliRunner().invoke(main, ["copy", source, target])
     refused = CliRunner().invoke(main, ["copy", source, target])

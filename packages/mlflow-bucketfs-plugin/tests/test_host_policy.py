@@ -1,4 +1,4 @@
-"""Which hosts may receive the password."""
+"""Tests of the hosts that may receive the password."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OWN = "exa+bfs://bfs.example.com:2580/s/b/root"
 
 
 def is_allowed(uri, environ):
-    """Whether a process with this environment accepts a location."""
+    """Return whether a process with this environment accepts a location."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {"EXA_BUCKETFS_PASSWORD": "secret", **environ}.items():
             environment.setenv(name, value)
@@ -81,7 +81,7 @@ def test_server_trusts_its_own_host_and_port(uri, allowed):
     ids=repr,
 )
 def test_disguised_hosts_are_no_uris(environment, uri):
-    """What two parsers could read as different hosts is refused before any comparison."""
+    """A URI that parsers could read as different hosts is refused before any comparison."""
     environment.setenv(ROOT, OWN)
     with pytest.raises(MlflowException) as caught:
         BucketFSArtifactRepository(uri)
@@ -110,8 +110,8 @@ def test_disguised_hosts_are_no_uris(environment, uri):
         ("exa+bfs://", "exa+bfs://h/s/b", False),
     ],
 )
-def test_what_counts_as_own(own, uri, allowed):
-    """Protocol and effective port count; a root elsewhere, or that is no URI, trusts nobody."""
+def test_own_hosts(own, uri, allowed):
+    """Own hosts have a protocol and a port; a root that is no BucketFS URI allows no host."""
     assert is_allowed(uri, {ROOT: own}) is allowed
 
 
@@ -139,8 +139,8 @@ def test_allowed_hosts_hold_everywhere(listed, uri, allowed):
         assert is_allowed(OWN, environ) is in_server
 
 
-def test_clients_without_a_list_are_free():
-    """Outside of servers nothing is refused unless somebody asked for it."""
+def test_clients_without_a_list_may_use_all_hosts():
+    """A process that is no server may use all hosts, if it has no list."""
     assert is_allowed("exa+bfs://anywhere:1/s/b", {})
     assert is_allowed("exa+bfs://anywhere:1/s/b", {SCHEMES: ""})
 
@@ -157,7 +157,7 @@ def test_clients_without_a_list_are_free():
     ],
 )
 def test_operator_opens_a_scheme(schemes, uri, allowed):
-    """MLflow's own variable opens exactly the schemes in it, and only those."""
+    """MLflow's own variable allows exactly the schemes in it."""
     assert is_allowed(uri, {ROOT: OWN, SCHEMES: schemes}) is allowed
 
 
@@ -172,7 +172,7 @@ def test_operator_opens_a_scheme(schemes, uri, allowed):
     ],
 )
 def test_the_list_holds_for_allowed_schemes(listed, uri, allowed):
-    """Opening a scheme in MLflow does not switch the operator's list of hosts off."""
+    """A scheme allowed in MLflow does not disable the operator's list of hosts."""
     assert is_allowed(uri, {ROOT: OWN, SCHEMES: "exa+bfs", ALLOWED: listed}) is allowed
 
 
@@ -188,7 +188,7 @@ USES = {
     ("by", "use"), [("server", "download"), ("server", "log"), ("list", "list"), ("list", "delete")]
 )
 def test_second_listener_sees_no_connection(make_server, environment, local, by, use):
-    """Same host, other port: not even a connection is made, and the error names what to set."""
+    """Another port of an allowed host gets no connection, and the error names a remedy."""
     own, foreign = make_server(), make_server()
     if by == "server":
         environment.setenv(ROOT, own.uri(path="mlflow"))
@@ -209,25 +209,25 @@ def test_nothing_goes_unencrypted_to_a_host_for_https(environment, local, by, sc
     """A client's location at the server's own host and port, without TLS, gets no connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        place = f"127.0.0.1:{listener.getsockname()[1]}"
-        environment.setenv(ROOT, f"exa+bfss://{place}/s/b" if by == "root" else OWN)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        environment.setenv(ROOT, f"exa+bfss://{address}/s/b" if by == "root" else OWN)
         if by != "root":
-            environment.setenv(ALLOWED, place)
+            environment.setenv(ALLOWED, address)
         if by == "list and scheme":
             environment.setenv(SCHEMES, scheme)
-        get_artifact_repository(f"{scheme}s://{place}/s/b")
+        get_artifact_repository(f"{scheme}s://{address}/s/b")
         for use in USES.values():
-            remedy = re.escape(f"add exa+bfs://{place} to {ALLOWED}")
+            remedy = re.escape(f"add exa+bfs://{address} to {ALLOWED}")
             with pytest.raises(MlflowException, match=remedy) as caught:
-                use(get_artifact_repository(f"{scheme}://{place}/s/b"), local)
+                use(get_artifact_repository(f"{scheme}://{address}/s/b"), local)
             assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
         with pytest.raises(BlockingIOError):
             listener.accept()
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_redirect_sends_nobody_anything(make_server, local, use):
-    """A server that redirects elsewhere does not make the password go there."""
+def test_redirect_is_not_followed(make_server, local, use):
+    """A redirect to another host is refused, without a connection to that host."""
     own, foreign = make_server(), make_server()
     own.put("root/f", b"1")
     own.inject(Fault.status(307, location=f"{foreign.url}/x/f", times=None))
@@ -236,8 +236,8 @@ def test_redirect_sends_nobody_anything(make_server, local, use):
     assert foreign.requests.connections == 0
 
 
-def test_further_host_is_told_once(make_server, environment, caplog):
-    """A client without a list learns when a location names one more host, once per host."""
+def test_further_host_is_logged_once(make_server, environment, caplog):
+    """Without a list, each further host that a location names is logged once."""
     first, second = (make_server().uri(path="root") for _ in range(2))
     get_artifact_repository(first)
     caplog.clear()

@@ -1,4 +1,4 @@
-"""list_artifacts."""
+"""Tests of ``list_artifacts``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
 
 def entries(repo, path=None):
-    """Path and kind of every entry."""
+    """Return the path and kind of every entry."""
     return [(info.path, info.is_dir) for info in repo.list_artifacts(path)]
 
 
@@ -28,7 +28,7 @@ def test_one_level_sorted(make_server, shuffled):
 
 
 def test_one_request_and_no_sizes(server, repo):
-    """A listing is one request whatever it finds; BucketFS lists no sizes, so there are none."""
+    """A listing is one request, and has no sizes, because BucketFS lists none."""
     server.put_many((f"root/{a}/{b}", b"1") for a in range(30) for b in range(10))
     listed = repo.list_artifacts()
     assert len(listed) == 30
@@ -38,13 +38,13 @@ def test_one_request_and_no_sizes(server, repo):
 
 @pytest.mark.parametrize("path", ["file", "missing", "d/x", "d/missing", "fi", "d/x/y", "root"])
 def test_nothing_for_files_and_for_what_is_missing(server, repo, path):
-    """MLflow takes an empty listing for a file, so a file must have one."""
+    """A file and a missing path have an empty listing; MLflow interprets that as a file."""
     server.put_many([("root/file", b"1"), ("root/d/x", b"2")])
     assert repo.list_artifacts(path) == []
 
 
 def test_empty_root(repo):
-    """A run that has logged nothing lists nothing."""
+    """An empty root has an empty listing."""
     assert repo.list_artifacts() == []
     assert repo.list_artifacts("") == []
 
@@ -57,7 +57,7 @@ def test_slashes_around_do_not_matter(server, repo, path):
 
 
 def test_siblings_with_the_same_beginning(server, repo):
-    """A name that only begins alike is another folder: ``foo`` is not ``foobar``."""
+    """A folder's listing does not contain siblings: ``foo`` is not ``foobar``."""
     server.put_many([("root/foobar/x", b""), ("root/foo.txt", b""), ("rootless/foo/x", b"")])
     assert entries(repo, "foo") == []
     assert entries(repo) == [("foo.txt", False), ("foobar", True)]
@@ -66,7 +66,7 @@ def test_siblings_with_the_same_beginning(server, repo):
 
 
 def test_key_that_is_file_and_folder(server, repo):
-    """BucketFS can hold d and d/x: one entry, a folder, so that both can be reached."""
+    """If BucketFS holds d and d/x, d is one entry, a folder."""
     server.put_many([("root/d/x", b"1"), ("root/d", b"2")])
     assert entries(repo) == [("d", True)]
     assert entries(repo, "d") == [("d/x", False)]
@@ -74,7 +74,7 @@ def test_key_that_is_file_and_folder(server, repo):
 
 @pytest.mark.parametrize("path", ["..", "d/../..", "d/./x", "a\nb"], ids=repr)
 def test_path_that_could_escape(server, repo, path):
-    """A path out of the root is refused, not answered."""
+    """A path out of the root is refused before anything is sent."""
     with pytest.raises(MlflowException) as caught:
         repo.list_artifacts(path)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
@@ -82,14 +82,14 @@ def test_path_that_could_escape(server, repo, path):
 
 
 def test_double_slashes_in_old_locations(server):
-    """Locations of old experiments contain //; they lead to the same artifacts."""
+    """A location with //, as of old experiments, has the same artifacts as one with /."""
     server.put("a/b/f", b"1")
     repo = BucketFSArtifactRepository(server.uri(path="a//b/"))
     assert entries(repo) == [("f", False)]
 
 
 def test_private_bucket(make_server, monkeypatch):
-    """Reading a private bucket takes the read password, and a missing one is named."""
+    """A private bucket needs the read password; without one, the error names the variable."""
     server = make_server(public=False)
     server.put("root/f", b"1")
     monkeypatch.setenv("EXA_BUCKETFS_USER", "r")

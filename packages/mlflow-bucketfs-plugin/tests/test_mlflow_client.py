@@ -1,4 +1,4 @@
-"""What MLflow's client logs besides models, and what ``mlflow gc`` removes."""
+"""Tests of MLflow's client, except models, and of ``mlflow gc``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_id(server, new_experiment):
 
 @pytest.mark.parametrize("lagging_mount", [False, True], ids=["no mount", "lagging mount"])
 def test_tables_keep_all_rows(server, run_id, environment, lagging_mount):
-    """Each call appends to what the one before has stored, even where the mount lags behind."""
+    """Each call appends to the stored table, even if the mount is out of date."""
     if lagging_mount:
         environment.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
         server.mount_paused = True
@@ -38,7 +38,7 @@ def test_tables_keep_all_rows(server, run_id, environment, lagging_mount):
 
 @pytest.mark.parametrize("synchronous", [True, False], ids=["sync", "async"])
 def test_images(server, run_id, local, synchronous):
-    """Images, in whose names MLflow puts + or %, arrive and come down as they were."""
+    """Images, in whose names MLflow puts + or %, are uploaded and downloaded unchanged."""
     image = pytest.importorskip("PIL.Image", exc_type=ImportError).new("RGB", (4, 4), "red")
     client = MlflowClient()
     with mlflow.start_run(run_id=run_id):
@@ -55,7 +55,7 @@ def test_images(server, run_id, local, synchronous):
 
 @pytest.mark.parametrize("name", ["p%41.txt", "a%20b", "a+b", "%2e%2e"])
 def test_escapes_in_names(run_id, local, name):
-    """A name that looks percent-encoded is found as it is by every kind of URI."""
+    """A name that looks percent-encoded is taken literally in every kind of URI."""
     client = MlflowClient()
     client.log_artifact(run_id, local.write({name: b"right"}) / name, "f%61")
     client.log_artifact(run_id, local.write({"pA.txt": b"wrong", "a b": b"wrong"}) / "a b", "fa")
@@ -68,7 +68,7 @@ def test_escapes_in_names(run_id, local, name):
 
 
 def test_missing_artifact(run_id):
-    """A missing artifact is reported as such through MLflow's own functions."""
+    """MLflow's functions raise RESOURCE_DOES_NOT_EXIST for a missing artifact."""
     root = MlflowClient().get_run(run_id).info.artifact_uri
     for uri in (f"{root}/missing", f"runs:/{run_id}/missing"):
         with pytest.raises(MlflowException) as caught:
@@ -77,7 +77,7 @@ def test_missing_artifact(run_id):
 
 
 def test_bucket_itself(server, run_id):
-    """MLflow splits the URI of a bucket before its name; listing and reading work all the same."""
+    """A bucket's URI, which MLflow splits before the bucket, can be listed and downloaded."""
     client = MlflowClient()
     client.log_text(run_id, "text", "t.txt")
     (info,) = mlflow.artifacts.list_artifacts(server.uri())
@@ -87,7 +87,7 @@ def test_bucket_itself(server, run_id):
 
 
 def test_trace_data(server):
-    """Spans of a trace go up and come down, and a missing trace is MLflow's own error."""
+    """A trace's spans are uploaded and downloaded; a missing trace is MLflow's own error."""
     repo = BucketFSArtifactRepository(server.uri(path="traces/tr-1/artifacts"))
     with pytest.raises(MlflowException, match="not found"):
         repo.download_trace_data()
@@ -100,7 +100,7 @@ def test_trace_data(server):
     not hasattr(ArtifactRepository, "upload_attachment"), reason="MLflow has these since 3.11"
 )
 def test_trace_with_attachment(server, new_experiment):
-    """What a span carries as an attachment is stored beside the trace and comes back."""
+    """An attachment of a span is stored beside the trace, and downloaded."""
     from mlflow.tracing.attachments import Attachment  # noqa: PLC0415 -- see skipif
 
     experiment_id = new_experiment(server.uri(path="mlflow"))
@@ -120,7 +120,7 @@ def test_trace_with_attachment(server, new_experiment):
     reason="MLflow archives traces since 3.13",
 )
 def test_archived_trace(server, new_experiment):
-    """The spans of an archived trace come back; deleting it really deletes."""
+    """An archived trace's spans are uploaded, downloaded and deleted."""
     experiment_id = new_experiment(server.uri(path="mlflow"))
     span = mlflow.start_span_no_context("s", experiment_id=experiment_id)
     span.end()
@@ -133,7 +133,7 @@ def test_archived_trace(server, new_experiment):
 
 
 def collect_garbage(tracking_uri, *arguments):
-    """Run ``mlflow gc`` in this process, for a start of MLflow takes seconds."""
+    """Run ``mlflow gc`` in this process, because a start of MLflow takes seconds."""
     from mlflow.cli import cli  # noqa: PLC0415 -- seconds as well, for these tests alone
 
     return CliRunner().invoke(cli, ["gc", "--backend-store-uri", tracking_uri, *arguments])
@@ -172,7 +172,7 @@ def test_gc_deletes_the_files_of_logged_models(server, run_id, tracking_uri, loc
 def test_gc_does_not_follow_a_foreign_location(
     make_server, new_experiment, environment, tracking_uri
 ):
-    """With a list of hosts, gc of an experiment elsewhere fails before anybody gets a password."""
+    """With a list of hosts, gc fails for an experiment at another host before it connects."""
     own, foreign = make_server(), make_server()
     new_experiment(own.uri(path="mlflow"))
     client = MlflowClient()

@@ -1,4 +1,4 @@
-"""Models logged and loaded by plain MLflow, over HTTP and from a read-only mount."""
+"""Tests of models logged and loaded by MLflow, over HTTP and from a read-only mount."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = ("runs", "version", "alias", "latest", "logged model", "raw")
 
 @dataclass
 class Logged:
-    """A model y = 2x + 1, where it is, under which URIs, and its keys as they were uploaded."""
+    """A model y = 2x + 1, its server, its URIs, and its keys in the order of upload."""
 
     server: BucketFSServer
     tracking_uri: str
@@ -71,7 +71,7 @@ def _tracking(environment, logged):
 
 
 def test_mlmodel_was_uploaded_last(logged):
-    """The keys lie below the location as MLflow spelt it, and nothing came after MLmodel."""
+    """The keys are below the location that MLflow set, and MLmodel was uploaded last."""
     assert sorted(logged.keys) == logged.server.keys()
     assert all(key.startswith(f"{FOLDER}/models/m-") for key in logged.keys)
     mlmodels = [key for key in logged.keys if key.endswith("/MLmodel")]
@@ -80,7 +80,7 @@ def test_mlmodel_was_uploaded_last(logged):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_loads_over_http(logged, kind):
-    """Each kind of URI gives the model back: one listing (runs:/ two) and one GET per file."""
+    """Each kind of URI loads the model, with one listing (runs:/ two) and one GET per file."""
     model = mlflow.sklearn.load_model(logged.uris[kind])
     assert model.predict([[2.0]]) == pytest.approx([5.0])
     requests = logged.server.requests
@@ -90,7 +90,7 @@ def test_loads_over_http(logged, kind):
 
 
 def test_raw_uri_as_model_source(logged):
-    """A version made from a raw URI, with escapes in it, loads by its name."""
+    """A version created from a raw URI, with escapes in it, loads by its name."""
     version = MlflowClient().create_model_version("churn", logged.uris["raw"])
     model = mlflow.pyfunc.load_model(f"models:/churn/{version.version}")
     assert model.predict([[2.0]]) == pytest.approx([5.0])
@@ -98,7 +98,7 @@ def test_raw_uri_as_model_source(logged):
 
 
 def test_parts_of_a_model(logged):
-    """Files within a model are listed and come down by each kind of URI that can name them."""
+    """Files within a model are listed and downloaded by each kind of URI that can name them."""
     for kind, uri in logged.uris.items():
         names = [i.path.rpartition("/")[2] for i in mlflow.artifacts.list_artifacts(uri)]
         assert names == sorted(key.rpartition("/")[2] for key in logged.keys)
@@ -147,9 +147,9 @@ def run_with_read_only(directory, *command, **variables):
 
 
 def test_loads_from_a_read_only_mount(logged):
-    """In a UDF each kind of URI loads without a request; only ``runs:/`` copies all of it.
+    """Each kind of URI loads from the mount without a request; only ``runs:/`` copies all files.
 
-    Without a password, and with a wrong one.
+    The password is missing or wrong.
     """
     output = run_with_read_only(
         logged.server.mount_root,
@@ -159,7 +159,7 @@ def test_loads_from_a_read_only_mount(logged):
     report = json.loads(output.splitlines()[-1])
     assert report.pop("writing") == "EROFS"
     assert list(report) == list(KINDS)
-    # MLflow writes registered_model_meta into what it gets for models:/ and what leads there
+    # MLflow writes registered_model_meta into the directory that it gets for models:/
     assert "registered_model_meta" in report["version"]["copied"]
     for kind, result in report.items():
         copied = len(logged.keys) if kind == "runs" else 1  # MLflow passes a dst_path for runs:/
@@ -186,7 +186,7 @@ for mount in mounts:
 
 
 def test_a_damaged_model_on_the_mount_is_loaded_over_http(logged, tmp_path):
-    """``load_model_with_fallback`` asks BucketFS, although the mount wins everywhere else."""
+    """``load_model_with_fallback`` loads a model over HTTP that is damaged on the mount."""
     mounts = {name: tmp_path / name for name in ("damaged", "not arrived")}
     for mount in mounts.values():
         shutil.copytree(logged.server.mount_root, mount)

@@ -1,4 +1,4 @@
-"""What a model's MLmodel says about its files, compared with what is on the mount."""
+"""Tests of comparing a model's files with its MLmodel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check(local):
     return check
 
 
-WHOLE = {
+COMPLETE = {
     "a file": ({"model_path": "m.pkl"}, {"m.pkl": PICKLE}),
     "a folder": ({"data": "data"}, {"data/weights": b"1"}),
     "the start of several names": (
@@ -74,9 +74,9 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize(("flavor", "files"), WHOLE.values(), ids=WHOLE)
-def test_a_whole_model_passes(check, flavor, files):
-    """What flavors load may be many things; code and environment need not be there."""
+@pytest.mark.parametrize(("flavor", "files"), COMPLETE.values(), ids=COMPLETE)
+def test_a_complete_model_passes(check, flavor, files):
+    """A model with all parts that its flavors load passes, without its code and environment."""
     check(files, {**PYFUNC, **flavor}, flavor)
 
 
@@ -93,23 +93,23 @@ MISSING = {
 
 @pytest.mark.parametrize(("flavor", "part"), MISSING.values(), ids=MISSING)
 def test_a_missing_part_is_named(check, local, flavor, part):
-    """Each file and folder that a flavor loads must be there."""
+    """A missing file or folder that a flavor loads is an error that names it."""
     with pytest.raises(ObjectNotFoundError) as caught:
         check({"other": b"1"}, {**PYFUNC, **flavor})
     assert str(caught.value).startswith(f"{local.root}/model/{part} does not exist")
 
 
 @pytest.mark.parametrize(("size", "refused"), [(5, False), (6, True)])
-def test_an_empty_folder_is_missing_without_harm(check, size, refused):
-    """BucketFS has no empty folders; without one, all bytes of the model are there."""
+def test_an_empty_folder_may_be_missing(check, size, refused):
+    """A missing part is accepted as an empty folder only if no bytes are missing."""
     flavor = {"artifacts": {"x": {"path": "artifacts/x"}}, "python_model": "m.pkl"}
     files = {"m.pkl": PICKLE, "b": b"1", "code/added.py": b"later", "MLmodel.bak": b""}
     with pytest.raises(ObjectNotFoundError) if refused else nullcontext():
         check(files, flavor, model_size_bytes=size)
 
 
-def test_what_is_loaded_in_any_case_must_be_there(check):
-    """However large the rest is, a missing pickle is no empty folder."""
+def test_a_missing_pickle_is_no_empty_folder(check):
+    """A missing pickle is an error, whatever the size of the other files."""
     with pytest.raises(ObjectNotFoundError):
         check({"data": b"12345"}, {"pickled_model": "m.pkl"}, model_size_bytes=1)
 
@@ -123,7 +123,7 @@ UNPACKED = {
 
 @pytest.mark.parametrize("flavor", UNPACKED.values(), ids=UNPACKED)
 def test_an_archive_that_appears_unpacked_is_named(check, local, flavor):
-    """However many bytes there are, it is no empty folder; the error says why it is missing."""
+    """An unpacked archive is an error that names it and the reason, whatever the model's size."""
     with pytest.raises(ObjectNotFoundError, match="BucketFS unpacks archives") as caught:
         check({"artifacts/x/y": b"123"}, PYFUNC, flavor, model_size_bytes=1)
     assert str(caught.value).startswith(f"{local.root}/model/artifacts/x.")
@@ -132,31 +132,31 @@ def test_an_archive_that_appears_unpacked_is_named(check, local, flavor):
 
 DAMAGED = {
     "empty pickle": ("m.pkl", b""),
-    "cut pickle": ("m.pkl", PICKLE[:-1]),
+    "truncated pickle": ("m.pkl", PICKLE[:-1]),
     "no pickle": ("m.pkl", b"PK."),
     "empty zip": ("m.skops", b""),
-    "cut zip": ("m.skops", b"PK\x03\x04..."),
+    "truncated zip": ("m.skops", b"PK\x03\x04..."),
 }
 
 
 @pytest.mark.parametrize(("part", "content"), DAMAGED.values(), ids=DAMAGED)
-def test_a_part_that_is_cut_off_is_named(check, local, part, content):
-    """What does not start and end as MLflow writes it cannot be loaded."""
+def test_a_truncated_part_is_named(check, local, part, content):
+    """A part without the start and end of its format is an error that names it."""
     with pytest.raises(IncompleteTransferError) as caught:
         check({part: content}, {"pickled_model": part})
     assert str(caught.value).startswith(f"{local.root}/model/{part} is truncated or damaged: it is")
 
 
-BROKEN = {
+INVALID = {
     "empty": (b"", "it names no flavors"),
     "text": (b"x", "it names no flavors"),
     "no flavors": (b"flavors: 1", "it names no flavors"),
-    "cut": (b"flavors:\n  sklearn:\n    code: null\n    pick", "line "),
-    "cut at a misleading place": (
+    "truncated": (b"flavors:\n  sklearn:\n    code: null\n    pick", "line "),
+    "truncated in a value": (
         b"artifact_path: m\nflavors:\n  sklearn:\n    code: nu",
         "it ends before utc_time_created",
     ),
-    "cut after a line": (
+    "truncated after a line": (
         b"artifact_path: m\nflavors:\n  sklearn:\n    code: null\n",
         "it ends before utc_time_created",
     ),
@@ -166,17 +166,17 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_mlmodel_is_named(check, local, content, reason):
-    """The file that MLflow reads first is distinguished from what it would raise about it."""
+@pytest.mark.parametrize(("content", "reason"), INVALID.values(), ids=INVALID)
+def test_an_invalid_mlmodel_is_named(check, local, content, reason):
+    """An invalid MLmodel is an error with its path and the reason."""
     with pytest.raises(IncompleteTransferError, match=reason) as caught:
         check({"MLmodel": content})
     assert str(caught.value).startswith(f"{local.root}/model/MLmodel is truncated or damaged: ")
 
 
 @pytest.mark.parametrize(("size", "warns"), [(3, False), (4, True), (None, False), ("9", False)])
-def test_a_model_that_has_shrunk_is_warned_of(check, caplog, size, warns):
-    """The size that MLflow has measured is the least that the files must have now."""
+def test_a_smaller_model_is_logged(check, caplog, size, warns):
+    """A model that is smaller than when it was saved is logged."""
     files = {"a": b"1", "d/b": b"23", "conda.yaml": b"added later", "requirements.txt": b"too"}
     with caplog.at_level(logging.WARNING):
         model = check(files, {"data": "d"}, model_size_bytes=size)
@@ -186,33 +186,33 @@ def test_a_model_that_has_shrunk_is_warned_of(check, caplog, size, warns):
 
 
 @pytest.mark.parametrize(("size", "intact"), [(2, False), (3, True), (4, False), (None, False)])
-def test_as_many_bytes_as_saved_are_all_that_was_saved(check, size, intact):
-    """With more or fewer, or an unknown number, BucketFS may have unpacked an archive in it."""
+def test_the_saved_size_is_compared(check, size, intact):
+    """A model has the saved size only if the number of bytes is known and equal."""
     model = check({"a": b"1", "d/b": b"23"}, {"data": "d"}, model_size_bytes=size)
     assert check_model(model, files_below(model)).has_saved_size is intact
 
 
-def test_a_last_line_without_end_is_warned_of(check, caplog):
-    """People who write an MLmodel themselves may have meant it so."""
+def test_a_missing_final_line_break_is_logged(check, caplog):
+    """An MLmodel without a final line break is logged, but accepted."""
     check({"MLmodel": b"flavors: {}"})
     assert "MLmodel ends within a line. It may be truncated." in caplog.text
 
 
 @pytest.mark.parametrize("end", ["\n", "\nutc_time_created: '2026-01-01 00:00:00.000000'"])
 def test_an_mlmodel_written_by_hand_passes(check, end):
-    """What ends with a line, or has what MLflow writes last, is complete."""
+    """An MLmodel that ends with a line break, or with MLflow's last key, is complete."""
     check({"MLmodel": f"flavors: {{}}{end}".encode()})
 
 
 @given(names)
-def test_mlmodel_is_a_whole_name(name):
-    """Only a last segment that is exactly MLmodel counts."""
+def test_mlmodel_is_a_complete_name(name):
+    """Only a path whose last segment is exactly MLmodel is an MLmodel file."""
     assert is_mlmodel(name) == (PurePosixPath(name).name == "MLmodel")
 
 
 @given(name_sets)
 def test_mlmodels_come_inside_out(files):
-    """Every MLmodel comes once, in groups of one depth, the deepest group first."""
+    """Every MLmodel is in one group, each group has one depth, and the deepest is first."""
     groups = mlmodels_inside_out(files)
     assert sorted(name for group in groups for name in group) == sorted(filter(is_mlmodel, files))
     depths = [{name.count("/") for name in group} for group in groups]

@@ -1,4 +1,4 @@
-"""What a mount shows besides the objects: unpacked archives, links, named pipes."""
+"""Tests of a mount's entries that are not objects: unpacked archives, links, named pipes."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 
 
 def zipped(**files):
-    """A zip archive with these files."""
+    """Return a zip archive with these files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in files.items():
@@ -31,7 +31,7 @@ class Policy(mlflow.pyfunc.PythonModel):
             self.text = archive.read("rule").decode()
 
     def predict(self, context, model_input: list[str], params=None) -> list[str]:  # noqa: ARG002
-        """Return what the archive says."""
+        """Return the text in the archive."""
         return [self.text] * len(model_input)
 
 
@@ -55,7 +55,7 @@ def policy(tmp_path_factory):
 
 @pytest.fixture
 def policy_uri(policy, temporary_directory, monkeypatch):
-    """Its URI, in a process that sees the mount."""
+    """The URI of the model, in a process that uses the mount."""
     assert temporary_directory.is_dir()
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(policy.mount_root))
     policy.requests.clear()
@@ -63,7 +63,7 @@ def policy_uri(policy, temporary_directory, monkeypatch):
 
 
 def test_a_model_with_an_archive_is_refused_by_name(policy, policy_uri):
-    """Without the fallback, the error names the archive and says what became of it."""
+    """Without the fallback, the error names the archive, and reports that it was unpacked."""
     with pytest.raises(MlflowException, match="BucketFS unpacks archives") as caught:
         mlflow.pyfunc.load_model(policy_uri)
     assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
@@ -75,7 +75,7 @@ def test_a_model_with_an_archive_is_refused_by_name(policy, policy_uri):
 def test_a_model_with_an_archive_comes_over_http_where_that_is_allowed(
     policy, policy_uri, monkeypatch
 ):
-    """With the fallback it loads: one listing, and a GET for each of its files."""
+    """With the fallback, the model loads, with one listing and one GET per file."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
     model = mlflow.pyfunc.load_model(policy_uri)
     assert model.predict(["x"]) == ["follow"]
@@ -101,7 +101,7 @@ def archives(server, mounted):
     return mounted.artifact_uri
 
 
-# what is asked for, what comes, and how many listings and GETs that takes
+# path, downloaded files, number of listings, number of GETs
 WITH_FALLBACK = {
     "folder with an archive": ("both", {"x.zip", "y"}, 1, 2),
     "folder without one": ("plots", {"a.png"}, 1, 0),
@@ -117,7 +117,7 @@ WITH_FALLBACK = {
 def test_with_the_fallback_one_listing_decides(  # noqa: PLR0917
     server, archives, local, monkeypatch, path, names, listings, gets
 ):
-    """A folder that is not the same in BucketFS comes over HTTP; files need no listing."""
+    """A folder that differs from BucketFS is read over HTTP; files need no listing."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
     repo = BucketFSArtifactRepository(archives)
     for target in (None, str(local.directory())):
@@ -134,7 +134,7 @@ def test_with_the_fallback_one_listing_decides(  # noqa: PLR0917
 
 
 def test_with_the_fallback_a_failed_listing_is_an_error(server, archives, monkeypatch):
-    """Nothing is guessed where the listing would have decided."""
+    """If the required listing fails, reading is an error."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     repo = BucketFSArtifactRepository(archives)
@@ -145,15 +145,15 @@ def test_with_the_fallback_a_failed_listing_is_an_error(server, archives, monkey
     assert Path(repo.download_artifacts("whole"), "d", "x").read_bytes() == b"123"
 
 
-def test_without_the_fallback_nobody_can_tell(server, archives, local):
-    """A folder that is not a model is what the mount shows, as the page says."""
+def test_without_the_fallback_nothing_is_compared(server, archives, local):
+    """Without the fallback, a folder that is not a model is read as it is mounted."""
     repo = BucketFSArtifactRepository(archives)
     assert local.read(Path(repo.download_artifacts("both"))).keys() == {"x/inside", "y"}
     assert len(server.requests) == 0
 
 
 def test_a_tracking_server_reads_only_what_is_listed(server, archives, local, monkeypatch):
-    """Its clients get the same files from the mount as over HTTP, and real copies."""
+    """A tracking server reads the same files from the mount as over HTTP, as real copies."""
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", archives)
     repo = BucketFSArtifactRepository(archives)
     assert [(i.path, i.is_dir, i.file_size) for i in repo.list_artifacts("both")] == [
@@ -182,7 +182,7 @@ def test_a_tracking_server_reads_only_what_is_listed(server, archives, local, mo
 def test_a_tracking_server_follows_no_link_out_of_the_bucket(
     server, archives, bucket_on_mount, local, monkeypatch
 ):
-    """What is a link, a pipe or missing on the mount comes over HTTP, as it was stored."""
+    """A tracking server reads an object over HTTP that is a link or a pipe on the mount."""
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", archives)
     folder = bucket_on_mount / "root" / "both"
     server.put_many([("root/both/link", b"l"), ("root/both/pipe", b"p")])
@@ -206,29 +206,29 @@ def test_a_tracking_server_follows_no_link_out_of_the_bucket(
         assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
-# entries below root/plots that only an unpacked archive, or nobody, can have made
+# entries below root/plots that are not objects
 def link_to_a_file(folder):
-    """A link to a file of the machine."""
+    """Add a link to a file of the machine."""
     (folder / "entry").symlink_to("/etc/passwd")
 
 
 def link_to_a_folder(folder):
-    """A link to a directory of the machine."""
+    """Add a link to a directory of the machine."""
     (folder / "entry").symlink_to("/etc")
 
 
 def link_to_nowhere(folder):
-    """A link that leads nowhere, but out of the bucket."""
+    """Add a dangling link that leads out of the bucket."""
     (folder / "entry").symlink_to("/nowhere")
 
 
 def link_to_its_parent(folder):
-    """A link that has no end."""
+    """Add a link to its own parent."""
     (folder / "entry").symlink_to("..")
 
 
 def pipe(folder):
-    """A pipe that nobody writes to."""
+    """Add a named pipe without a writer."""
     os.mkfifo(folder / "entry")
 
 
@@ -238,7 +238,7 @@ ENTRIES = (link_to_a_file, link_to_a_folder, link_to_nowhere, pipe)
 @pytest.mark.usefixtures("no_requests")
 @pytest.mark.parametrize("make", ENTRIES)
 def test_unsafe_entries_are_refused(mounted, bucket_on_mount, local, make):
-    """Neither followed nor waited for, whichever way they are read: the error names them."""
+    """Every way of reading refuses an unsafe entry with an error that names it."""
     folder = bucket_on_mount / "root" / "plots"
     make(folder)
     target = str(local.directory())
@@ -273,7 +273,7 @@ def test_unsafe_entries_are_refused(mounted, bucket_on_mount, local, make):
 def test_models_with_unsafe_entries_are_refused(
     server, archives, bucket_on_mount, monkeypatch, *, make, name
 ):
-    """Before MLflow sees a link to them; with the fallback, the model comes over HTTP."""
+    """A model with an unsafe entry is refused; with the fallback, it is read over HTTP."""
     path = bucket_on_mount / "root" / "whole" / name
     path.unlink()
     make(path.parent)
@@ -289,7 +289,7 @@ def test_models_with_unsafe_entries_are_refused(
 
 @pytest.mark.usefixtures("no_requests")
 def test_links_within_the_bucket_are_followed(mounted, bucket_on_mount, temporary_directory):
-    """Archives have such; the link that we make leads to the file itself."""
+    """Links within the bucket are resolved, so that a model's links lead to the files."""
     model = bucket_on_mount / "root" / "linked"
     (model / "real").mkdir(parents=True)
     (model / "real" / "weights").write_bytes(b"1")
@@ -310,8 +310,8 @@ def test_links_within_the_bucket_are_followed(mounted, bucket_on_mount, temporar
 
 
 @pytest.mark.usefixtures("no_requests")
-def test_what_a_user_keeps_has_no_links(server, mounted, temporary_directory, local):
-    """A model of models, and the context of a Docker image, are complete without the mount."""
+def test_copies_have_no_links(server, mounted, temporary_directory, local):
+    """A model that contains a mounted one, and a Docker context, are complete without the mount."""
     server.put_many(
         [
             ("root/enc/MLmodel", b"flavors: {python_function: {loader_module: x}}\n"),

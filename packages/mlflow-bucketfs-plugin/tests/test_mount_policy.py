@@ -1,4 +1,4 @@
-"""When a bucket is read from its mount, and when over HTTP."""
+"""Tests of the choice between the mount and HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _no_password(monkeypatch):
 
 
 def test_fallback(server, mounted, local, monkeypatch):
-    """With the fallback, what the mount lacks comes over HTTP, half-arrived models too."""
+    """With the fallback, missing files and incomplete models are read over HTTP."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
     repo = BucketFSArtifactRepository(mounted.artifact_uri)
     server.mount_paused = True
@@ -48,7 +48,7 @@ def test_fallback(server, mounted, local, monkeypatch):
 
 
 def test_fallback_for_an_incomplete_model(server, mounted, local, monkeypatch, caplog):
-    """With the fallback, a model that lacks a part comes over HTTP, and its folder is listed so."""
+    """With the fallback, a model with a missing part is read and listed over HTTP."""
     named = {"MLmodel": b"flavors: {a: {data: weights}}\n"}
     server.put(f"root/{MODEL}/MLmodel", named["MLmodel"])
     server.mount_paused = True
@@ -58,8 +58,8 @@ def test_fallback_for_an_incomplete_model(server, mounted, local, monkeypatch, c
     assert server.requests.connections == 0
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_FALLBACK", "http")
     repo = BucketFSArtifactRepository(mounted.artifact_uri)
-    whole = {**FILES, **named, "weights": b"w"}
-    assert local.read(Path(repo.download_artifacts(MODEL))) == whole
+    complete = {**FILES, **named, "weights": b"w"}
+    assert local.read(Path(repo.download_artifacts(MODEL))) == complete
     assert f"{MODEL}/weights" in [i.path for i in repo.list_artifacts(MODEL)]
     assert f"{MODEL}/weights does not exist" in caplog.text
 
@@ -74,7 +74,7 @@ WRITES = {
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_own_writes_are_seen(server, mounted, local, monkeypatch, write):
-    """From its first write on, a process reads that bucket over HTTP: the mount lags behind."""
+    """After its first write, a process reads the bucket over HTTP."""
     server.mount_paused = True
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
     writer = BucketFSArtifactRepository(f"{mounted.artifact_uri}/")
@@ -141,7 +141,7 @@ def test_rejected_password_changes_nothing(mounted, local, monkeypatch, write):
 
 
 def test_links_are_not_written_through(server, mounted, temporary_directory, monkeypatch):
-    """Reading over HTTP into a directory of links replaces them; the mount stays untouched."""
+    """A download over HTTP into a directory of links replaces them; the mount is not changed."""
     source, model = Path(mounted.get_local_path(MODEL)), Path(mounted.download_artifacts(MODEL))
     assert (model / "model.pkl").is_symlink()
     server.mount_paused = True
@@ -158,7 +158,7 @@ def test_links_are_not_written_through(server, mounted, temporary_directory, mon
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit root", "default root"])
 @pytest.mark.parametrize("in_server", [True, False], ids=["server", "client"])
 def test_servers_need_an_explicit_root(mounted, monkeypatch, explicit, in_server):
-    """A mount knows no read passwords: a tracking server uses it only if its operator says so."""
+    """A tracking server uses a mount, which checks no password, only if its root is explicit."""
     settings = replace(ConnectionSettings.from_env(), mount_root_is_explicit=explicit)
     if in_server:
         monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", mounted.artifact_uri)
@@ -167,14 +167,14 @@ def test_servers_need_an_explicit_root(mounted, monkeypatch, explicit, in_server
 
 
 def test_host_policy_comes_before_the_mount(mounted, monkeypatch):
-    """A client of a server cannot read another bucket of the mount by inventing a host."""
+    """A tracking server refuses a host that is not allowed, even if its bucket is mounted."""
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "exa+bfs://elsewhere:1/s/b")
     with pytest.raises(MlflowException, match="EXA_BUCKETFS_ALLOWED_HOSTS"):
         BucketFSArtifactRepository(mounted.artifact_uri)
 
 
 def test_mount_hosts(make_server, server, mounted, monkeypatch, caplog):
-    """Two clusters with buckets of one name: only the listed host's is looked up on the mount."""
+    """Only buckets of listed hosts are read from the mount."""
     other = make_server(bucket=server.buckets[0].name)
     other.put("root/notes.txt", b"other cluster")
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_HOSTS", f"unrelated,127.0.0.1:{server.port}")
@@ -187,8 +187,8 @@ def test_mount_hosts(make_server, server, mounted, monkeypatch, caplog):
 
 
 @pytest.mark.usefixtures("no_requests")
-def test_use_of_the_mount_is_told_once(mounted, bucket_on_mount, caplog):
-    """Without a list of hosts, one line names the URI and the directory it is read from."""
+def test_use_of_the_mount_is_logged_once(mounted, bucket_on_mount, caplog):
+    """Without a list of hosts, the URI and its mounted directory are logged once."""
     with caplog.at_level(logging.INFO, "mlflow_bucketfs_plugin"):
         for _ in range(3):
             BucketFSArtifactRepository(mounted.artifact_uri).list_artifacts()
@@ -200,8 +200,8 @@ def test_use_of_the_mount_is_told_once(mounted, bucket_on_mount, caplog):
 
 
 @pytest.mark.usefixtures("no_requests")
-def test_unmounted_bucket_is_not_asked(server, mounted, monkeypatch):
-    """Only the bucket's own directory counts as its mount."""
+def test_unmounted_bucket_has_no_local_path(server, mounted, monkeypatch):
+    """A bucket without a directory below the mount root is not read from the mount."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root / "nowhere"))
     assert BucketFSArtifactRepository(mounted.artifact_uri).get_local_path("notes.txt") is None
 
@@ -235,7 +235,7 @@ def _fallback_for_a_missing_file(server, monkeypatch):
     [_not_mounted, _other_hosts, _fallback_for_a_missing_part, _fallback_for_a_missing_file],
 )
 def test_error_over_http_names_the_reason_on_the_mount(server, mounted, monkeypatch, prepare):
-    """Only the exception reaches the user of a UDF: it says why the mount was not read."""
+    """An error over HTTP contains the reason why the mount was not read."""
     reason = prepare(server, monkeypatch)
     server.inject(Fault.status(403, times=None))
     with pytest.raises(MlflowException, match="403") as caught:
@@ -246,7 +246,7 @@ def test_error_over_http_names_the_reason_on_the_mount(server, mounted, monkeypa
 
 
 def test_error_without_any_mount_has_no_such_reason(server, mounted, monkeypatch):
-    """Where no bucket is mounted, as outside of UDFs, errors do not speak of a mount."""
+    """If no bucket is mounted, as outside of UDFs, errors do not mention a mount."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "/nowhere")
     server.inject(Fault.status(403, times=None))
     with pytest.raises(MlflowException, match="403") as caught:

@@ -1,4 +1,4 @@
-"""Reading from a mounted bucket: no HTTP, no password, no copies."""
+"""Tests of reading from a mounted bucket, without HTTP, password or copies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _no_password(monkeypatch):
 @pytest.mark.usefixtures("no_requests")
 @pytest.mark.parametrize("path", ["plots", "plots/", "plots/a.png", f"{MODEL}/model.pkl", "1", ""])
 def test_mounted_path_itself(mounted, bucket_on_mount, path):
-    """A file, or a folder without MLmodel, is returned where it is mounted."""
+    """The local path of a file, or of a folder without MLmodel, is its mounted path."""
     expected = str(bucket_on_mount / "root" / path.rstrip("/")).rstrip("/")
     assert mounted.download_artifacts(path) == expected
     assert mounted.get_local_path(path) == expected
@@ -35,7 +35,7 @@ def test_mounted_path_itself(mounted, bucket_on_mount, path):
 
 @pytest.mark.usefixtures("no_requests")
 def test_model_becomes_links_around_a_real_mlmodel(mounted, bucket_on_mount, temporary_directory):
-    """MLflow may add files to a model's directory; nothing but MLmodel is copied."""
+    """A model becomes a writable directory of links, and only MLmodel is copied."""
     directory = Path(mounted.download_artifacts(MODEL))
     assert temporary_directory in directory.parents
     files = {p.relative_to(directory).as_posix(): p for p in directory.rglob("*") if p.is_file()}
@@ -51,7 +51,7 @@ def test_model_becomes_links_around_a_real_mlmodel(mounted, bucket_on_mount, tem
 @pytest.mark.parametrize("path", [MODEL, f"{MODEL}/", "plots", "notes.txt", f"{MODEL}/MLmodel", ""])
 @pytest.mark.parametrize("temporary", [True, False], ids=["temporary", "elsewhere"])
 def test_target(mounted, local, temporary_directory, path, temporary):
-    """A target gets real copies, wherever it is; links that are there already are replaced."""
+    """Files are copied into any target, and existing links in it are replaced."""
     target = temporary_directory / "runs" if temporary else local.root / "mine"
     other = local.write({"other": b"mine"}, "elsewhere") / "other"
     for name in ("plots/a.png", "notes.txt", f"{MODEL}/MLmodel"):
@@ -70,7 +70,7 @@ def test_target(mounted, local, temporary_directory, path, temporary):
 
 @pytest.mark.usefixtures("no_requests", "temporary_directory")
 def test_odd_targets(mounted, local, monkeypatch):
-    """An empty target counts as none; a relative one comes back absolute."""
+    """An empty target counts as none; a relative one is returned as absolute."""
     monkeypatch.chdir(local.root)
     assert Path(mounted.download_artifacts(MODEL, "")).is_relative_to(local.root / "tmp")
     local.directory("mine")
@@ -80,7 +80,7 @@ def test_odd_targets(mounted, local, monkeypatch):
 
 @pytest.mark.usefixtures("no_requests")
 def test_listing_has_sizes(server, mounted):
-    """A listing from the mount is like any other, and has the sizes of files."""
+    """A listing from the mount has the sizes of files."""
     server.put("root/empty", b"")
     listed = [(i.path, i.is_dir, i.file_size) for i in mounted.list_artifacts()]
     assert listed == [
@@ -96,7 +96,7 @@ def test_listing_has_sizes(server, mounted):
 
 @pytest.mark.usefixtures("no_requests")
 def test_one_file(mounted, local):
-    """MLflow's internal download of one file copies it, replacing links instead of following."""
+    """MLflow's internal download of one file copies it, and replaces a link in the target."""
     target = local.write({"other": b"mine"}) / "link"
     target.symlink_to("other")
     mounted._download_file("notes.txt", target)
@@ -107,7 +107,7 @@ def test_one_file(mounted, local):
 @pytest.mark.usefixtures("no_requests")
 @pytest.mark.parametrize("path", ["missing", "plots/missing", "notes.txt/x"])
 def test_missing(mounted, bucket_on_mount, local, path, temporary_directory):
-    """What is missing is reported at once, with the mounted path, a likely cause and a remedy."""
+    """A missing artifact is an error with the mounted path, a likely cause and a remedy."""
     for read in (
         mounted.download_artifacts,
         mounted.get_local_path,
@@ -125,7 +125,7 @@ def test_missing(mounted, bucket_on_mount, local, path, temporary_directory):
 
 @pytest.mark.usefixtures("no_requests")
 def test_folder_is_no_file(mounted, local):
-    """Asked for a file, a folder is not found, as over HTTP."""
+    """A folder in place of a file is RESOURCE_DOES_NOT_EXIST, as over HTTP."""
     with pytest.raises(MlflowException) as caught:
         mounted._download_file("plots", local.root / "x")
     assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
@@ -134,7 +134,7 @@ def test_folder_is_no_file(mounted, local):
 
 @pytest.mark.usefixtures("no_requests")
 def test_model_without_mlmodel_is_not_there_yet(server, mounted):
-    """A logged model whose MLmodel has not arrived counts as missing; its files do not."""
+    """A logged model without MLmodel counts as missing; its files do not."""
     server.delete(f"root/{MODEL}/MLmodel")
     with pytest.raises(MlflowException, match=f"{MODEL}/MLmodel does not exist") as caught:
         mounted.download_artifacts(MODEL)
@@ -143,7 +143,7 @@ def test_model_without_mlmodel_is_not_there_yet(server, mounted):
 
 
 def archive(name, data):
-    """A tar archive with one file."""
+    """Return a tar archive with one file."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         member = tarfile.TarInfo(name)
@@ -154,7 +154,7 @@ def archive(name, data):
 
 @pytest.mark.parametrize("visible", [False, True], ids=["unpacked only", "visible as well"])
 def test_archive(make_server, monkeypatch, caplog, visible):
-    """BucketFS unpacks archives: the archive itself comes over HTTP unless it shows as well."""
+    """An archive, which BucketFS unpacks, is read over HTTP unless it is visible on the mount."""
     server = make_server(archive_visible_on_mount=visible)
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
     packed = archive("inner.txt", b"inner")
@@ -178,7 +178,7 @@ def test_archive(make_server, monkeypatch, caplog, visible):
 
 @pytest.mark.usefixtures("no_requests")
 def test_dangling_link(mounted, bucket_on_mount, temporary_directory):
-    """An unpacked archive may hold links to nowhere: listed, and reported by mounted path."""
+    """A dangling link is listed, and reading it is an error with its mounted path."""
     link = bucket_on_mount / "root" / "plots" / "broken"
     link.symlink_to("nowhere")
     assert [(i.path, i.is_dir, i.file_size) for i in mounted.list_artifacts("plots")] == [
@@ -234,7 +234,7 @@ shutil.rmtree(target)
 
 
 def test_unreadable(run_python):
-    """What may not be read is an error that names the mounted path and the reason."""
+    """An unreadable path is an error that names the mounted path and the reason."""
     lines = run_python(UNREADABLE).splitlines()
     refused = "PermissionError [Errno 13] Permission denied: '<bucket>/{}'"
     assert lines == [

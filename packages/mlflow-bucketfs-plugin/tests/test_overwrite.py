@@ -1,4 +1,4 @@
-"""Uploads over what is there: models that are overwritten, folders that became files."""
+"""Tests of uploads over existing objects: overwritten models, folders that became files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def old_model(server):
 
 
 def puts(server):
-    """The keys of all uploads so far, in the order in which they began."""
+    """Return the keys of all uploads so far, in the order in which they began."""
     return [r.key.removeprefix("root/") for r in server.requests if r.method == "PUT"]
 
 
 @pytest.mark.usefixtures("old_model")
 def test_an_earlier_mlmodel_goes_first_and_the_new_one_last(server, repo, local):
-    """An overwritten model costs one request more; a new one and a plain folder do not."""
+    """An overwrite replaces MLmodel first, with one more request than a new model."""
     repo.log_artifacts(local.write(NEW), "model")
     assert {name: server.read(f"root/model/{name}") for name in NEW} == NEW
     first, *others, last = puts(server)
@@ -46,7 +46,7 @@ def test_an_earlier_mlmodel_goes_first_and_the_new_one_last(server, repo, local)
 
 @pytest.mark.usefixtures("old_model")
 def test_an_overwrite_that_fails_leaves_no_model(server, repo, local, caplog, temporary_directory):
-    """MLflow and our check of models on the mount refuse it; logging it again repairs it."""
+    """MLflow refuses a model after a failed overwrite; logging it again repairs it."""
     server.inject(Fault.status(403, method="PUT", key="root/model/b", times=None))
     with pytest.raises(MlflowException, match=r"- model/b: |- b: ") as caught:
         repo.log_artifacts(local.write(NEW), "model")
@@ -66,7 +66,7 @@ def test_an_overwrite_that_fails_leaves_no_model(server, repo, local, caplog, te
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.usefixtures("old_model")
 def test_a_killed_overwrite_leaves_no_model(server, local, bucket_on_mount):
-    """The MLmodel without flavors stays; on the mount, the error names its path."""
+    """After a killed overwrite, MLmodel has no flavors, and the error names its mounted path."""
     stall = Fault.stall(60, at="upload", key="root/model/?")
     server.inject(stall, stall)
     repo = BucketFSArtifactRepository(server.uri(path="root"))
@@ -93,8 +93,8 @@ def test_a_killed_overwrite_leaves_no_model(server, local, bucket_on_mount):
     assert f"{bucket_on_mount}/root/model/MLmodel: An upload over " in str(caught.value)
 
 
-def test_a_model_whose_mlmodel_cannot_be_replaced_is_left_alone(server, repo, local):
-    """Nothing goes into it or into the models within; what is beside it does."""
+def test_a_model_whose_mlmodel_cannot_be_replaced_is_not_changed(server, repo, local):
+    """If MLmodel cannot be replaced, no file of its model or of inner models is uploaded."""
     old = {f"m/{name}": data for name, data in OLD.items()} | {"m/in/MLmodel": b"1", "m/in/x": b"1"}
     server.put_many((f"root/{name}", data) for name, data in old.items())
     server.inject(Fault.status(418, method="PUT", key="root/m/MLmodel", times=None))
@@ -108,7 +108,7 @@ def test_a_model_whose_mlmodel_cannot_be_replaced_is_left_alone(server, repo, lo
 
 
 def test_models_within_models_are_all_replaced_first(server, repo, local):
-    """From the outside in, before the first file; a model that is not in the upload stays."""
+    """Each MLmodel in the upload is replaced before the first file, the outer one first."""
     old = dict.fromkeys(("MLmodel", "in/MLmodel", "other/MLmodel"), b"1")
     server.put_many((f"root/{name}", data) for name, data in old.items())
     repo.log_artifacts(local.write(dict.fromkeys(("MLmodel", "in/MLmodel", "x", "in/x"), b"2")))
@@ -119,7 +119,7 @@ def test_models_within_models_are_all_replaced_first(server, repo, local):
 
 
 def test_a_folder_that_became_a_file_is_noticed(server, repo, local):
-    """Each upload of a directory looks anew, however long the process has known the folder."""
+    """Each upload of a directory checks for a file in the way, also in a known folder."""
     repo.log_artifacts(local.write({"a": b"1"}), "runs")
     server.delete("root/runs/a")
     server.put("root/runs", b"of another process")
@@ -130,7 +130,7 @@ def test_a_folder_that_became_a_file_is_noticed(server, repo, local):
 
 
 def test_an_incomplete_model_is_still_downloaded(server, local):
-    """Over HTTP everything can be had, to look at it or to repair it."""
+    """The files of an incomplete model can be downloaded over HTTP."""
     server.put_many([("root/m/MLmodel", VOID + b"today"), ("root/m/a", b"1")])
     repo = BucketFSArtifactRepository(server.uri(path="root"))
     assert local.read(Path(repo.download_artifacts("m"))) == {"MLmodel": VOID + b"today", "a": b"1"}

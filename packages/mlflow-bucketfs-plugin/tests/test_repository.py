@@ -1,4 +1,4 @@
-"""What a repository is before it transfers anything, and which roots it takes."""
+"""Tests of the repository's constructor, environment and root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 
 
 def test_constructor_sends_nothing_and_needs_no_password(server, monkeypatch):
-    """MLflow makes repositories for every REST request: that costs no connection."""
+    """The constructor sends no request and needs no password."""
     monkeypatch.delenv("EXA_BUCKETFS_PASSWORD")
     for uri in (server.uri(path="root"), "exa+bfss://no-such-host.invalid:1/s/b/p"):
         BucketFSArtifactRepository(uri, tracking_uri="sqlite://", registry_uri="sqlite://")
@@ -20,7 +20,7 @@ def test_constructor_sends_nothing_and_needs_no_password(server, monkeypatch):
 
 
 def test_repr_shows_the_uris_and_no_password(monkeypatch):
-    """What MLflow logs about a repository helps and does not leak."""
+    """The repr of a repository, which MLflow logs, has the URIs and not the password."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "top-secret")
     repo = BucketFSArtifactRepository("exa+bfs://h:1/s/b", "sqlite:///t.db", "sqlite:///r.db")
     assert repr(repo) == (
@@ -43,7 +43,7 @@ def test_repr_shows_the_uris_and_no_password(monkeypatch):
     ],
 )
 def test_bad_uri_is_refused_at_once(uri):
-    """A location that cannot work is refused when the repository is made, without its secrets."""
+    """An invalid URI is refused by the constructor, without showing its password."""
     with pytest.raises(MlflowException) as caught:
         BucketFSArtifactRepository(uri)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
@@ -62,7 +62,7 @@ def test_bad_uri_is_refused_at_once(uri):
     ],
 )
 def test_bad_variable_is_refused_at_once(monkeypatch, name, value):
-    """A variable with a value that cannot be used is named before anything is sent."""
+    """A variable with an invalid value is refused by the constructor."""
     monkeypatch.setenv(name, value)
     with pytest.raises(MlflowException, match=name) as caught:
         BucketFSArtifactRepository("exa+bfs://h:1/s/b")
@@ -70,7 +70,7 @@ def test_bad_variable_is_refused_at_once(monkeypatch, name, value):
 
 
 def test_workers_follow_the_variable(monkeypatch):
-    """The pool that MLflow's base class makes has the configured size as well."""
+    """The number of workers follows EXA_BUCKETFS_MAX_WORKERS."""
     monkeypatch.setenv("EXA_BUCKETFS_MAX_WORKERS", "3")
     repo = BucketFSArtifactRepository("exa+bfs://h:1/s/b")
     assert repo.max_workers == 3
@@ -81,7 +81,7 @@ def test_workers_follow_the_variable(monkeypatch):
 def test_a_password_set_after_a_failure_is_seen_by_the_same_run(
     server, new_experiment, environment
 ):
-    """MLflow keeps the repository of a run; the next cell of the notebook has the password."""
+    """A password set after a failure takes effect, although MLflow reuses the repository."""
     environment.delenv("EXA_BUCKETFS_PASSWORD")
     client = MlflowClient()
     run = client.create_run(new_experiment(server.uri(path="root"))).info.run_id
@@ -111,7 +111,7 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_every_call_reads_the_environment_once(server, repo, local, environment, call):
-    """What changes in the environment counts from the next call on, the host policy included."""
+    """A change of the environment, also for the host policy, takes effect in the next call."""
     server.put("root/f", b"1")
     file = local.write({"f": b"1"}) / "f"
     reads = []
@@ -141,7 +141,7 @@ def test_every_call_reads_the_environment_once(server, repo, local, environment,
     "missing_from_root", [1, 2], ids=["root without bucket", "root without service"]
 )
 def test_root_may_end_before_the_bucket(server, local, missing_from_root):
-    """MLflow cuts segments off a URI and passes them as path; all methods put them together."""
+    """All methods accept a root that ends before the bucket, and paths that begin with it."""
     segments = [server.service, server.buckets[0].name]
     prefix = "/".join(segments[2 - missing_from_root :])
     root = server.uri().removesuffix(f"/{prefix}")
@@ -170,8 +170,8 @@ def test_root_may_end_before_the_bucket(server, local, missing_from_root):
         pytest.param(lambda repo: repo.get_local_path(""), id="local path"),
     ],
 )
-def test_root_without_bucket_complains_when_used(server, use):
-    """A URI that never gets its bucket is refused with the names that most systems use."""
+def test_root_without_bucket_is_refused_when_used(server, use):
+    """A URI without a bucket is refused when it is used, with the usual names as a remedy."""
     repo = BucketFSArtifactRepository(f"exa+bfs://127.0.0.1:{server.port}/bfsdefault")
     with pytest.raises(MlflowException, match=r"names no bucket.*bfsdefault/default") as caught:
         use(repo)
@@ -180,7 +180,7 @@ def test_root_without_bucket_complains_when_used(server, use):
 
 
 def test_one_repository_serves_all_runs(server, local, tmp_path):
-    """A proxying server has one repository, whose paths begin with experiment and run."""
+    """One repository of a proxying server stores the artifacts of all runs."""
     repo = BucketFSArtifactRepository(server.uri(path="proxied/"))
     for run in ("1/aa/artifacts", "1/aab/artifacts"):
         repo.log_artifact(local.write({"f.txt": run.encode()}) / "f.txt", f"{run}/model")

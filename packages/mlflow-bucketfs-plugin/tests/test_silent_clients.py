@@ -1,4 +1,4 @@
-"""Clients of a proxying tracking server that begin an upload and then send nothing."""
+"""Tests of clients of a proxying tracking server that stall during an upload."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ PARTS = pytest.mark.parametrize("sent", [1000, 9 * MIB], ids=["1 kB", "9 MiB"])
 
 
 class Proxy:
-    """A server that calls a repository as MLflow's `artifact_router` does.
+    """A server that calls a repository as MLflow's ``artifact_router`` does.
 
-    Its event loop has two threads for what blocks, which MLflow's downloads need.
+    Its event loop has two threads for blocking calls, such as MLflow's downloads.
     """
 
     def __init__(self, repo):
@@ -71,7 +71,7 @@ class Proxy:
             return Path(self.repo.download_artifacts(name, directory)).read_bytes()
 
     def begin_upload(self, name, sent):
-        """Announce 50 MB, send some, and leave it at that."""
+        """Announce 50 MB, send a part of it, and stall."""
         before = self.uploads
         client = self._clients.enter_context(socket.create_connection(self.address))
         client.settimeout(30)
@@ -81,7 +81,7 @@ class Proxy:
         return client
 
     def request(self, method, name, data=None):
-        """Send a request as a client that behaves."""
+        """Send a complete request."""
         url = f"http://127.0.0.1:{self.address[1]}/{name}"
         return requests.request(method, url, data=data, timeout=10)
 
@@ -94,7 +94,7 @@ class Proxy:
 
 
 def wait_until(condition):
-    """Wait for something that happens in another thread."""
+    """Wait until another thread meets a condition."""
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
@@ -103,15 +103,15 @@ def wait_until(condition):
 
 @pytest.fixture
 def proxy(repo):
-    """A proxying server at the folder `root`."""
+    """A proxying server at the folder ``root``."""
     running = Proxy(repo)
     yield running
     running.stop()
 
 
 @PARTS
-def test_silent_uploads_stop_nobody(server, proxy, environment, sent):
-    """Ten of them keep neither downloads nor uploads waiting, and their threads are limited."""
+def test_silent_uploads_block_no_request(server, proxy, environment, sent):
+    """Ten stalled uploads block neither downloads nor uploads, and their threads are limited."""
     environment.setenv("EXA_BUCKETFS_MAX_WORKERS", "2")
     streaming._forget_process()
     earlier = set(threading.enumerate())
@@ -134,7 +134,7 @@ def test_silent_uploads_stop_nobody(server, proxy, environment, sent):
 
 @PARTS
 def test_silent_client_gets_an_error(server, proxy, environment, sent, caplog):
-    """The upload ends with an answer that says why, and BucketFS has no part of it."""
+    """A stalled upload is an error with the reason, and nothing is stored."""
     environment.setenv("EXA_BUCKETFS_CLIENT_TIMEOUT", "0.3")
     environment.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", proxy.repo.artifact_uri)
     with HTTPResponse(proxy.begin_upload("silent", sent)) as answer:
@@ -148,8 +148,8 @@ def test_silent_client_gets_an_error(server, proxy, environment, sent, caplog):
     assert not streaming._process.streams
 
 
-def test_slow_client_is_waited_for(server, repo, environment):
-    """The time counts from one byte to the next, not for the whole upload."""
+def test_slow_client_does_not_time_out(server, repo, environment):
+    """The timeout applies between two pieces, not to the complete upload."""
     environment.setenv("EXA_BUCKETFS_CLIENT_TIMEOUT", "0.6")
 
     async def chunks():
@@ -162,7 +162,7 @@ def test_slow_client_is_waited_for(server, repo, environment):
 
 
 def test_no_limit(server, repo, environment):
-    """A server may wait for its clients for ever."""
+    """With a negative timeout, the server waits for its clients without limit."""
     environment.setenv("EXA_BUCKETFS_CLIENT_TIMEOUT", "-1")
 
     async def chunks():
@@ -173,7 +173,7 @@ def test_no_limit(server, repo, environment):
 
 
 def test_memory_is_limited(server, repo, monkeypatch):
-    """However many clients upload at once, what they have sent waits in their own buffers."""
+    """Parallel uploads collect a limited amount of data in memory."""
     limit, piece, number = MIB, 64 * 1024, 40
     monkeypatch.setattr(streaming, "_MOST_COLLECTED_BYTES", limit)
 
@@ -194,7 +194,7 @@ def test_memory_is_limited(server, repo, monkeypatch):
             for i in range(number)
         ]
         before = -1
-        while given > before:  # until nobody takes any more
+        while given > before:  # until no more is read
             before = given
             await asyncio.sleep(0.1)
         held = sum(stream.collected for stream in streaming._process.streams)

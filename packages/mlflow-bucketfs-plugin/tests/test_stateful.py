@@ -1,4 +1,4 @@
-"""Random operations on a repository, compared with a plain dict that stands for the bucket.
+"""Test of random operations on a repository, compared with a dict as a model of the bucket.
 
 ``BUCKETFS_STATEFUL_EXAMPLES`` raises the number of examples, each of up to 30 operations.
 """
@@ -31,7 +31,7 @@ from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 
 EXAMPLES = int(os.environ.get("BUCKETFS_STATEFUL_EXAMPLES", "60"))
 
-# few names, so that they meet: as file and folder, as beginning of each other, as escape of another
+# few names, so that they collide: as file and folder, as prefix, as escaped form of another
 names = st.sampled_from(
     ["a", "aa", "a.b", "a b", "a%20b", "a+b", "a#b", "a?b", "MLmodel", ".a", "ä", "%61", "x.tar.gz"]
 )
@@ -56,12 +56,12 @@ def join(folder, name):
 
 
 def parents(path):
-    """All folders above a path."""
+    """Return all parent folders of a path."""
     return [str(parent) for parent in Path(path).parents if str(parent) != "."]
 
 
 class RepositoryMachine(RuleBasedStateMachine):
-    """A repository at a folder of its own, and what must be in it."""
+    """A repository at a new folder, and its expected content."""
 
     paths = Bundle("paths")
 
@@ -74,7 +74,7 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     @initialize()
     def make_repository(self):
-        """Start empty, beside keys that must stay as they are."""
+        """Create an empty repository, beside keys that must not change."""
         self.root = uuid.uuid4().hex
         self.neighbours = {f"{self.root}x/a": b"1", f"{self.root[:-1]}/a": b"2", "MLmodel": b"3"}
         self.server.put_many(self.neighbours.items())
@@ -82,12 +82,12 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     @rule(target=paths, folder=folders, name=names)
     def name_a_path(self, folder, name):
-        """Make up a path that later operations may use again."""
+        """Create a path that later operations may use again."""
         return join(folder, name)
 
     @rule(path=paths, data=contents, way=st.sampled_from(["file", "stream"]))
     def log_artifact(self, path, data, way):
-        """Log one file; only a file in the way of its folder can prevent that."""
+        """Log one file; only a file in the way of its folder makes this fail."""
         folder, _, name = path.rpartition("/")
         local = self.new_directory() / name
         local.write_bytes(data)
@@ -112,7 +112,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.write(lambda: self.repo.log_artifacts(str(local), folder), changes)
 
     def write(self, action, changes):
-        """Apply changes to both sides, or to neither where a file is in the way."""
+        """Apply changes to both sides, or to neither if a file is in the way."""
         if any(parent in self.model for path in changes for parent in parents(path)):
             with pytest.raises(MlflowException, match="in the way"):
                 action()
@@ -122,7 +122,7 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     @rule(path=st.one_of(paths, folders), slash=st.sampled_from(["", "/"]))
     def delete(self, path, slash):
-        """Delete a file, a folder, the root, or nothing at all."""
+        """Delete a file, a folder, the root, or a missing path."""
         self.repo.delete_artifacts(path + slash)
         for key in self.below(path):
             del self.model[join(path, key)]
@@ -140,7 +140,7 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     @rule(path=st.one_of(paths, folders))
     def download(self, path):
-        """Download a file or folder; where a path is both, the folder counts."""
+        """Download a file or folder; if a path is both, the folder is downloaded."""
         target = self.new_directory()
         below = self.below(path)
         if not below and path not in self.model:
@@ -172,15 +172,15 @@ class RepositoryMachine(RuleBasedStateMachine):
                 self.repo._download_file(path, target)
             assert not target.exists()
 
-    @precondition(lambda self: len(self.server.faults) < 5)  # a request is tried eight times
+    @precondition(lambda self: len(self.server.faults) < 5)  # a request has eight attempts
     @rule(nuisance=nuisances)
     def disturb(self, nuisance):
-        """Let one request fail in a way that passes."""
+        """Inject a transient failure of one request."""
         self.server.inject(nuisance)
 
     @rule()
     def reopen(self):
-        """Forget the repository and make another."""
+        """Replace the repository by a new one."""
         self.repo = BucketFSArtifactRepository(self.server.uri(path=f"/{self.root}/"))
 
     @invariant()
@@ -191,7 +191,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         assert {key: self.server.read(key) for key in self.server.keys()} == expected
 
     def below(self, folder):
-        """What the model holds below a folder, by relative name."""
+        """Return the model's files below a folder, by relative name."""
         prefix = f"{folder}/" if folder else ""
         return {
             key.removeprefix(prefix): data
@@ -211,7 +211,7 @@ class RepositoryMachine(RuleBasedStateMachine):
 
 
 def test_repository_behaves_like_a_dict():
-    """Whatever is logged, listed, downloaded and deleted, in any order, nothing else happens."""
+    """Any sequence of operations gives the same results as a dict."""
     run_state_machine_as_test(
         RepositoryMachine,
         settings=settings(

@@ -1,4 +1,4 @@
-"""Uploads from a stream, as a proxying tracking server makes them."""
+"""Tests of uploads from a stream, as by a proxying tracking server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = pytest.mark.parametrize("data", [SMALL, LONG], ids=["small", "long"])
 
 
 class ClientGoneError(Exception):
-    """What a web framework raises when its client disconnects."""
+    """An error like that of a web framework whose client disconnects."""
 
 
 def run(coroutine):
@@ -28,7 +28,7 @@ def run(coroutine):
     def target():
         try:
             outcome["result"] = asyncio.run(coroutine)
-        except BaseException as error:  # noqa: BLE001 -- handed on below
+        except BaseException as error:  # noqa: BLE001 -- raised below
             outcome["error"] = error
 
     # asyncio.run returns only once all threads of its loop have ended
@@ -42,7 +42,7 @@ def run(coroutine):
 
 
 async def pieces(data, size=256 * 1024):
-    """The data as a server hands it out: in pieces, with empty ones between."""
+    """Yield the data as a server does: in pieces, with empty ones between."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
         yield b""
@@ -64,7 +64,7 @@ def log_stream(request, repo):
 
 @pytest.mark.parametrize("data", [b"", SMALL, LONG[: 8 * MIB], LONG], ids=len)
 def test_content_arrives(server, log_stream, data):
-    """A stream of any length becomes one object by one PUT."""
+    """A stream of any length is stored as one object, with one PUT."""
     log_stream(data, "f", "a/b")
     assert server.keys() == ["root/a/b/f"]
     assert server.read("root/a/b/f") == data
@@ -80,14 +80,14 @@ def test_odd_names(server, log_stream, odd_names):
 
 @pytest.mark.parametrize(("name", "path"), [("", None), ("a/", None), ("..", "a"), ("f", "../a")])
 def test_bad_names(server, log_stream, name, path):
-    """A name that is none, or leads elsewhere, is refused before anything is sent."""
+    """A name that is empty, or leads out of the root, is refused before anything is sent."""
     with pytest.raises(MlflowException):
         log_stream(SMALL, name, path)
     assert server.requests.connections == 0
 
 
-def test_small_stream_is_tried_again(server, log_stream):
-    """Up to 8 MiB are held in memory and survive what passes."""
+def test_small_stream_is_retried(server, log_stream):
+    """A stream of up to 8 MiB is retried after transient failures."""
     server.inject(Fault.status(503, method="PUT"), Fault.reset_on_upload(10, method="PUT"))
     log_stream(SMALL)
     assert server.read("root/f") == SMALL
@@ -102,7 +102,7 @@ def test_small_stream_is_tried_again(server, log_stream):
     ],
 )
 def test_long_stream_is_sent_once(server, log_stream, fault):
-    """A longer one cannot be sent again: 503 makes MLflow's client send it once more."""
+    """A longer stream is not retried, and its error has a code that MLflow's client retries."""
     server.inject(fault)
     with pytest.raises(MlflowException) as caught:
         log_stream(LONG)
@@ -113,7 +113,7 @@ def test_long_stream_is_sent_once(server, log_stream, fault):
 
 @SIZES
 def test_failing_stream_stores_nothing(server, repo, data):
-    """A stream that raises half-way leaves no object, and its own error comes out."""
+    """A stream that raises during the upload leaves no object, and its own error is raised."""
 
     class Failing(io.BytesIO):
         def read(self, *arguments):
@@ -131,7 +131,7 @@ def test_failing_stream_stores_nothing(server, repo, data):
 
 @SIZES
 def test_aborting_client_publishes_nothing(server, repo, data):
-    """A client that goes away half-way leaves no object and no waiting thread."""
+    """A client that disconnects during the upload leaves no object and no waiting thread."""
 
     async def chunks():
         async for piece in pieces(data):
@@ -145,7 +145,7 @@ def test_aborting_client_publishes_nothing(server, repo, data):
 
 @SIZES
 def test_cancelled_task_publishes_nothing(server, repo, data):
-    """A task that is cancelled while its client is silent leaves no object, no waiting thread."""
+    """A task that is cancelled while its client stalls leaves no object and no waiting thread."""
 
     async def main():
         all_sent = asyncio.Event()
@@ -168,7 +168,7 @@ def test_cancelled_task_publishes_nothing(server, repo, data):
 
 @pytest.mark.parametrize("turns", range(12))
 def test_cancelled_at_any_moment(server, repo, turns):
-    """Whenever a task is cancelled, there is no object or the whole one, and no thread hangs."""
+    """A task cancelled at any moment leaves no object or a complete one, and no waiting thread."""
 
     async def chunks():
         for number in range(4):
@@ -186,7 +186,7 @@ def test_cancelled_at_any_moment(server, repo, turns):
 
 
 def test_closed_while_the_thread_asks_for_a_piece():
-    """The end of a task that falls between two pieces does not leave the thread waiting."""
+    """A task that is cancelled between two pieces leaves no waiting thread."""
     loop_thread = []
 
     class Loop(asyncio.SelectorEventLoop):
@@ -225,13 +225,13 @@ def test_closed_while_the_thread_asks_for_a_piece():
 
 
 @SIZES
-def test_event_loop_stays_free(server, repo, data):
-    """While BucketFS takes its time, a server goes on serving others."""
+def test_event_loop_is_not_blocked(server, repo, data):
+    """The event loop is not blocked while BucketFS stalls."""
     server.inject(Fault.stall(300, method="PUT"))
 
     async def main():
         task = asyncio.create_task(repo.log_artifact_from_async_stream(pieces(data), "f"))
-        # the loop turns until BucketFS has the request, and afterwards
+        # the loop runs until BucketFS has the request, and afterwards
         while len(server.faults):  # noqa: ASYNC110 -- the server has no event to wait for
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.01)
@@ -243,8 +243,8 @@ def test_event_loop_stays_free(server, repo, data):
     run(main())
 
 
-def test_streams_side_by_side(server, repo):
-    """Many clients may upload at once, more than there are threads or connections."""
+def test_parallel_streams(server, repo):
+    """More clients than threads or connections can upload at the same time."""
 
     async def main():
         await asyncio.gather(
@@ -260,8 +260,8 @@ def test_streams_side_by_side(server, repo):
     }
 
 
-def test_stream_is_not_touched_without_password(repo, monkeypatch):
-    """If the upload cannot work, the stream is left for whoever handles the error."""
+def test_stream_is_not_read_without_password(repo, monkeypatch):
+    """Without a password, the upload fails before the stream is read."""
     monkeypatch.delenv("EXA_BUCKETFS_PASSWORD")
     stream, chunks = io.BytesIO(SMALL), pieces(SMALL)
     for log in (
@@ -276,7 +276,7 @@ def test_stream_is_not_touched_without_password(repo, monkeypatch):
 
 
 def test_file_in_the_way(server, log_stream):
-    """A stream is refused where BucketFS would silently lose it."""
+    """A stream is refused if a file is in the way of its folder."""
     server.put("root/d", b"file")
     with pytest.raises(MlflowException, match="in the way") as caught:
         log_stream(SMALL, "f", "d")

@@ -1,4 +1,4 @@
-"""The files of local folders, and of listings that no directory can hold."""
+"""Tests of finding local files, and of names that are both file and folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ name_sets = st.sets(names, max_size=12)
 
 @given(name_sets)
 def test_shadowed_names_are_the_folders_of_others(files):
-    """Names are split without loss, into those that can exist together and those in the way."""
+    """Names are split without loss into names of files only and names that are also folders."""
     kept, shadowed = _split_shadowed(files)
     assert sorted([*kept, *shadowed]) == sorted(files)
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
@@ -27,7 +27,7 @@ def test_shadowed_names_are_the_folders_of_others(files):
 
 @given(data=st.dictionaries(st.integers(0, 5), st.integers(0, 3), max_size=6))
 def test_all_files_below_a_directory(tmp_path_factory, data):
-    """Whatever a directory holds is found, files and folders at any depth, in sorted order."""
+    """All files below a directory, at any depth, are found in sorted order."""
     root = tmp_path_factory.mktemp("tree")
     expected = {}
     for number, depth in data.items():
@@ -40,7 +40,7 @@ def test_all_files_below_a_directory(tmp_path_factory, data):
 
 
 def test_two_links_to_one_directory_are_no_cycle(tmp_path):
-    """The same directory twice, side by side, is found twice."""
+    """A directory with two links to it is found through each of them."""
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "f").touch()
     (tmp_path / "one").symlink_to("real")
@@ -50,7 +50,7 @@ def test_two_links_to_one_directory_are_no_cycle(tmp_path):
 
 @pytest.mark.parametrize("target", [".", "..", "../.."])
 def test_cycle_is_an_error(tmp_path, target):
-    """A link to a directory above is refused, wherever above."""
+    """A link to any parent directory is refused."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "loop").symlink_to(target)
     with pytest.raises(OSError, match=f"{os.sep}loop leads back to"):

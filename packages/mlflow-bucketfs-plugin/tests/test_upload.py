@@ -1,4 +1,4 @@
-"""log_artifact and log_artifacts."""
+"""Tests of ``log_artifact`` and ``log_artifacts``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlflow_bucketfs_testing.server import Fault
     ],
 )
 def test_one_file(server, repo, local, artifact_path, key):
-    """A file goes into the folder named, literally, under its own name."""
+    """A file is stored in the given folder, taken literally, under its own name."""
     repo.log_artifact(str(local.write({"f.txt": b"1"}) / "f.txt"), artifact_path)
     assert server.keys() == [key]
     assert server.read(key) == b"1"
@@ -37,7 +37,7 @@ def test_same_name_replaces(server, repo, local):
 
 @pytest.mark.parametrize("spell", [str, Path, "{}/".format], ids=["str", "Path", "trailing slash"])
 def test_directory_content(server, repo, local, spell, monkeypatch):
-    """All below a directory goes up, hidden and empty files too; the directory's name does not."""
+    """All files below a directory are uploaded, also hidden and empty ones, without its name."""
     files = {"a": b"1", ".hidden": b"2", ".d/x": b"3", "d/e/y": b"4", "d/empty": b""}
     directory = local.write(files)
     (directory / "empty directory").mkdir()
@@ -52,13 +52,13 @@ def test_directory_content(server, repo, local, spell, monkeypatch):
 
 
 def test_empty_directory(server, repo, tmp_path):
-    """Nothing to log is nothing to do."""
+    """An empty directory causes no request."""
     repo.log_artifacts(tmp_path)
     assert server.requests.connections == 0
 
 
 def test_odd_names_survive(server, repo, local, odd_names):
-    """Any legal name goes up, is listed and comes down as it is, as file and as folder."""
+    """Any legal name of a file or folder is uploaded, listed and downloaded unchanged."""
     files = {name: {name: name.encode(), f"{name}.d/{name}": b"2"} for name in odd_names}
     for number, name in enumerate(odd_names):
         directory = local.write(files[name], f"up{number}")
@@ -81,7 +81,7 @@ def test_odd_names_survive(server, repo, local, odd_names):
 
 
 def test_links_are_followed(server, repo, local, tmp_path):
-    """A link to a file or directory logs what it leads to, once per name."""
+    """A link to a file or directory is followed, under each of its names."""
     directory = local.write({"real/x": b"1"})
     (directory / "link").symlink_to("real")
     (directory / "file").symlink_to(directory / "real" / "x")
@@ -91,7 +91,7 @@ def test_links_are_followed(server, repo, local, tmp_path):
 
 
 def test_link_cycle_is_refused(server, repo, local):
-    """A link to its own parent is named instead of being followed for ever; nothing is sent."""
+    """A link to its own parent is an error that names it, and nothing is sent."""
     directory = local.write({"d/x": b"1"})
     (directory / "d" / "loop").symlink_to("..")
     with pytest.raises(OSError, match="d/loop leads back to"):
@@ -101,7 +101,7 @@ def test_link_cycle_is_refused(server, repo, local):
 
 @pytest.mark.parametrize("name", ["missing", "file"])
 def test_no_directory(server, repo, local, name):
-    """What is not a directory is refused by name."""
+    """A path that is not a directory is an error that names it."""
     directory = local.write({"file": b"1"})
     with pytest.raises(MlflowException, match=f"no directory '.*/{name}'") as caught:
         repo.log_artifacts(directory / name)
@@ -111,7 +111,7 @@ def test_no_directory(server, repo, local, name):
 
 @pytest.mark.parametrize("name", ["missing", "directory"])
 def test_no_file(server, repo, tmp_path, name):
-    """What is not a file is refused by name, and nothing is stored."""
+    """A path that is not a file is an error that names it, and nothing is stored."""
     (tmp_path / "directory").mkdir()
     with pytest.raises(OSError, match=f"{tmp_path}/{name}"):
         repo.log_artifact(tmp_path / name)
@@ -119,7 +119,7 @@ def test_no_file(server, repo, tmp_path, name):
 
 
 def test_named_pipe_does_not_hang(server, repo, local):
-    """A pipe that nobody writes to is an error, and the files beside it are uploaded."""
+    """A named pipe is an error, and the files beside it are uploaded."""
     directory = local.write({"a": b"1"})
     os.mkfifo(directory / "pipe")
     with pytest.raises(MlflowException, match=r"- pipe: .*not a regular file"):
@@ -141,8 +141,8 @@ def test_bad_artifact_path(server, repo, local, path):
 
 
 @pytest.mark.parametrize("name", [b"new\nline", b"tab\t", b"not utf-8 \xff"], ids=repr)
-def test_impossible_name_stops_before_anything_is_sent(server, repo, local, name):
-    """A file that could never be listed again is named, and the directory not half uploaded."""
+def test_invalid_name_stops_before_anything_is_sent(server, repo, local, name):
+    """A file with an invalid name is an error that names it, before anything is sent."""
     directory = local.write({"a": b"1"})
     Path(os.fsdecode(os.fsencode(directory) + b"/" + name)).write_bytes(b"2")
     with pytest.raises(MlflowException, match="Rename the file") as caught:
@@ -152,7 +152,7 @@ def test_impossible_name_stops_before_anything_is_sent(server, repo, local, name
 
 
 def test_many_small_files_cost_one_request_each(server, repo, local):
-    """300 files: at most one listing and one PUT each, on few connections."""
+    """300 files need at most one listing, and one PUT each, on few connections."""
     files = {f"d{number % 7}/{number}": b"x" * number for number in range(300)}
     repo.log_artifacts(local.write(files))
     assert len(server.keys()) == 300
@@ -162,15 +162,15 @@ def test_many_small_files_cost_one_request_each(server, repo, local):
     assert server.requests.connections <= 20
 
 
-def test_known_folders_are_not_asked_for_again(server, repo, local):
-    """Logging into a folder again costs the PUT alone."""
+def test_known_folders_are_not_listed_again(server, repo, local):
+    """Logging into a known folder sends only the PUT."""
     for number in range(5):
         repo.log_artifact(local.write({f"{number}": b"1"}) / f"{number}", "metrics/deep")
     assert (server.requests.listings, len(server.requests)) == (1, 6)
 
 
 def test_one_bad_file_does_not_stop_the_others(server, repo, local):
-    """All files but the bad one go up; the error names it alone; MLmodel stays away."""
+    """All other files but MLmodel are uploaded, and the error names only the one that failed."""
     files = {f"{number}": b"x" for number in range(40)}
     server.inject(Fault.status(403, method="PUT", key="*/17", times=None))
     with pytest.raises(MlflowException, match=r"- 17: .*\b403\b") as caught:
@@ -181,7 +181,7 @@ def test_one_bad_file_does_not_stop_the_others(server, repo, local):
 
 
 def test_dangling_link_is_named(server, repo, local):
-    """A link that leads nowhere is a failure of that file alone."""
+    """A dangling link is a failure of that file alone."""
     directory = local.write({"a": b"1"})
     (directory / "broken").symlink_to("nowhere")
     with pytest.raises(MlflowException, match=r"- broken: .*No such file"):
@@ -190,7 +190,7 @@ def test_dangling_link_is_named(server, repo, local):
 
 
 def test_mlmodel_comes_last(server, repo, local):
-    """The file that makes a model complete is sent after all others of it, from the inside out."""
+    """MLmodel is uploaded after all other files of its model, inner models first."""
     files = {
         "MLmodel": b"",
         "a/MLmodel": b"",
@@ -211,7 +211,7 @@ def test_mlmodel_comes_last(server, repo, local):
     [("z", ["a/MLmodel"]), ("a/z", []), ("a/MLmodel", []), ("MLmodel", ["a/MLmodel"])],
 )
 def test_incomplete_model_gets_no_mlmodel(server, repo, local, bad, models):
-    """A failure keeps back the MLmodel of its own directory and of those around, no other."""
+    """A failure holds back the MLmodel of its own model and of outer models, and no other."""
     server.inject(Fault.status(403, method="PUT", key=f"root/{bad}", times=None))
     files = dict.fromkeys(("MLmodel", "z", "a/MLmodel", "a/z"), b"1")
     with pytest.raises(MlflowException, match=f"- {bad}: ") as caught:
@@ -225,7 +225,7 @@ def test_incomplete_model_gets_no_mlmodel(server, repo, local, bad, models):
 
 
 def test_file_in_the_way(server, repo, local):
-    """What BucketFS would silently lose is refused by naming the file in the way."""
+    """A file in the way is an error that names it, and nothing is uploaded."""
     server.put("root/d", b"file")
     with pytest.raises(MlflowException, match="root/d': a file of this name is in the way") as one:
         repo.log_artifact(local.write({"f": b"1"}) / "f", "d/e")
@@ -237,7 +237,7 @@ def test_file_in_the_way(server, repo, local):
 
 
 def test_archive_in_a_model_is_warned_about(repo, local, caplog):
-    """BucketFS unpacks archives for UDFs: one in a model is logged."""
+    """An archive in a model is logged, because BucketFS unpacks it for UDFs."""
     with caplog.at_level(logging.WARNING, "mlflow_bucketfs_plugin"):
         repo.log_artifacts(local.write({"data.zip": b"", "x.gz": b""}, "no model"))
         assert not caplog.records
@@ -247,7 +247,7 @@ def test_archive_in_a_model_is_warned_about(repo, local, caplog):
 
 
 def test_empty_folder_in_a_model_is_warned_about(repo, local, caplog):
-    """BucketFS has no folders: an empty one in a model is logged once, elsewhere it is not."""
+    """An empty folder in a model is logged once; elsewhere it is not."""
     plain = local.write({"f": b""}, "no model")
     (plain / "empty").mkdir()
     above = local.write({"m/MLmodel": b"", "m/inner/MLmodel": b"", "m/full/f": b""}, "above")
@@ -262,7 +262,7 @@ def test_empty_folder_in_a_model_is_warned_about(repo, local, caplog):
 
 
 def test_transient_failures_are_retried(server, repo, local):
-    """Lost connections and busy answers cost another try, not the artifact."""
+    """Lost connections and busy answers are retried."""
     server.inject(
         Fault.status(503, method="PUT"),
         Fault.status(423, method="PUT"),

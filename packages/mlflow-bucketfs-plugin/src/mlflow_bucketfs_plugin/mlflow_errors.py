@@ -102,7 +102,7 @@ class NotTriedError(Exception):
     """A transfer that was not started, because it would be refused as earlier ones were."""
 
 
-def aggregated(
+def aggregated_error(
     action: str, location: str, failures: Mapping[str, BaseException], note: str = ""
 ) -> MlflowException:
     """Combine all failures of one operation into one exception.

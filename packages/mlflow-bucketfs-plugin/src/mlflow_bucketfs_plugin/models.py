@@ -193,19 +193,19 @@ def _read_mlmodel(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(text, _YamlLoader)  # noqa: S506 -- a safe one
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid time
-        raise _damaged(path, " ".join(str(error).split())) from error
+        raise _damaged_error(path, " ".join(str(error).split())) from error
     if isinstance(content, dict) and VOID_KEY in content:
         raise IncompleteTransferError(f"{path}: {content[VOID_KEY]}")
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
-        raise _damaged(path, "it names no flavors")
+        raise _damaged_error(path, "it names no flavors")
     # MLflow sorts the keys: an MLmodel that it wrote begins with artifact_path and ends with
     # utc_time_created. A hand-written one may omit both, and the last line break.
     if "utc_time_created" not in content:
         if "artifact_path" in content:
-            raise _damaged(path, "it ends before utc_time_created")
+            raise _damaged_error(path, "it ends before utc_time_created")
         if not text.endswith(b"\n"):
             if in_logged_model(str(path.parent)):
-                raise _damaged(path, "it ends within a line")
+                raise _damaged_error(path, "it ends within a line")
             _logger.warning("%s ends within a line. It may be truncated.", printable(str(path)))
     return content
 
@@ -244,9 +244,9 @@ def _has(files: Mapping[str, Path], part: str) -> bool:
 def _check_content(path: Path) -> None:
     with path.open("rb") as file:
         if path.suffix == ".skops" and not zipfile.is_zipfile(file):
-            raise _damaged(path, "it is not a complete zip file")
+            raise _damaged_error(path, "it is not a complete zip file")
         if path.suffix == ".pkl" and not _is_pickle(file):
-            raise _damaged(path, "it is not a complete pickle")
+            raise _damaged_error(path, "it is not a complete pickle")
 
 
 def _is_pickle(file: BinaryIO) -> bool:
@@ -278,5 +278,5 @@ def _size(files: Mapping[str, Path], *without: str) -> int:
     )
 
 
-def _damaged(path: Path, reason: str) -> IncompleteTransferError:
+def _damaged_error(path: Path, reason: str) -> IncompleteTransferError:
     return IncompleteTransferError(f"{path} is truncated or damaged: {reason}. {MISSING_REMEDY}")

@@ -30,7 +30,7 @@ from mlflow_bucketfs_core.http.retry import abandoned_by
 from mlflow_bucketfs_core.mounted import MLMODEL, resolve_entry
 from mlflow_bucketfs_core.uri import join_key, parent_folders, split_key, strip_archive_suffix
 
-from mlflow_bucketfs_plugin.mlflow_errors import NotTriedError, aggregated, enumerated
+from mlflow_bucketfs_plugin.mlflow_errors import NotTriedError, aggregated_error, enumerated
 from mlflow_bucketfs_plugin.models import (
     belongs_to_model,
     in_any_model,
@@ -311,7 +311,9 @@ def _raise_for(
     failures: Mapping[str, Exception], action: str, location: BucketFSUri, note: str = ""
 ) -> None:
     if failures:
-        raise aggregated(action, str(location), failures, note) from next(iter(failures.values()))
+        raise aggregated_error(action, str(location), failures, note) from next(
+            iter(failures.values())
+        )
 
 
 def _split_shadowed(names: Iterable[str]) -> tuple[list[str], list[str]]:

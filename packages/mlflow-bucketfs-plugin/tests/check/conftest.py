@@ -1,4 +1,4 @@
-"""The command in this process, and servers with a certificate like Exasol's own."""
+"""Fixtures: the command in this process, and servers with a certificate like Exasol's own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLEARED_PREFIXES = ("EXA_", "MLFLOW_", "REQUESTS_", "CURL_")
 
 @pytest.fixture(autouse=True)
 def clean_environment(environment):
-    """Leave nothing of the machine's own settings, so that each test sets what it means."""
+    """Unset the machine's own settings."""
     for name in os.environ:
         if name.upper().startswith(CLEARED_PREFIXES) or name.lower().endswith("_proxy"):
             environment.delenv(name)
@@ -49,21 +49,21 @@ def running_server():
     ]
     with BucketFSServer(buckets, tls_port=0) as server:
         yield server
-    # Python 3.10's asyncio forgets connections whose handshake the client breaks off; otherwise
-    # they would be reported in somebody else's test
+    # Python 3.10's asyncio drops connections whose handshake the client aborts; without this,
+    # they would be reported in another test
     gc.collect()
 
 
 @pytest.fixture
 def server(running_server):
-    """Give the server as if just started."""
+    """Reset the server to its state after the start."""
     running_server.reset()
     return running_server
 
 
 @pytest.fixture
 def secret():
-    """The password to write with, which nothing may show."""
+    """The write password, which no output may show."""
     return SECRET
 
 
@@ -75,14 +75,14 @@ def step_names():
 
 @pytest.fixture
 def closed_port():
-    """A port at which nothing listens: bound, so that nobody else gets it."""
+    """A port without a listener, bound so that no other process gets it."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         yield reserved.getsockname()[1]
 
 
 class Checked:
-    """What the command answered with ``--json``."""
+    """The command's output with ``--json``."""
 
     def __init__(self, result):
         assert SECRET not in result.output

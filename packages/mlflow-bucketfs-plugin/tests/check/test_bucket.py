@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` reports about passwords and buckets, and of writing into one."""
+"""Tests of ``mlflow-bucketfs check``: passwords, buckets, and writing into a bucket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mlflow_bucketfs_testing.server import Fault
 
 
 def test_wrong_password_for_a_private_bucket(server, check):
-    """A refused password is reported as such, with the variables that make it up."""
+    """A rejected password is reported, with the variables to set."""
     checked = check(server.uri("private"), password="wrong")
     assert checked.names("failed") == ["list"]
     assert "rejected the password for user w" in checked["list"]["summary"]
@@ -38,7 +38,7 @@ def test_no_password_for_a_public_bucket(server, check):
 
 
 def test_wrong_password_for_a_public_bucket(server, check):
-    """A public bucket is read with any password, so that a wrong one shows when writing."""
+    """A public bucket is read with any password, so a wrong one fails only the step that writes."""
     checked = check(server.uri(), password="wrong")
     assert checked.names("failed") == ["write"]
     assert "password is wrong" in checked["write"]["remedy"]
@@ -48,7 +48,7 @@ def test_wrong_password_for_a_public_bucket(server, check):
 
 @pytest.mark.parametrize("bucket", ["default", "private"])
 def test_read_only_password(server, bucket, check):
-    """A password that only reads passes with --read-only and is reported as such without it."""
+    """A read password passes with --read-only, and fails without it with a remedy."""
     reader = {"password": "read", "EXA_BUCKETFS_USER": "r"}
     checked = check(server.uri(bucket), **reader)
     assert checked.names("failed") == ["write"]
@@ -58,7 +58,7 @@ def test_read_only_password(server, bucket, check):
 
 
 def test_missing_bucket(server, check):
-    """A bucket that does not exist fails with the names of those that do."""
+    """A missing bucket fails, and the remedy lists the existing ones."""
     checked = check(server.uri().replace("/default", "/models"))
     assert checked.names("failed") == ["list"]
     assert "no bucket 'models'" in checked["list"]["summary"]
@@ -68,7 +68,7 @@ def test_missing_bucket(server, check):
 
 
 def test_missing_service(server, check):
-    """A bucket where the service belongs is recognised, and the URI that is proposed works."""
+    """A bucket in the position of the service is recognised, and the proposed URI works."""
     checked = check(f"exa+bfs://127.0.0.1:{server.port}/default/mlflow/artifacts")
     assert checked.names("failed") == ["list"]
     remedy = checked["list"]["remedy"]
@@ -81,7 +81,7 @@ def test_missing_service(server, check):
 
 
 def test_missing_service_or_bucket(server, check):
-    """Names of which none is known lead to the question what is missing in the URI."""
+    """If no name is that of a bucket, the remedy shows how the URI was parsed."""
     checked = check(f"exa+bfs://127.0.0.1:{server.port}/models/mlflow/artifacts")
     assert checked.names("failed") == ["list"]
     remedy = checked["list"]["remedy"]
@@ -92,7 +92,7 @@ def test_missing_service_or_bucket(server, check):
 
 @pytest.mark.parametrize("path", ["mlflow", "mlflow/artifacts"])
 def test_path_blocked_by_a_file(server, path, check):
-    """A file in the way is named, and nothing is written that BucketFS would lose."""
+    """A file in the way is named, and nothing is written."""
     server.put("mlflow", b"")
     checked = check(server.uri(path=path))
     assert checked.names("failed") == ["path"]
@@ -124,7 +124,7 @@ def test_object_is_deleted_when_it_cannot_be_read_back(server, check):
 
 
 def test_object_is_deleted_when_the_answer_to_the_upload_is_lost(server, check):
-    """An upload whose answer never came may have been stored, and is deleted as well."""
+    """If the answer to the upload is lost, the object may be stored, and is deleted."""
     server.inject(Fault.reset_before_body(method="PUT", times=None))
     checked = check(server.uri())
     assert checked.names("failed") == ["write"]
@@ -133,7 +133,7 @@ def test_object_is_deleted_when_the_answer_to_the_upload_is_lost(server, check):
 
 
 def test_object_that_cannot_be_deleted_is_named(server, check):
-    """Who has to delete the probe object by hand gets its key."""
+    """If the probe object cannot be deleted, the remedy names its key."""
     server.inject(Fault.status(403, method="DELETE"))
     checked = check(server.uri(path="a"))
     assert checked.names("failed") == ["delete"]

@@ -1,4 +1,4 @@
-"""``mlflow-bucketfs check`` as a command: no secret in its output, and what it costs to start."""
+"""Tests of ``mlflow-bucketfs check`` as a command: its output, options and imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlflow_bucketfs_testing.server import Fault
 
 @pytest.fixture
 def command(secret):
-    """Run the installed command in a process of its own."""
+    """Run the installed command in a separate process."""
 
     def run(*arguments, **environment):
         return subprocess.run(
@@ -48,7 +48,7 @@ def test_no_secret_in_any_output(server, caplog, capfd, run, secret):
 
 
 def test_second_plugin_for_the_scheme(server, tmp_path, command, step_names):
-    """Another installed distribution that claims the scheme is named with the remedy."""
+    """Another distribution that registers the scheme is named, with a remedy."""
     info = tmp_path / "other-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
@@ -69,27 +69,27 @@ def test_verification_switched_off_as_a_process(server, command):
 
 
 def test_output_that_knows_only_ascii(server, command):
-    """A terminal without Unicode is no reason to fail."""
+    """The command works on a terminal without Unicode."""
     result = command("check", server.uri(path="größe"), PYTHONIOENCODING="ascii")
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("command_of_ours", [[], ["check"], ["constraints"]])
 def test_short_option_for_help(command_of_ours):
-    """The command and its subcommands know -h as well as --help."""
+    """The command and its subcommands accept -h as well as --help."""
     short, long = (CliRunner().invoke(main, [*command_of_ours, o]) for o in ("-h", "--help"))
     assert short.exit_code == 0
     assert short.output == long.output
 
 
 def test_wrong_usage():
-    """What the command does not understand ends with status 2."""
+    """Invalid arguments end with exit status 2."""
     assert CliRunner().invoke(main, ["check"]).exit_code == 2
     assert CliRunner().invoke(main, ["check", "exa+bfs://h/a/b", "--nonsense"]).exit_code == 2
 
 
 def test_import_is_light():
-    """Importing the command loads neither requests nor MLflow, and a check no MLflow."""
+    """Importing the command loads neither requests nor MLflow; importing the check, no MLflow."""
     code = (
         "import sys, mlflow_bucketfs_plugin.cli as cli; loaded = set(sys.modules);"
         "assert not loaded & {'requests', 'mlflow', 'mlflow_bucketfs_core'}, loaded;"

@@ -1,10 +1,10 @@
-"""What ``mlflow-bucketfs check`` reports about the mount."""
+"""Tests of ``mlflow-bucketfs check``: the mount."""
 
 from __future__ import annotations
 
 
 def test_mount_that_is_used(server, check):
-    """Where the bucket is mounted, reading takes the mount, and whose it is can be set."""
+    """A mounted bucket is reported as used, with the variable that restricts it to hosts."""
     root = str(server.mount_root)
     checked = check(server.uri(), EXA_BUCKETFS_MOUNT_ROOT=root)
     details = checked["mount"]["details"]
@@ -24,7 +24,7 @@ def test_mount_of_other_hosts(server, check):
 
 
 def test_mount_root_without_the_bucket(server, tmp_path, check):
-    """A mount root that was set, but lacks the bucket, is worth a warning."""
+    """An explicit mount root without the bucket is a warning."""
     checked = check(server.uri(), EXA_BUCKETFS_MOUNT_ROOT=str(tmp_path))
     assert checked.exit_code == 0
     assert checked.names("warning") == ["mount"]

@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` reports about the way to the server."""
+"""Tests of ``mlflow-bucketfs check``: the connection to the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 
 
 def test_unknown_host(check):
-    """A host that nobody knows fails to resolve, and the mount is still looked for."""
+    """A host name that does not resolve fails, and the mount is still checked."""
     checked = check("exa+bfs://bucketfs.invalid/bfsdefault/default")
     assert checked.names("failed") == ["resolve"]
     assert checked.names("ok")[-1] == "mount"
@@ -19,9 +19,9 @@ def test_unknown_host(check):
 
 
 def test_server_down(check):
-    """A port at which nothing listens fails to connect, soon, and the usual ports are reported."""
+    """A closed port fails quickly, and the default ports are reported."""
     started = time.monotonic()
-    # an address of its own: at 127.0.0.1 somebody may have a BucketFS at the usual ports
+    # a separate address: at 127.0.0.1, a BucketFS may use the default ports
     checked = check("exa+bfs://127.25.80.1:9/bfsdefault/default")
     assert checked.names("failed") == ["connect"]
     assert "2580" in checked["connect"]["remedy"]
@@ -37,7 +37,7 @@ def test_server_down(check):
     ],
 )
 def test_wrong_port_while_both_usual_ones_are_open(scheme, proposed, check):
-    """Where BucketFS speaks HTTP and HTTPS, the port for the URI's own scheme is proposed."""
+    """If both default ports are open, the one for the URI's scheme is proposed."""
     with BucketFSServer(host="127.25.80.2", port=2580, tls_port=2581):
         checked = check(f"{scheme}://127.25.80.2:9/bfsdefault/default/a")
     assert checked.names("failed") == ["connect"]
@@ -45,7 +45,7 @@ def test_wrong_port_while_both_usual_ones_are_open(scheme, proposed, check):
 
 
 def test_usual_port_for_http_is_closed(check):
-    """Where only HTTPS is open, as since Exasol 2025.1, it is proposed."""
+    """If only the port for HTTPS is open, as since Exasol 2025.1, it is proposed."""
     with BucketFSServer(host="127.25.80.3", tls_port=2581):
         checked = check("exa+bfs://127.25.80.3:2580/bfsdefault/default")
     assert checked.names("failed") == ["connect"]
@@ -54,7 +54,7 @@ def test_usual_port_for_http_is_closed(check):
 
 
 def test_service_with_another_name(server, check):
-    """A service's name that HTTP cannot check is reported as such, and nothing fails."""
+    """A service name that cannot be checked over HTTP is reported, and no step fails."""
     uri = f"exa+bfs://127.0.0.1:{server.port}/models/default"
     checked = check(uri)
     assert checked.exit_code == 0
@@ -65,7 +65,7 @@ def test_service_with_another_name(server, check):
 
 
 def test_service_whose_bucket_is_mounted(check):
-    """Where the bucket is mounted below the service's name, the name needs no advice."""
+    """If the bucket is mounted below the service's name, no advice is reported."""
     with BucketFSServer(service="models") as server:
         root = str(server.mount_root)
         checked = check(server.uri(), password="write", EXA_BUCKETFS_MOUNT_ROOT=root)
@@ -75,7 +75,7 @@ def test_service_whose_bucket_is_mounted(check):
 
 
 def test_server_that_never_answers(server, check):
-    """A server that stalls is given up after the time that the environment allows."""
+    """A server that stalls fails after the timeout from the environment."""
     server.inject(Fault.stall(60, times=None))
     checked = check(server.uri(), MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT="0.2")
     assert checked.names("failed") == ["service"]
@@ -83,7 +83,7 @@ def test_server_that_never_answers(server, check):
 
 
 class HtmlHandler(http.server.BaseHTTPRequestHandler):
-    """Answers everything with a page."""
+    """A handler that answers every request with a page."""
 
     def do_GET(self):
         """Send the page."""
@@ -93,11 +93,11 @@ class HtmlHandler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"<h1>It works!</h1>\n\n\n\n")
 
     def log_message(self, *arguments):
-        """Be quiet."""
+        """Log nothing."""
 
 
 def test_wrong_port_with_another_service(check):
-    """A web server that is not BucketFS is recognised as such."""
+    """A web server that is not BucketFS is reported."""
     with http.server.HTTPServer(("127.0.0.1", 0), HtmlHandler) as other:
         thread = threading.Thread(target=other.serve_forever, args=(0.01,))
         thread.start()
@@ -110,8 +110,8 @@ def test_wrong_port_with_another_service(check):
     assert "not BucketFS" in checked["service"]["summary"]
 
 
-def test_proxy_is_told_without_its_password(server, check, closed_port):
-    """A proxy from the environment is named, and its password is not."""
+def test_proxy_is_reported_without_its_password(server, check, closed_port):
+    """A proxy from the environment is reported without its password."""
     port = closed_port
     checked = check(server.uri(), HTTP_PROXY=f"http://me:proxy-secret@127.0.0.1:{port}")
     assert checked.names("failed") == ["connect"]
@@ -121,7 +121,7 @@ def test_proxy_is_told_without_its_password(server, check, closed_port):
 
 
 def test_proxy_that_cannot_be_parsed(server, check):
-    """Not even a malformed proxy URL shows a part of its password."""
+    """The password in a malformed proxy URL is not shown."""
     checked = check(server.uri(), HTTP_PROXY="http://me:proxy/secret@proxy.example.com")
     assert checked.names("failed") == ["resolve"]
     assert "secret" not in checked.output

@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` reports about the installed packages."""
+"""Tests of ``mlflow-bucketfs check``: the installed packages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_without(server, tmp_path, secret):
             if not (entry.name.endswith(".dist-info") and name in missing):
                 (tmp_path / entry.name).symlink_to(entry)
         done = subprocess.run(
-            # -S: without the packages of this environment, but those in the directory
+            # -S: only the packages in the directory, without those of this environment
             [sys.executable, "-S", "-c", RUN, str(tmp_path), "check", server.uri(), "--json"],
             env={**os.environ, "EXA_BUCKETFS_PASSWORD": secret, "PYTHONPATH": ""},
             capture_output=True,
@@ -59,7 +59,7 @@ def test_mlflow(check_without):
 
 
 def test_only_mlflow_skinny(check_without):
-    """With mlflow-skinny alone nothing fails, and it is reported what needs the full MLflow."""
+    """With mlflow-skinny alone, no step fails, and the remedy names the full MLflow."""
     step = check_without("mlflow")
     assert step["result"] == "ok"
     assert f"for mlflow-skinny {version('mlflow-skinny')}" in step["summary"]
@@ -68,8 +68,8 @@ def test_only_mlflow_skinny(check_without):
     assert "pip install mlflow" in step["remedy"]
 
 
-def test_no_mlflow_at_all(check_without):
-    """Without any MLflow a warning says so."""
+def test_no_mlflow(check_without):
+    """Without MLflow, the step is a warning."""
     step = check_without("mlflow", "mlflow_skinny")
     assert step["result"] == "warning"
     assert "not installed" in step["summary"]

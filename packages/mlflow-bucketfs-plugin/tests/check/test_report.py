@@ -1,9 +1,9 @@
-"""What ``mlflow-bucketfs check`` shows when all is well, and in which form."""
+"""Tests of ``mlflow-bucketfs check``: the report as text and as JSON."""
 
 from __future__ import annotations
 
 
-def test_everything_fine(server, check, step_names):
+def test_working_store(server, check, step_names):
     """A working store passes every step with few requests and keeps no probe object."""
     checked = check(server.uri(path="mlflow/artifacts"))
     assert checked.exit_code == 0
@@ -14,7 +14,7 @@ def test_everything_fine(server, check, step_names):
     assert sent == [
         ("GET", ""),
         ("GET", "default"),
-        ("GET", "default"),  # whether a file is in the way, asked by the upload itself
+        ("GET", "default"),  # the upload itself checks for a file in the way
         ("PUT", "default"),
         ("GET", "default"),
         ("DELETE", "default"),
@@ -23,7 +23,7 @@ def test_everything_fine(server, check, step_names):
     assert key.startswith("mlflow/artifacts/.mlflow-bucketfs-check-")
 
 
-def test_text_for_people(server, run, step_names):
+def test_text(server, run, step_names):
     """Each step has a line with its result, in columns, and the last line is the verdict."""
     result = run(server.uri())
     *lines, blank, verdict = result.stdout.splitlines()
@@ -36,7 +36,7 @@ def test_text_for_people(server, run, step_names):
 
 
 def test_text_below_a_failed_step(server, run):
-    """Details and remedy stand below the step that failed, and the verdict names it."""
+    """Details and remedy are printed below the failed step, and the verdict names it."""
     result = run(server.uri(), password="")
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
@@ -56,7 +56,7 @@ def test_read_only_writes_nothing(server, check):
 
 
 def test_listing_is_measured(server, check):
-    """The number of objects, the listing's size and what lies below the URI are reported."""
+    """The listing's size and the number of objects, also below the URI, are reported."""
     server.put_many([("a/1", b""), ("a/2", b""), ("ab", b"")])
     checked = check(server.uri(path="a"))
     assert checked["list"]["details"] == {"objects": 3, "listing_bytes": 11}

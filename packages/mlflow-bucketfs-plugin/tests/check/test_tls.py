@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` reports about certificates."""
+"""Tests of ``mlflow-bucketfs check``: certificates."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_remedies_for_a_self_signed_certificate_work(server, check):
 
 
 def test_wrong_host_name(server, check):
-    """A trusted certificate for another name leads to EXA_BUCKETFS_TLS_HOSTNAME alone."""
+    """The only remedy for a trusted certificate with another name is EXA_BUCKETFS_TLS_HOSTNAME."""
     checked = check(server.tls_uri(), EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file))
     assert checked.names("failed") == ["tls"]
     remedy = checked["tls"]["remedy"]
@@ -93,14 +93,14 @@ def test_wrong_fingerprint(server, check):
 
 
 def test_missing_ca_bundle(server, check):
-    """A CA bundle that does not exist is reported as that, not as a bad certificate."""
+    """A missing CA bundle is reported as missing, not as a bad certificate."""
     checked = check(server.tls_uri(), EXA_BUCKETFS_CA_BUNDLE="/nowhere.pem")
     assert checked.names("failed") == ["tls"]
     assert "/nowhere.pem" in checked["tls"]["summary"]
 
 
 def test_verification_switched_off(server, check):
-    """Without verification the check passes with a warning that shows how to do better."""
+    """Without verification, the check passes with a warning and a remedy."""
     checked = check(server.tls_uri(), EXA_SSL_CERT_VALIDATION="no")
     assert checked.exit_code == 0
     assert checked.names("warning") == ["tls"]
@@ -109,9 +109,10 @@ def test_verification_switched_off(server, check):
 
 @contextmanager
 def tls_listener(directory, *, names, is_ca, days):
-    """Shake hands with whoever connects, with a certificate of our own making.
+    """Run a TLS server with a new certificate.
 
-    Its port, and the day on which the certificate expires.
+    Yields:
+        Its port, and the date on which the certificate expires.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody")])
@@ -180,7 +181,7 @@ def test_any_certificate_can_be_read(tmp_path, is_ca, days):
 
 
 def test_expired_certificate(tmp_path, check):
-    """An expired certificate is reported as that."""
+    """An expired certificate is reported as expired."""
     with tls_listener(tmp_path, names=["localhost"], is_ca=True, days=-10) as (port, _):
         checked = check(
             f"exa+bfss://localhost:{port}/bfsdefault/default",
@@ -191,7 +192,7 @@ def test_expired_certificate(tmp_path, check):
 
 
 def test_names_in_a_certificate_are_not_proposed_to_a_shell():
-    """A name that a shell would take for a command is not part of any remedy."""
+    """A name that a shell could execute is not part of any remedy."""
     certificate = Certificate("AB:CD", names=("$(reboot)", "*.example.com", "a\x1b[2Jb"))
     finding = refused_finding(
         BucketFSUri.parse("exa+bfss://db/a/b"),

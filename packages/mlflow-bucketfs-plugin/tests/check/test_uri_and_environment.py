@@ -1,4 +1,4 @@
-"""What ``mlflow-bucketfs check`` reports about the URI and the environment's variables."""
+"""Tests of ``mlflow-bucketfs check``: the URI and the environment variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def test_password_in_uri_is_not_repeated(check, run, secret):
-    """A URI with a password is refused without showing it, in both formats."""
+    """A URI with a password is refused without showing the password, in both formats."""
     uri = f"exa+bfs://w:{secret}@db.example.com/bfsdefault/default"
     checked = check(uri)
     assert checked.exit_code == 1
@@ -17,7 +17,7 @@ def test_password_in_uri_is_not_repeated(check, run, secret):
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "exa+bfs://", "nonsense", ""])
 def test_no_uri_of_bucketfs(uri, check):
-    """What is no URI of BucketFS fails the first step, and what needs it is skipped."""
+    """A text that is no BucketFS URI fails the first step, and dependent steps are skipped."""
     checked = check(uri)
     assert checked.names("failed") == ["uri"]
     assert checked.names("ok") == ["environment"]
@@ -25,7 +25,7 @@ def test_no_uri_of_bucketfs(uri, check):
 
 
 def test_uri_without_bucket(server, check):
-    """A URI that ends before the bucket fails, and still the buckets that exist are named."""
+    """A URI that ends before the bucket fails, and the existing buckets are still reported."""
     checked = check(server.uri().rpartition("/")[0])
     assert checked.names("failed") == ["uri"]
     assert checked["service"]["details"]["buckets"] == ["default", "private"]
@@ -34,7 +34,7 @@ def test_uri_without_bucket(server, check):
 
 
 def test_uri_with_one_name(server, check):
-    """A single name may be meant as the service or as the bucket, and both are thought of."""
+    """The remedy for a URI with one name covers both a bucket and a service."""
     checked = check(f"exa+bfs://127.0.0.1:{server.port}/default")
     assert checked.names("failed") == ["uri"]
     of_bucket, of_service = checked["uri"]["remedy"].splitlines()
@@ -43,14 +43,14 @@ def test_uri_with_one_name(server, check):
 
 
 def test_uri_without_service(server, check):
-    """A URI that names only the host leads to the names that are usual."""
+    """The remedy for a URI with only a host proposes the usual service and bucket."""
     checked = check(f"exa+bfs://127.0.0.1:{server.port}")
     assert checked.names("failed") == ["uri"]
     assert checked["uri"]["remedy"].endswith(server.uri())
 
 
 def test_bad_environment_variable(server, check):
-    """A variable that cannot be used is named, and no request is made without it."""
+    """An invalid variable is named, and no request is sent."""
     checked = check(server.uri(), EXA_BUCKETFS_MAX_WORKERS="many")
     assert checked.names("failed") == ["environment"]
     assert checked["environment"]["remedy"] == "Correct or unset EXA_BUCKETFS_MAX_WORKERS."
@@ -60,7 +60,7 @@ def test_bad_environment_variable(server, check):
 
 @pytest.mark.parametrize("allowed", ["db.example.com:2581", "127.0.0.1:{port}"])
 def test_host_that_is_not_allowed(server, check, allowed):
-    """Nothing connects to a host that EXA_BUCKETFS_ALLOWED_HOSTS lacks, or has for HTTPS only."""
+    """A host that is not allowed, or only for HTTPS, gets no connection."""
     checked = check(server.uri(), EXA_BUCKETFS_ALLOWED_HOSTS=allowed.format(port=server.port))
     assert checked.names("failed") == ["allowed_hosts"]
     assert f"add exa+bfs://127.0.0.1:{server.port} to" in checked["allowed_hosts"]["remedy"]
