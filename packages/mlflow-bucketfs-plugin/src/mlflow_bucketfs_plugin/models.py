@@ -221,7 +221,7 @@ def _named_parts(flavor: dict[str, Any]) -> Iterator[str]:
     if isinstance(artifacts := flavor.get("artifacts"), dict):
         named += [a.get("path") for a in artifacts.values() if isinstance(a, dict)]
     if isinstance(code := flavor.get("model_code_path"), str):
-        named.append(posixpath.basename(code))  # MLflow uses no more of it
+        named.append(posixpath.basename(code))  # the only part that MLflow uses
     yield from _relative(named)
 
 

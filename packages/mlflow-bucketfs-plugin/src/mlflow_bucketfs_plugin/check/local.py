@@ -256,7 +256,7 @@ def _with_service(uri: BucketFSUri) -> BucketFSUri:
 
 
 def unchecked_service_advice(uri: BucketFSUri, settings: ConnectionSettings) -> str | None:
-    """Return a warning that an unusual service name that is not mounted was not checked."""
+    """Return a warning that an unusual service name was not checked, unless it is mounted."""
     if not uri.bucket or uri.service == USUAL_SERVICE:
         return None
     if Path(bucket_udf_path(uri, settings.mount_root)).is_dir():

@@ -37,7 +37,7 @@ class Finding:
 
 
 class StepFailedError(Exception):
-    """A step failed and has no result for later steps.
+    """The failure of a step that has no result for later steps.
 
     Args:
         finding: the finding to report.
@@ -111,7 +111,7 @@ class Report:
         return json.dumps(document, indent=2)
 
     def to_text(self) -> str:
-        """Return one line per step, with details and remedies below it where it did not succeed.
+        """Return one line per step, followed by its details and remedy if it did not succeed.
 
         Names, such as those in a certificate, are untrusted text: terminal escape sequences in
         them are made visible and have no effect.
