@@ -173,7 +173,7 @@ def test_the_command_reports_a_missing_model(tmp_path, constraints):
 def test_the_pickles_that_mlflow_loads_decide(  # noqa: PLR0917
     model, installed, caplog, loaded, pickles, refused
 ):
-    """A model is refused for what its flavor loads, whatever lies beside it."""
+    """A model is refused because of a pickle that its flavor loads, and of no other."""
     for name, content in pickles.items():
         (model / name).write_bytes(b"\x80" + content + b".")
     (model / "MLmodel").write_text(f"flavors:\n  f: {{pickled_model: {loaded}}}\n")

@@ -122,7 +122,7 @@ NOTHING_WRITTEN = {
 
 @pytest.mark.parametrize(("write", "refusal"), NOTHING_WRITTEN.values(), ids=NOTHING_WRITTEN)
 def test_write_that_writes_nothing(server, mounted, local, monkeypatch, write, refusal):  # noqa: PLR0917
-    """Where nothing was written, or everything refused, reads stay on the mount."""
+    """If a write stores nothing, reads stay on the mount."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
     with pytest.raises(refusal[0], match=refusal[1]) if refusal else nullcontext():
         write(mounted, local)
@@ -132,7 +132,7 @@ def test_write_that_writes_nothing(server, mounted, local, monkeypatch, write, r
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_rejected_password_changes_nothing(mounted, local, monkeypatch, write):
-    """Where BucketFS rejects the password of every write, reads stay on the mount."""
+    """If BucketFS rejects the password of a write, reads stay on the mount."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "wrong")
     with pytest.raises(MlflowException) as error:
         write(mounted, local)

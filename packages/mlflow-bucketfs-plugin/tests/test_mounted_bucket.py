@@ -246,7 +246,7 @@ def test_unreadable(run_python):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 def test_a_failed_read_names_what_was_read(tmp_path, server):
-    """The error of a copy names the mounted file, not the target, of which nothing is left."""
+    """The error of a failed read names the mounted file, and no copy is left."""
     location = BucketFSUri.parse(server.uri())
     unreadable = Path("/proc", str(os.getpid()), "mem")  # opens, but reads fail
     artifact = MountedArtifact(location, unreadable, str(unreadable.parent))

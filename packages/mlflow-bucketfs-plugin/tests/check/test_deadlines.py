@@ -1,4 +1,4 @@
-"""``mlflow-bucketfs check`` against servers that never come to an end."""
+"""Tests of ``mlflow-bucketfs check`` against servers that stall or send without end."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ import pytest
 from mlflow_bucketfs_plugin.check import local, run_check, steps
 from mlflow_bucketfs_testing.server import Fault
 
-# Longer than anything here takes, however busy the machine
+# Longer than any step of these tests takes under load
 PATIENCE_S = 600
 
 
 def one_header_byte_at_a_time():
-    """An answer whose header grows too slowly for anything but a deadline."""
+    """Yield a header byte by byte, without end, so that no read times out."""
     yield b"HTTP/1.1 200 OK\r\nX-Endless: "
     while True:
         yield b"x"
 
 
 def endless_100_continue():
-    """Interim answers, and never the final one."""
+    """Yield interim answers without end."""
     while True:
         yield b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def endless_listing():
-    """An answer whose body has no end."""
+    """Yield an answer whose body has no end."""
     yield b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
     while True:
         yield b"default\n"
 
 
 def one_handshake_byte_at_a_time():
-    """A TLS record that announces 16 KiB and arrives too slowly."""
+    """Yield a TLS record of 16 KiB byte by byte."""
     yield b"\x16\x03\x03\x40\x00"
     while True:
         yield b"\x00"
 
 
 @contextmanager
-def server_that_says(talk):
-    """Send each connection what ``talk`` yields, a piece every few milliseconds."""
+def server_that_sends(answer):
+    """Send the pieces of an answer to each connection, one every few milliseconds."""
     is_over = threading.Event()
     threads = []
 
     def serve(connection):
         with connection, suppress(OSError):
             connection.recv(1 << 16)
-            for piece in talk():
+            for piece in answer():
                 if is_over.wait(0.005):
                     return
                 connection.sendall(piece)
@@ -98,7 +98,7 @@ def check_with_deadline(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "talk", "step"),
+    ("scheme", "answer", "step"),
     [
         ("exa+bfs", one_header_byte_at_a_time, "service"),
         ("exa+bfs", endless_100_continue, "service"),
@@ -106,9 +106,9 @@ def check_with_deadline(monkeypatch):
         ("exa+bfss", one_handshake_byte_at_a_time, "tls"),
     ],
 )
-def test_server_that_keeps_talking(check_with_deadline, scheme, talk, step):
-    """A step that never ends fails at its deadline, and what needs it is skipped."""
-    with server_that_says(talk) as port:
+def test_server_that_sends_without_end(check_with_deadline, scheme, answer, step):
+    """A step that does not end fails at its deadline, and dependent steps are skipped."""
+    with server_that_sends(answer) as port:
         report = check_with_deadline(f"{scheme}://127.0.0.1:{port}/a/b", step, 0.5)
     taken = {each.name: each for each in report.steps}
     assert [name for name in taken if taken[name].result == "failed"] == [step]
@@ -122,13 +122,13 @@ def test_server_that_keeps_talking(check_with_deadline, scheme, talk, step):
     ("method", "step", "deadline_s", "deleted"),
     [
         ("GET", "read_back", 0.5, "ok"),
-        ("PUT", "write", 5, "skipped"),  # the object has to be stored within it
+        ("PUT", "write", 5, "skipped"),  # enough to store the object
     ],
 )
 def test_object_is_deleted_at_a_deadline(  # noqa: PLR0917
     server, environment, secret, check_with_deadline, method, step, deadline_s, deleted
 ):
-    """Whichever step is not waited for, the probe object does not stay."""
+    """If a step exceeds its deadline, the probe object is deleted."""
     environment.setenv("EXA_BUCKETFS_PASSWORD", secret)
     environment.setenv("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", str(PATIENCE_S))
     server.inject(Fault.stall(10 * PATIENCE_S, method=method, key="*check*", times=None))
@@ -178,7 +178,7 @@ def test_object_is_deleted_after_an_interrupt(server, secret, method):
 def test_interrupt_without_an_object_to_delete(  # noqa: PLR0917
     server, environment, secret, folder, options, deletions
 ):
-    """Ctrl-C in the last step deletes nothing that was not written, or is deleted already."""
+    """Ctrl-C in the last step sends no DELETE for an object that does not exist."""
 
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -206,7 +206,7 @@ def test_names_in_a_certificate_are_not_proposed_to_a_shell():
 
 
 def test_a_ca_bundle_names_the_variable_to_correct(server, check):
-    """The remedy names the variable that holds the path, whichever one it is."""
+    """The remedy for a missing CA bundle names the variable with its path."""
     for variable in ("EXA_BUCKETFS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         checked = check(server.tls_uri(), **{variable: "/nowhere.pem"})
         assert checked["tls"]["remedy"] == f"Correct or unset {variable}."
