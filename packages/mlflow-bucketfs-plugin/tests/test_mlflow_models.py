@@ -132,7 +132,7 @@ READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@
 
 
 def run_with_read_only(directory, *command, **variables):
-    """Run a command that sees a directory mounted read-only, or skip where that is impossible."""
+    """Run a command that sees a directory mounted read-only, or skip if that is impossible."""
     prefix = ["unshare", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, str(directory)]
     if not shutil.which("unshare") or subprocess.run([*prefix, "true"], check=False).returncode:
         pytest.skip("mounting read-only needs `unshare` and permission to make namespaces")

@@ -221,7 +221,7 @@ def _names_to_append(uri: BucketFSUri) -> str:
 
 
 def unknown_bucket_advice(uri: BucketFSUri, buckets: Sequence[str]) -> str:
-    """Propose the intended URI where the bucket does not exist.
+    """Propose the intended URI for a bucket that does not exist.
 
     Args:
         uri: a URI with service and bucket.

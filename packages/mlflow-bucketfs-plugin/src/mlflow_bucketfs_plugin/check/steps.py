@@ -110,8 +110,8 @@ def run_check(uri: str, *, read_only: bool = False, deadline_s: float | None = N
     Args:
         uri: root of an artifact store.
         read_only: whether to write nothing.
-        deadline_s: seconds that each step may take; by default 15, or more where
-            ``MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT`` asks for longer waits.
+        deadline_s: seconds that each step may take; by default 15, or more if
+            ``MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT`` allows longer waits.
 
     Returns:
         All steps; those that depend on a failed step are skipped.
