@@ -167,7 +167,7 @@ def test_links_out_of_the_bucket_and_pipes_are_refused(unsafe, path):
     with pytest.raises(UnsafeEntryError) as caught:
         mounted_path(f"{URI}/{path}", settings)
     assert str(caught.value).startswith(f"{unsafe}/bfsdefault/default/{path}")
-    assert ("is no regular file" if path == "pipe" else " leads to /") in str(caught.value)
+    assert ("is not a regular file" if path == "pipe" else " leads to /") in str(caught.value)
 
 
 def test_links_within_the_bucket_are_followed(unsafe):

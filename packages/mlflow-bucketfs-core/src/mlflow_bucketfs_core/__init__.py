@@ -1,7 +1,7 @@
 """URIs, settings and transport for Exasol BucketFS.
 
-Importing this package is cheap: names are loaded when they are first used, because every UDF
-process pays for its imports.
+Importing this package is fast: names are loaded on first use, because every UDF process imports
+it again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 -- 10 ms that nobody needs
+        from importlib.metadata import version  # noqa: PLC0415 -- takes 10 ms
 
         return version("mlflow-bucketfs-core")
     if name in _MODULES:

@@ -1,4 +1,4 @@
-"""The objects of one bucket: every operation on them, over HTTP."""
+"""Operations on the objects of one bucket, over HTTP."""
 
 from __future__ import annotations
 
@@ -45,29 +45,29 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-# A stream cannot be sent twice; up to this size it is held in memory, so that it can.
+# A stream cannot be rewound for a retry: up to this size it is held in memory instead.
 STREAM_BUFFER_BYTES = 8 << 20
 
 
 class Bucket:
-    """The objects of one bucket, by key.
+    """A client for the objects of one bucket, which are addressed by key.
 
-    Cheap to make: nothing is sent before the first operation, and all instances of a process
-    share one pool of connections per server and credentials. Safe to use from many threads and
-    after a fork.
+    Creating an instance sends nothing. All instances of a process share one pool of connections
+    per server and credentials. Instances are safe to use from many threads and after a fork.
 
-    Every operation is retried after lost connections, 408, 423, 429 and 5xx, with
-    exponential back-off, for at most 60 s of waiting beside the transfer's own time; where
-    nothing listens, or the host is unknown, three times, unless it answered in the last 60 s.
+    Every operation is retried after a lost connection and the statuses 408, 423, 429 and 5xx,
+    with exponential back-off, for at most 60 s of waiting in addition to the transfer. There are
+    only three tries if the connection is refused or the host name does not resolve, unless the
+    server answered in the last 60 s.
 
     Args:
         uri: names service and bucket; a path in it is ignored.
-        settings: credentials and the like; from the environment if ``None``.
+        settings: credentials, timeouts and the like; from the environment if ``None``.
 
     Raises:
         InvalidUriError: the URI names no bucket.
         ConfigurationError: an environment variable has a bad value.
-        HostNotAllowedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` is set and lacks the URI's host.
+        HostNotAllowedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` is set without the URI's host.
     """
 
     def __init__(self, uri: BucketFSUri | str, settings: ConnectionSettings | None = None) -> None:
@@ -77,11 +77,11 @@ class Bucket:
         check_host_allowed(self._settings.allowed_hosts, self._uri)
 
     def __repr__(self) -> str:
-        """Show the URI; there are no secrets in it."""
+        """Return the class name and the URI, which contains no secrets."""
         return f"{type(self).__name__}({str(self._uri)!r})"
 
     def __eq__(self, other: object) -> bool:
-        """Compare URI and settings: paths of equal buckets are relative to each other."""
+        """Compare URI and settings, as exasol-bucketfs does before it relates two paths."""
         if not isinstance(other, Bucket):
             return NotImplemented
         return (self._uri, self._settings) == (other._uri, other._settings)
@@ -100,40 +100,41 @@ class Bucket:
         return self._settings
 
     def keys(self, prefix: str = "") -> list[str]:
-        """List the keys under a folder, or equal to it: one request.
+        """List the keys that equal ``prefix`` or are below it, with one request.
 
-        The server sends the whole bucket's listing; memory holds the matches only.
+        The server sends the listing of the complete bucket; only the matches are kept in memory.
 
         Args:
-            prefix: folder or key; empty for the whole bucket. ``foo`` does not match ``foobar``.
+            prefix: folder or key; empty for all keys. ``foo`` does not match ``foobar``.
 
         Returns:
             The keys, in the server's order, which is not defined.
 
         Raises:
-            BucketNotFoundError: no such bucket.
+            BucketNotFoundError: the bucket does not exist.
             UnexpectedResponseError: the listing is longer than 1 GiB, or 10,000,000 keys.
-            BucketFSError: see the class.
+            BucketFSError: the request failed for another reason.
         """
         key = normalize_key(prefix)
         return _list(self._list_request(), self._settings, list, key)
 
     def exists(self, key: str) -> bool:
-        """Return whether an object has exactly this key; folders do not exist as such.
+        """Return whether an object has exactly this key; a folder is not an object.
 
-        One GET whose body is not read; an object of more than 64 KiB costs the connection.
+        Sends one GET and does not read the body, so that an object of more than 64 KiB closes the
+        connection.
 
         Raises:
-            BucketFSError: see the class.
+            BucketFSError: the request failed.
         """
         uri = self._uri_of("look up", key)
         return self._is_found(Request("GET", uri, "look up", ObjectNotFoundError))
 
     def download_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
-        """Download an object into a file, which appears complete or not at all.
+        """Download an object into a file, atomically.
 
-        Its length is verified where the server announces it; an existing file is replaced only
-        by a complete download.
+        The length is verified if the server announces it. Only a complete download creates the
+        file, or replaces an existing one.
 
         Args:
             key: the object.
@@ -141,9 +142,9 @@ class Bucket:
 
         Raises:
             ObjectNotFoundError: no object has this key.
-            IncompleteTransferError: the connection kept ending early.
-            BucketFSError: see the class.
-            OSError: the file cannot be written; names it.
+            IncompleteTransferError: the connection ended early in every try.
+            BucketFSError: the request failed for another reason.
+            OSError: the file cannot be written; the error names it.
         """
         target = Path(local_path)
         request = self._download_request(key)
@@ -157,11 +158,11 @@ class Bucket:
     def iter_content(self, key: str) -> Iterator[bytes]:
         """Yield an object's content in blocks, as it arrives.
 
-        Only the beginning is retried: a truncated stream raises.
+        Only failures before the first block are retried; later ones are raised.
 
         Raises:
             ObjectNotFoundError: no object has this key.
-            BucketFSError: see the class.
+            BucketFSError: the request failed for another reason.
         """
         request = self._download_request(key)
         try:
@@ -174,21 +175,21 @@ class Bucket:
             raise failure.error from failure.__cause__
 
     def upload_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
-        """Upload a file, streamed, replacing an object of the same key.
+        """Upload a file; an object with the same key is replaced.
 
         Returns once all nodes of the cluster have the bytes, which takes BucketFS about a second
-        at least. Asks for a listing if it is not known yet whether a file stands in the way.
+        at least. Lists the bucket first, unless a recent listing shows that no file is in the way.
 
         Args:
-            key: the object to be.
+            key: the object to write.
             local_path: the file to upload; memory does not grow with its size.
 
         Raises:
             MissingCredentialsError: no password is set.
-            PathBlockedError: a file has the name of one of the key's folders.
-            InvalidKeyError: the key cannot be one.
-            BucketFSError: see the class.
-            OSError: the file cannot be read; names it.
+            PathBlockedError: one of the key's folders exists as a file.
+            InvalidKeyError: the key is not valid.
+            BucketFSError: the request failed for another reason.
+            OSError: the file cannot be read; the error names it.
         """
         path = Path(local_path)
         if path.exists() and not path.is_file():
@@ -218,8 +219,8 @@ class Bucket:
         nothing is stored.
 
         Args:
-            key: the object to be.
-            chunks: the content, cut anywhere.
+            key: the object to write.
+            chunks: the content, in chunks of any size.
 
         Raises:
             BucketFSError: see :meth:`upload_file`.
@@ -236,15 +237,15 @@ class Bucket:
             self._upload(uri, lambda: (body, None), repeatable=False)
 
     def delete(self, key: str) -> None:
-        """Delete an object; one that does not exist is no error, as in BucketFS itself.
+        """Delete an object; a missing object is not an error, as in BucketFS itself.
 
         Args:
-            key: the object. BucketFS locks it for 10 to 30 seconds after that.
+            key: the object, which BucketFS locks for 10 to 30 seconds after the deletion.
 
         Raises:
             MissingCredentialsError: no password is set.
-            BucketNotFoundError: no such bucket.
-            BucketFSError: see the class.
+            BucketNotFoundError: the bucket does not exist.
+            BucketFSError: the request failed for another reason.
         """
         uri = self._uri_to_write("delete", key)
         request = Request("DELETE", uri, "delete", BucketNotFoundError)
@@ -252,36 +253,36 @@ class Bucket:
             _receive(request, self._settings, lambda _: None)
         except BucketNotFoundError:
             # BucketFS answers 200 for a missing object (bucketfs-client ``DeleteCommandIT``), so
-            # 404 is about the bucket. Ask, because no test of Exasol's shows that for a deletion.
+            # 404 should mean a missing bucket. No test of Exasol's shows that: check it.
             if self._is_found(self._list_request()):
                 return
             raise
 
     def require_password(self) -> None:
-        """Raise unless a password is set, without which nothing can be written.
+        """Raise unless a password is set, which every write needs.
 
         Raises:
-            MissingCredentialsError: none is set.
+            MissingCredentialsError: no password is set.
         """
         self._require_password("write")
 
     def prepare_uploads(self, keys: Iterable[str]) -> set[str]:
-        """Check that uploads with these keys can work, and which of the keys exist: one request.
+        """Check that these keys can be uploaded, and return those that exist, with one request.
 
-        Every upload looks for files in the way of its own key, but takes what a listing of the
-        last 60 s has shown. Call this before many uploads, which then need no listing of their
-        own, or to know what will be replaced.
+        Each upload checks that no file is in the way of its key, for which a listing of the last
+        60 s is enough. Call this method before many uploads, which then need no listing of their
+        own, or to find out which objects they will replace.
 
         Args:
-            keys: the objects to be; without any, there is no request.
+            keys: the objects to write; if empty, no request is sent.
 
         Returns:
-            Those of the keys that are objects already.
+            The keys of objects that exist already.
 
         Raises:
             MissingCredentialsError: no password is set.
-            InvalidKeyError: a key cannot be one.
-            PathBlockedError: a file has the name of one of the keys' folders.
+            InvalidKeyError: a key is not valid.
+            PathBlockedError: one of the keys' folders exists as a file.
             BucketFSError: the bucket cannot be listed.
         """
         paths = {key: self._uri_of("upload", key).path for key in keys}
@@ -289,13 +290,13 @@ class Bucket:
             self._require_password("upload")
         guard = folder_guard(self._uri)
         files_among = partial(self._files_among, "upload artifacts to")
-        existing = guard.check(self._uri, paths.values(), files_among, anew=True)
+        existing = guard.check(self._uri, paths.values(), files_among, refresh=True)
         return {key for key, path in paths.items() if path in existing}
 
     def as_path(self, key: str = "") -> BucketPath:
-        """Return a path object of exasol-bucketfs that works on this transport.
+        """Return a path object of exasol-bucketfs that uses this transport.
 
-        So whatever takes an ``exasol.bucketfs.path.BucketPath`` gains the pooled connections,
+        Code that takes an ``exasol.bucketfs.path.BucketPath`` then has the pooled connections,
         quoting, retries and timeouts of this class.
 
         Args:
@@ -309,7 +310,7 @@ class Bucket:
         """Return the URI of an object.
 
         Raises:
-            InvalidKeyError: the key cannot be one, or is empty.
+            InvalidKeyError: the key is not valid, or empty.
         """
         path = normalize_key(key)
         if not path:
@@ -344,15 +345,15 @@ class Bucket:
         """Raise if a file is in the way of an upload; return the bucket's guard."""
         guard = folder_guard(self._uri)
         files_among = partial(self._files_among, f"upload {path!r} to")
-        guard.check(self._uri, [path], files_among, anew=False)
+        guard.check(self._uri, [path], files_among, refresh=False)
         return guard
 
     def _files_among(self, verb: str, names: set[str]) -> set[str]:
-        """Return the names that are files; ``verb`` is what for, in messages."""
+        """Return the names that are files; ``verb`` is the operation, for messages."""
         return _list(self._list_request(verb), self._settings, names.intersection)
 
     def _is_found(self, request: Request) -> bool:
-        """Return whether a GET is answered with 200, whatever follows."""
+        """Return whether a GET is answered with 200; the body is not read."""
 
         def attempt() -> bool:
             with suppress(request.not_found), send(request, self._settings):
@@ -368,12 +369,12 @@ class Bucket:
         *,
         repeatable: bool = True,
     ) -> None:
-        """Upload one object that no file is in the way of.
+        """Upload one object, after a check that no file is in the way.
 
         Args:
-            uri: the object to be.
-            body: returns the body of one try and its size, ``None`` if that is not known.
-            repeatable: whether there can be a second try.
+            uri: the object to write.
+            body: returns the body for one try, and its size or ``None`` if that is not known.
+            repeatable: whether ``body`` can be called again for a retry.
         """
         guard = self._check_folders(uri.path)
         request = Request("PUT", uri, "upload", BucketNotFoundError)
@@ -395,19 +396,19 @@ class Bucket:
 
 
 def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
-    """List the buckets of a service: one request, which BucketFS answers without a password too.
+    """List the buckets of a service with one request, which needs no password.
 
     Args:
         uri: names host and port; service, bucket and path in it are ignored.
-        settings: credentials and the like.
+        settings: credentials, timeouts and the like.
 
     Returns:
-        The lines of the answer; something that is not BucketFS may send anything.
+        The lines of the answer, unchecked: a server that is not BucketFS may send any text.
 
     Raises:
-        HostNotAllowedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` is set and lacks the URI's host.
-        UnexpectedResponseError: the answer is none of BucketFS's.
-        BucketFSError: see :class:`Bucket`.
+        HostNotAllowedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` is set without the URI's host.
+        UnexpectedResponseError: the answer does not come from BucketFS.
+        BucketFSError: the request failed for another reason.
     """
     check_host_allowed(settings.allowed_hosts, uri)
     service = BucketFSUri(uri.scheme, uri.host, uri.port)
@@ -421,12 +422,12 @@ def _list(
     collect: Callable[[Iterator[str]], _Result],
     prefix: str = "",
 ) -> _Result:
-    """Send a request for a listing, as often as necessary, and return what is made of its keys.
+    """Send a request for a listing, with retries, and return the result of ``collect``.
 
     Args:
-        request: what to send.
+        request: the request to send.
         settings: credentials, timeouts, retries.
-        collect: makes the result of the keys; called anew in every try.
+        collect: computes the result from the keys; called once per try.
         prefix: see :func:`~mlflow_bucketfs_core.listing.keys_under`.
     """
 
@@ -441,12 +442,12 @@ def _receive(
     settings: ConnectionSettings,
     consume: Callable[[BaseHTTPResponse], _Result],
 ) -> _Result:
-    """Send a request without a body, as often as necessary, and return the result of its answer.
+    """Send a request without a body, with retries, and return the result of ``consume``.
 
     Args:
-        request: what to send.
+        request: the request to send.
         settings: credentials, timeouts, retries.
-        consume: makes the result of the answer; called anew in every try.
+        consume: computes the result from the answer; called once per try.
     """
 
     def attempt() -> _Result:

@@ -23,18 +23,18 @@
         ├── IncompleteTransferError                    fewer bytes than announced
         └── UnexpectedResponseError                    any other answer, redirects among them
 
-A message says what failed, where, the likely cause and the remedy, and never contains a password.
-Names in it are shown so that a terminal can do nothing with them, whoever chose them.
+A message has the operation, the location, the likely cause and the remedy, and never a password.
+Control characters in it are escaped, because a terminal would act on them.
 """
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""Return a text that is safe to show, whoever chose it.
+    r"""Escape a text so that it is safe to print on a terminal.
 
-    Characters that a terminal acts on, that have no sign, or that are bytes of no UTF-8, appear as
-    Python writes them: ``\x1b``.
+    Control characters, characters without a glyph and bytes that are not UTF-8 are written as in
+    Python's string literals: ``\x1b``.
     """
     if text.isprintable():
         return text
@@ -45,17 +45,17 @@ def printable(text: str) -> str:
 
 
 class BucketFSError(Exception):
-    """Base of everything that this package raises on purpose.
+    """The base class of this package's errors.
 
     Attributes:
-        reason: the cause without what failed and where, which is the same text for all files that
-            fail for this cause; ``None`` if the message has no such part.
+        reason: the cause, without operation and location: the same text for all files that fail
+            for this cause; ``None`` if the message has no such part.
     """
 
     reason: str | None = None
 
     def __str__(self) -> str:
-        """Return the message, with names in it that are safe to show."""
+        """Return the message, escaped by :func:`printable`."""
         return printable(super().__str__())
 
 
@@ -71,7 +71,7 @@ class ConfigurationError(BucketFSError, ValueError):
     """An environment variable holds a value that cannot be used.
 
     Attributes:
-        variable: its name; ``None`` if it is one of several, such as those for proxies.
+        variable: its name; ``None`` if it may be one of several, such as those for proxies.
     """
 
     variable: str | None = None
@@ -102,11 +102,11 @@ class BucketNotFoundError(BucketFSError, FileNotFoundError):
 
 
 class PathBlockedError(BucketFSError, NotADirectoryError):
-    """A file stands where the key needs a folder; BucketFS would lose the upload silently."""
+    """One of the key's folders exists as a file; BucketFS would lose the upload silently."""
 
 
 class UnsafeEntryError(BucketFSError, OSError):
-    """An entry of a mounted bucket that is not read: a link that leads out, or no regular file."""
+    """An entry of a mounted bucket is a link out of the bucket, or not a regular file."""
 
 
 class TransferError(BucketFSError, OSError):
@@ -118,7 +118,7 @@ class TransferTimeoutError(TransferError, TimeoutError):
 
 
 class ServerUnavailableError(TransferError, ConnectionError):
-    """No connection, a lost connection, or an answer of the 5xx family."""
+    """No connection, a lost connection, or a status 5xx."""
 
 
 class TlsError(TransferError, ConnectionError):
@@ -130,7 +130,7 @@ class LockedError(TransferError):
 
 
 class RateLimitedError(TransferError):
-    """BucketFS, or a proxy before it, asks for fewer requests (429)."""
+    """BucketFS, or a proxy before it, refused a request because there were too many (429)."""
 
 
 class IncompleteTransferError(TransferError):

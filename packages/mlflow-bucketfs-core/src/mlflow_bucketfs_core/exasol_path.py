@@ -1,6 +1,6 @@
-"""The bucket as a path of exasol-bucketfs, so that Exasol's tools run on our transport.
+"""A bucket as a path of exasol-bucketfs, so that Exasol's tools can use our transport.
 
-This module imports exasol-bucketfs, which takes half a second: import it only when asked.
+Import this module only when it is used: importing exasol-bucketfs takes half a second.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def bucket_path(bucket: Bucket, key: str) -> bfs.path.BucketPath:
 
 @dataclass(frozen=True)
 class BucketView:
-    """The protocol ``exasol.bucketfs.BucketLike`` on a :class:`Bucket`.
+    """An adapter of a :class:`Bucket` to the protocol ``exasol.bucketfs.BucketLike``.
 
-    Errors are this package's; they are the built-in ones as well.
+    It raises this package's errors, which also derive from built-in ones.
 
     Attributes:
-        bucket: does the work.
+        bucket: the adapted bucket.
     """
 
     bucket: Bucket
@@ -43,7 +43,7 @@ class BucketView:
 
     @property
     def udf_path(self) -> str:
-        """Directory of the bucket as a UDF sees it."""
+        """Directory under which UDFs see the bucket."""
         return bucket_udf_path(self.bucket.uri)
 
     @property
@@ -52,7 +52,7 @@ class BucketView:
         return self.bucket.keys()
 
     def delete(self, path: str) -> None:
-        """Delete an object; none is no error."""
+        """Delete an object; a missing object is not an error."""
         self.bucket.delete(path)
 
     def upload(self, path: str, data: bytes | bytearray | memoryview | BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SUFFIX = ".part"
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the name ``target`` when the block ends without an exception.
+    """Open a file that gets the name ``target`` when the block ends without an exception.
 
-    Until then it has no name at all where the system can do that (Linux, most file systems), so
-    that even a killed process leaves nothing; elsewhere it is a hidden file beside the target,
-    removed on any exception. An existing target is replaced at once or stays as it was.
+    On Linux, with most file systems, the file has no name until then, so that a killed process
+    leaves no file behind. Elsewhere it is a hidden file beside the target, removed on any
+    exception. An existing target is replaced atomically, or left unchanged.
 
     Args:
-        target: in a directory that exists.
+        target: the path, in a directory that exists.
 
     Raises:
-        OSError: the file cannot be written; names ``target``.
+        OSError: the file cannot be written; the error names ``target``.
     """
     try:
         unnamed = _open_unnamed(target.parent)
@@ -42,7 +42,7 @@ def atomic_file(target: Path) -> Iterator[BinaryIO]:
             file.flush()
             _give_name(file.fileno(), target)
     except OSError as error:
-        # a failed write names no file, and whoever knows of no temporary one looks for it in vain
+        # the error of a failed write names no file, or a temporary one that the user does not know
         if error.errno is None or not _is_temporary(error.filename):
             raise
         raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
@@ -55,7 +55,7 @@ def _open_unnamed(directory: Path) -> int | None:
     try:
         return os.open(directory, flag | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except OSError:
-        # The file system cannot do it, or the directory is not there; the named file tells which.
+        # Unsupported by the file system, or no directory; for the latter, _named_file raises.
         return None
 
 
@@ -68,7 +68,7 @@ def _give_name(descriptor: int, target: Path) -> None:
     try:
         _link(descriptor, target)
     except FileExistsError:
-        # A link cannot replace; a rename can. Between the two the new file has a name of its own.
+        # A link cannot replace a file, but a rename can: the new file needs a temporary name.
         temporary = _hidden_name(target)
         _link(descriptor, temporary)
         try:
@@ -94,7 +94,7 @@ def _is_temporary(name: str | None) -> bool:
 
 @contextmanager
 def _named_file(target: Path) -> Iterator[BinaryIO]:
-    # mkstemp makes files for the owner only; a download has the mode of any new file
+    # not mkstemp, whose files only the owner may read: a download has the mode of any new file
     name = _hidden_name(target)
     with name.open("xb") as file:
         try:

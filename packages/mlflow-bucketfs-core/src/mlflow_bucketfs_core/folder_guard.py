@@ -1,6 +1,6 @@
 """Refuse uploads that BucketFS would lose: ``d/x`` where ``d`` is a file.
 
-The server answers 200 and drops the upload, or never answers at all (bucketfs-client
+The server answers 200 and drops the upload, or never answers (bucketfs-client
 ``DownloadCommandIT``; Exasol's knowledge base, "java-vm cannot find buckets jar").
 """
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_core.uri import BucketFSUri
 
-# Folders remembered per bucket before the oldest knowledge is dropped: a tracking server that
-# runs for months writes into a new folder for every run.
+# Folders remembered per bucket, the newest ones: a tracking server that runs for months writes
+# into a new folder for every run.
 _MAX_FOLDERS = 100_000
-# How long a listing counts: others may delete a folder and store a file of its name.
+# How long a listing is trusted: other clients may replace a folder by a file of its name.
 _FRESH_S = 60.0
 
 
 class FolderGuard:
-    """The folders of one bucket that this process knows to be no files.
+    """The folders of one bucket that a listing has shown not to be files.
 
-    The question costs a listing of the whole bucket, so an answer counts for a minute, and every
-    listing answers it for all folders that this process knows.
+    A check needs a listing of the complete bucket. So its result is valid for a minute, and every
+    listing renews it for all known folders.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # the time of the listing that showed no file of this name
+        # by folder, the time of the last listing without a file of this name
         self._known: dict[str, float] = {}
 
     def check(
@@ -44,28 +44,28 @@ class FolderGuard:
         keys: Iterable[str],
         list_files: Callable[[set[str]], set[str]],
         *,
-        anew: bool,
+        refresh: bool,
     ) -> set[str]:
         """Raise if a file is in the way of one of these keys.
 
         Args:
             bucket: the bucket, for the message.
-            keys: the keys that are about to be written; without any, there is no listing.
-            list_files: returns the names among these that are files, by a listing.
-            anew: whether to list the bucket even if what is known of all folders is fresh.
+            keys: the keys to be written; if empty, the bucket is not listed.
+            list_files: lists the bucket and returns those of the given names that are files.
+            refresh: whether to list the bucket even if all folders were checked recently.
 
         Returns:
-            The keys that exist already; none of them without a listing.
+            The keys that exist already; empty if the bucket was not listed.
 
         Raises:
-            PathBlockedError: names the file in the way.
+            PathBlockedError: a file is in the way; the message names it.
         """
         keys = set(keys)
         folders = {folder for key in keys for folder in parent_folders(key)}
         oldest = time.monotonic() - _FRESH_S
         with self._lock:
             if not keys or (
-                not anew and all(self._known.get(folder, oldest) > oldest for folder in folders)
+                not refresh and all(self._known.get(folder, oldest) > oldest for folder in folders)
             ):
                 return set()
             known = set(self._known)
@@ -74,7 +74,7 @@ class FolderGuard:
         with self._lock:
             for name in files:
                 self._known.pop(name, None)
-            # not those that another thread has forgotten meanwhile
+            # without the folders that another thread has forgotten meanwhile
             seen = (known & self._known.keys()) | (folders - files)
             self._known.update(dict.fromkeys(seen, asked_at))
             while len(self._known) > _MAX_FOLDERS:
@@ -88,7 +88,7 @@ class FolderGuard:
         return keys & files
 
     def forget(self, key: str) -> None:
-        """Note that ``key`` is about to become a file."""
+        """Forget the folder ``key``, which is about to become a file."""
         with self._lock:
             self._known.pop(key, None)
 
@@ -104,7 +104,7 @@ def folder_guard(bucket: BucketFSUri) -> FolderGuard:
 
 
 def _after_fork() -> None:
-    global _guards_lock  # noqa: PLW0603 -- another thread may have held it at the fork
+    global _guards_lock  # noqa: PLW0603 -- another thread may have held the lock at the fork
     _guards_lock = threading.Lock()
     _guards.clear()
 

@@ -1,4 +1,4 @@
-"""Lists of hosts, and the question whether a URI's host is on one."""
+"""Lists of hosts, and the rules by which a URI's host matches them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class HostRule:
 
     Attributes:
         host: name or address in lower case, IPv6 without brackets.
-        port: the port meant; ``None`` means BucketFS's own, 2580 for HTTP and 2581 for HTTPS.
-        plain_http: whether the password may go there over plain HTTP as well as over HTTPS.
+        port: the port; ``None`` means BucketFS's default, 2580 for HTTP and 2581 for HTTPS.
+        plain_http: whether the password may be sent over plain HTTP as well as over HTTPS.
     """
 
     host: str
@@ -28,12 +28,12 @@ class HostRule:
         return cls(uri.host, uri.port, plain_http=not uri.tls)
 
     def matches(self, uri: BucketFSUri) -> bool:
-        """Return whether the URI leads to this host and port, by whichever protocol."""
+        """Return whether the URI has this host and port, with HTTP or HTTPS."""
         port = default_port(tls=uri.tls) if self.port is None else self.port
         return (self.host, port) == (uri.host, uri.port)
 
     def allows(self, uri: BucketFSUri) -> bool:
-        """Return whether the password may go where the URI leads."""
+        """Return whether the password may be sent to the URI's host."""
         return self.matches(uri) and (uri.tls or self.plain_http)
 
     def __str__(self) -> str:
@@ -46,14 +46,14 @@ class HostRule:
 def parse_host_list(text: str, *, variable: str) -> tuple[HostRule, ...]:
     """Parse a comma-separated list of ``host[:port]`` and ``exa+bfs://host[:port]``.
 
-    Every scheme of BucketFS is accepted; without one, ``exa+bfss://`` is meant.
+    Every scheme of BucketFS is accepted; the default is ``exa+bfss://``.
 
     Args:
-        text: the list; blanks around the entries do not matter.
+        text: the list; blanks around the entries are ignored.
         variable: name of the environment variable, for the error.
 
     Raises:
-        ConfigurationError: an entry is something else.
+        ConfigurationError: an entry has another form.
     """
     return tuple(
         _parse_rule(entry.strip(), f"{variable}: entry {number}")
@@ -65,10 +65,10 @@ def parse_host_list(text: str, *, variable: str) -> tuple[HostRule, ...]:
 def _parse_rule(entry: str, name: str) -> HostRule:
     _, scheme_end, authority = entry.rpartition("://")
     try:
-        # The URI's own parser, so that both sides agree on what a host is.
+        # The parser for URIs, so that rules and URIs have the same hosts.
         uri = BucketFSUri.parse(entry if scheme_end else f"exa+bfss://{entry}")
     except InvalidUriError:
-        # the entry is not repeated, as no value is: it may be a misplaced password
+        # without the entry, because it may be a misplaced password
         raise ConfigurationError(
             f"{name} is neither host[:port] nor exa+bfs://host[:port]. Separate entries by "
             "commas, for example: db.example.com:2581,exa+bfs://10.0.0.11:2580"
@@ -82,7 +82,7 @@ def _parse_rule(entry: str, name: str) -> HostRule:
 
 
 def any_rule_matches(rules: tuple[HostRule, ...], uri: BucketFSUri) -> bool:
-    """Return whether one of the rules names the URI's host and port, by whichever protocol."""
+    """Return whether one of the rules has the URI's host and port, with HTTP or HTTPS."""
     return any(rule.matches(uri) for rule in rules)
 
 
@@ -90,11 +90,11 @@ def check_host_allowed(rules: tuple[HostRule, ...] | None, uri: BucketFSUri) -> 
     """Raise unless the URI's host may receive the password.
 
     Args:
-        rules: the hosts that may; ``None`` if there is no such list.
-        uri: where the password would go.
+        rules: the allowed hosts; ``None`` allows all.
+        uri: a URI on the host to check.
 
     Raises:
-        HostNotAllowedError: no rule allows it; the message has the entry that would.
+        HostNotAllowedError: no rule allows it; the message has the entry to add.
     """
     if rules is None or any(rule.allows(uri) for rule in rules):
         return

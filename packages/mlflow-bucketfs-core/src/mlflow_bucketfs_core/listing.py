@@ -2,7 +2,7 @@
 
 ``GET /<bucket>`` answers with every key of the bucket, one per line, in no particular order and
 without folders (bucketfs-python ``_buckets.py``; bucketfs-java ``ListingRetriever``). Everything
-else is derived here, without ever holding more than the matches and a piece of the listing.
+else is derived here; only the matches and one block of the listing are held in memory.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def keys_under(chunks: Iterable[bytes], prefix: str = "") -> Iterator[str]:
-    """Yield the keys that lie under a folder, or equal it, from a streamed listing.
+    """Yield the keys of a streamed listing that equal ``prefix`` or are below it.
 
-    ``foobar`` is not under ``foo``. Lines that are not UTF-8 keep their bytes as surrogates.
+    ``foobar`` is not below ``foo``. Lines that are not UTF-8 keep their bytes as surrogates.
 
     Args:
-        chunks: the body of the listing, cut anywhere.
+        chunks: the body of the listing, in chunks of any size.
         prefix: a key without trailing ``/``; empty for all keys.
     """
     # Searching for the newline together with the prefix lets the interpreter's C code skip the
     # keys that do not match, which are nearly all of them in a large bucket.
     needle = b"\n" + prefix.encode("utf-8", "surrogateescape")
-    for block in _whole_lines(chunks):
+    for block in _complete_lines(chunks):
         if not prefix:
             for line in block.split(b"\n"):
                 if key := _decode(line):
@@ -40,8 +40,8 @@ def keys_under(chunks: Iterable[bytes], prefix: str = "") -> Iterator[str]:
             start = block.find(needle, end)
 
 
-def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Recut a stream into blocks that start and end with a newline."""
+def _complete_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a stream in blocks that start and end with a newline."""
     rest = b"\n"
     for chunk in chunks:
         block = rest + chunk
@@ -54,13 +54,13 @@ def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _decode(line: bytes) -> str:
-    # A carriage return cannot be part of a key that we wrote; whether BucketFS sends one is
-    # documented nowhere.
+    # A carriage return cannot be part of a key that we wrote; whether BucketFS sends one is not
+    # documented.
     return line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
 
 
 def children(keys: Iterable[str], folder: str = "") -> dict[str, bool]:
-    """Derive the direct children of a folder.
+    """Return the direct children of a folder.
 
     A key may be a file and a folder at the same time ("ambiguous entry", bucketfs-client
     ``doc/design.md``); it counts as a folder here.
@@ -70,7 +70,7 @@ def children(keys: Iterable[str], folder: str = "") -> dict[str, bool]:
         folder: a key without trailing ``/``; empty for the root.
 
     Returns:
-        Names within the folder in sorted order, each with whether it is a folder.
+        The children's names in sorted order, each with whether it is a folder.
     """
     skip = len(folder) + 1 if folder else 0
     found: dict[str, bool] = {}

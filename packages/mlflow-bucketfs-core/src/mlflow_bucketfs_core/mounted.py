@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 _Model = TypeVar("_Model")
 _over_http: ContextVar[bool] = ContextVar("mlflow_bucketfs_over_http", default=False)
 
-# Where MLflow 3 puts a logged model: <experiment>/models/m-<32 hex digits>/artifacts
+# The path of a logged model in MLflow 3: <experiment>/models/m-<32 hex digits>/artifacts
 _LOGGED_MODEL = re.compile(r"(^|/)models/m-[0-9a-f]{32}/artifacts(?P<below>/|$)")
 MLMODEL = "MLmodel"
 
@@ -34,7 +34,7 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 @contextmanager
 def reading_over_http() -> Iterator[None]:
-    """Let this thread read over HTTP inside the block, whatever is mounted."""
+    """Make this thread read over HTTP inside the block, even if a bucket is mounted."""
     token = _over_http.set(True)
     try:
         yield
@@ -43,7 +43,7 @@ def reading_over_http() -> Iterator[None]:
 
 
 def reads_over_http() -> bool:
-    """Return whether :func:`reading_over_http` is in force."""
+    """Return whether this thread is in a block of :func:`reading_over_http`."""
     return _over_http.get()
 
 
@@ -58,28 +58,28 @@ def bucket_udf_path(uri: BucketFSUri, mount_root: str = DEFAULT_MOUNT_ROOT) -> s
 
 
 def in_logged_model(key: str) -> bool:
-    """Return whether a key names the folder of a model that MLflow logged, or something in it."""
+    """Return whether a key is the folder of a model that MLflow logged, or is below it."""
     return _LOGGED_MODEL.search(key) is not None
 
 
 def exists_on_mount(path: str, root: str) -> bool:
     """Return whether a file or folder is on the mount.
 
-    The folder of a logged model counts from when its ``MLmodel`` is there, which is uploaded last.
+    The folder of a logged model exists only once it has its ``MLmodel``, which is uploaded last.
 
     Args:
-        path: below the directory of a bucket.
-        root: that directory, without links in it.
+        path: a path below the directory of a bucket.
+        root: that directory, with all links resolved.
 
     Raises:
         UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
-        OSError: it cannot be looked at, for example without permission; names the path.
+        OSError: it cannot be accessed, for example without permission; the error names it.
     """
     match = _LOGGED_MODEL.search(path)
     needed = f"{path}/{MLMODEL}" if match and not match["below"] else path
     resolve_inside(needed, root)
     try:
-        # os.path.exists returns False for a path that must not be looked at
+        # os.path.exists returns False for a path without permission
         mode = os.stat(needed).st_mode  # noqa: PTH116
     except OSError as error:
         if error.errno in _MISSING:
@@ -93,11 +93,11 @@ def exists_on_mount(path: str, root: str) -> bool:
 def resolve_inside(path: str, root: str) -> str:
     """Resolve all links in a path below a mounted bucket; it need not exist.
 
-    An archive that BucketFS has unpacked may contain links to anywhere.
+    An archive that BucketFS has unpacked may contain links to any path.
 
     Args:
-        path: below the bucket's directory.
-        root: that directory, without links in it.
+        path: a path below the bucket's directory.
+        root: that directory, with all links resolved.
 
     Raises:
         UnsafeEntryError: a link leads out of the bucket.
@@ -114,15 +114,15 @@ def resolve_inside(path: str, root: str) -> str:
 def resolve_entry(entry: os.DirEntry[str], root: str) -> str:
     """Return the path of an entry of a mounted folder, or the target of a link.
 
-    Costs nothing where it is no link.
+    For an entry that is not a link, this needs no system call.
 
     Raises:
         UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
-        OSError: a link leads nowhere; names the link.
+        OSError: the target of a link does not exist; the error names the link.
     """
     path = resolve_inside(entry.path, root) if entry.is_symlink() else entry.path
     if not entry.is_file() and not entry.is_dir():
-        entry.stat()  # raises where there is nothing
+        entry.stat()  # raises if it does not exist
         raise _not_regular_error(entry.path)
     return path
 
@@ -134,7 +134,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         path: a file on the mount, as :func:`resolve_inside` returns it.
 
     Raises:
-        UnsafeEntryError: it is something else.
+        UnsafeEntryError: it is not a regular file.
         OSError: it cannot be opened.
     """
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 -- Path has no opener
@@ -145,19 +145,19 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # only named pipes and devices heed O_NONBLOCK
+    # O_NONBLOCK has an effect on named pipes and devices only
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _not_regular_error(path: str) -> UnsafeEntryError:
     return UnsafeEntryError(
-        f"{path} is no regular file and is not read: opening a named pipe would never end. "
+        f"{path} is not a regular file and is not read: opening a named pipe would block forever. "
         "Delete it, or the archive that it came from."
     )
 
 
 def udf_path(uri: BucketFSUri | str) -> str:
-    """Return the path under which UDFs see what the URI names; it need not exist.
+    """Return the path under which UDFs see a file or folder of BucketFS; it need not exist.
 
     BucketFS unpacks archives for UDFs, so ``…/m.tar.gz`` is seen as the directory ``…/m``.
 
@@ -172,9 +172,9 @@ def udf_path(uri: BucketFSUri | str) -> str:
 
 
 def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = None) -> str | None:
-    """Return the path under which this process sees what the URI names, if it exists.
+    """Return the path under which this process sees a file or folder of BucketFS, if it exists.
 
-    The folder of a logged model without its ``MLmodel`` counts as not there yet.
+    The folder of a logged model without its ``MLmodel`` counts as missing.
 
     Args:
         uri: a BucketFS URI.
@@ -187,7 +187,7 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
         InvalidUriError: not a BucketFS URI, or one without a bucket.
         ConfigurationError: an environment variable has a bad value.
         UnsafeEntryError: a link leads out of the bucket, or it is a named pipe or the like.
-        OSError: this process may not look; names the path.
+        OSError: the path cannot be accessed; the error names it.
     """
     parsed = BucketFSUri.parse(uri) if isinstance(uri, str) else uri
     settings = ConnectionSettings.from_env() if settings is None else settings
@@ -201,13 +201,13 @@ def mounted_path(uri: BucketFSUri | str, settings: ConnectionSettings | None = N
 
 
 def local_path_or_uri(uri: str) -> str:
-    """Return the mounted path of a BucketFS URI if there is one, else the argument itself.
+    """Return the mounted path of a BucketFS URI if it exists, else the URI itself.
 
     Args:
-        uri: any URI; those of other schemes pass through.
+        uri: any URI; those of other schemes are returned unchanged.
 
     Raises:
-        InvalidUriError: a BucketFS scheme with a malformed rest.
+        InvalidUriError: a malformed URI with a scheme of BucketFS.
         OSError: see :func:`mounted_path`.
     """
     if not is_bucketfs_uri(uri):
@@ -216,23 +216,23 @@ def local_path_or_uri(uri: str) -> str:
 
 
 def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwargs: Any) -> _Model:
-    """Load a model from the mount, else over HTTP, whatever the settings say.
+    """Load a model from the mount, with HTTP as the fallback.
 
-    HTTP is asked for what is not on the mount, and if loading from the mount fails.
+    HTTP is used if the model is not on the mount, or if loading it from the mount fails,
+    regardless of ``EXA_BUCKETFS_MOUNT_FALLBACK``.
 
     Args:
-        uri: any URI that ``load_func`` takes; those of other schemes are passed on as they are.
+        uri: any URI that ``load_func`` takes; those of other schemes are passed on unchanged.
         load_func: for example ``mlflow.sklearn.load_model``; called with a path or URI.
         kwargs: passed on to ``load_func``.
 
     Returns:
-        What ``load_func`` returns.
+        The result of ``load_func``.
 
     Raises:
-        InvalidUriError: a BucketFS scheme with a malformed rest.
+        InvalidUriError: a malformed URI with a scheme of BucketFS.
         ConfigurationError: an environment variable has a bad value.
-        Exception: what ``load_func`` raises over HTTP, with the failure on the mount, if there
-            was one, as its context.
+        Exception: raised by ``load_func`` over HTTP; a failure on the mount is its context.
     """
     if not is_bucketfs_uri(uri):
         return load_func(uri, **kwargs)
@@ -241,7 +241,7 @@ def load_model_with_fallback(uri: str, load_func: Callable[..., _Model], **kwarg
         path = mounted_path(parsed, settings)
         if path is not None:
             return load_func(path, **kwargs)
-    except Exception as error:  # noqa: BLE001 -- whatever a model's own code raises
+    except Exception as error:  # noqa: BLE001 -- a model's own code may raise anything
         path = _path_below(bucket_udf_path(parsed, settings.mount_root), parsed)
         reason = f"{type(error).__name__}: {error}"
         _logger.warning("Cannot load %s from %s, trying HTTP: %s", uri, path, reason)

@@ -25,7 +25,7 @@ DEFAULT_MOUNT_ROOT = "/buckets"
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """How to reach BucketFS and where it is mounted.
+    """The settings for connections to BucketFS and for its mount.
 
     Attributes:
         user: ``w`` may read and write, ``r`` only read.
@@ -36,17 +36,17 @@ class ConnectionSettings:
         cert_fingerprint: SHA-256 of the one certificate to accept, 64 lower-case hex digits.
         allowed_hosts: hosts that may receive the password; ``None`` if the list is unset.
         max_workers: files transferred at the same time.
-        mount_root: where UDFs see BucketFS.
-        mount_root_is_explicit: whether the environment names ``mount_root``.
-        mount_fallback_http: whether HTTP may serve what a mounted bucket lacks.
+        mount_root: directory under which UDFs see BucketFS.
+        mount_root_is_explicit: whether the environment sets ``mount_root``.
+        mount_fallback_http: whether files missing in a mounted bucket are read over HTTP.
         mount_hosts: hosts whose buckets are looked up on the mount; ``None`` for all.
-        max_retries: further tries after the first one.
+        max_retries: retries after the first try.
         backoff_factor: seconds, doubled with every try (see ``urllib3.util.Retry``).
         backoff_jitter: greatest number of seconds added at random to a wait.
-        transfer_timeout_s: seconds without any progress after which a transfer is given up;
+        transfer_timeout_s: seconds without any progress after which a transfer times out;
             ``None`` for the default, which grows with an upload's size; infinity for never.
-        client_timeout_s: seconds without a byte after which a tracking server gives up the upload
-            of one of its clients; infinity for never.
+        client_timeout_s: seconds without a byte after which a tracking server aborts the upload
+            of a client; infinity for never.
     """
 
     user: str = "w"
@@ -80,7 +80,7 @@ class ConnectionSettings:
             ConfigurationError: a variable has a value that cannot be used; the message names
                 the variable and what it accepts.
         """
-        # No local variable here may show a password: pytest prints them with `-l`.
+        # No local variable here may contain a password: pytest prints them with `-l`.
         env = Variables(os.environ if environ is None else environ)
         del environ
 
@@ -112,16 +112,16 @@ class Variables:
         return self._environ.get(name, "")
 
     def converted(self, name: str, convert: Callable[[str, str], Any]) -> Any:
-        """Return the value of a variable as ``convert`` makes it of text and name.
+        """Return the value of a variable, converted by ``convert(text, name)``.
 
         Raises:
-            ConfigurationError: the value cannot be used; has the variable's name.
+            ConfigurationError: the value cannot be used; the error has the variable's name.
         """
         try:
             return convert(self.get(name), name)
         except ConfigurationError as error:
             message = str(error)
-        # another error: the frames of the first show the value, which may be a misplaced password
+        # a new error: the frames of the first show the value, which may be a misplaced password
         failure = ConfigurationError(message)
         failure.variable = name
         raise failure
@@ -153,17 +153,16 @@ def _user(text: str, name: str) -> str:
     if ":" in user or not user.isprintable():
         raise _value_error(
             name,
-            "a user name without ':', usually w or r; the password belongs into "
-            "EXA_BUCKETFS_PASSWORD",
+            "a user name without ':', usually w or r; set the password in EXA_BUCKETFS_PASSWORD",
         )
     return user
 
 
 def parse_boolean(text: str, name: str) -> bool:
-    """Return whether the text of a variable says yes.
+    """Convert the text of a variable, such as ``yes`` or ``no``, to a boolean.
 
     Raises:
-        ConfigurationError: it says neither yes nor no.
+        ConfigurationError: it is none of the accepted words.
     """
     try:
         return _BOOLEANS[text.strip().lower()]
@@ -196,7 +195,7 @@ def _absolute_path(text: str, name: str) -> str:
 
 def _count(text: str, name: str, *, least: int, most: int) -> int:
     digits = text.strip()
-    # int() alone takes "1_0", "+1" and the digits of other scripts
+    # int() alone accepts "1_0", "+1" and the digits of other scripts
     if not _DIGITS.fullmatch(digits) or not least <= int(digits) <= most:
         raise _value_error(name, f"a whole number from {least} to {most}")
     return int(digits)

@@ -1,4 +1,4 @@
-"""URIs, ``exa+bfs://host[:port]/service/bucket[/path]``, and keys, the paths of objects in them."""
+"""URIs, ``exa+bfs://host[:port]/service/bucket[/path]``, and keys, the paths within a bucket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HTTP_PORT, _HTTPS_PORT = 2580, 2581
 USUAL_SERVICE, USUAL_BUCKET = "bfsdefault", "default"
 
 # The spellings without "+" exist because MLflow's REST validation of model sources turns a "+"
-# into a space and then no longer sees a scheme.
+# into a space and then finds no scheme.
 _TLS_BY_SCHEME = MappingProxyType(
     {"exa+bfs": False, "exa+bfss": True, "exabfs": False, "exabfss": True}
 )
@@ -32,8 +32,8 @@ _PORT = re.compile("0{0,4}[1-9][0-9]{0,4}")
 _MAX_PORT = 65535
 _SUFFIX = re.compile("[?#]")
 
-# Files that BucketFS unpacks for UDFs, and no others: Exasol's documentation ("Database Access in
-# BucketFS") names these four, as does bucketfs-java. A lone ".gz" is none of them.
+# Files that BucketFS unpacks for UDFs, by Exasol's documentation ("Database Access in BucketFS")
+# and bucketfs-java. A file that ends in ".gz" alone is not unpacked.
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
@@ -42,13 +42,13 @@ class BucketFSUri:
     """A location in BucketFS: a service, a bucket, a folder or an object.
 
     The path is literal: MLflow appends names without encoding them, so ``%41`` in it means these
-    three characters. ``str()`` of a parsed URI parses to an equal value; one made by
-    :meth:`joinpath` may hold a ``#`` or ``?`` in its path, which no text of a URI can.
+    three characters. ``str()`` of a parsed URI parses to an equal value. A URI made by
+    :meth:`joinpath` may have a ``#`` or ``?`` in its path, which :meth:`parse` refuses.
 
     Attributes:
         scheme: ``exa+bfs``, ``exa+bfss``, ``exabfs`` or ``exabfss``, in lower case.
         host: name or address in lower case, IPv6 without brackets.
-        port: the port connected to; the scheme's own where the URI names none.
+        port: the port; the scheme's default if the URI has none.
         service: name of the BucketFS service, empty if the URI ends before it.
         bucket: name of the bucket, empty if the URI ends before it.
         path: key or folder within the bucket, without leading or trailing ``/``.
@@ -65,16 +65,16 @@ class BucketFSUri:
     def parse(cls, text: str) -> BucketFSUri:
         """Parse a URI.
 
-        A URI may end before the bucket: MLflow cuts the last segment off and passes it as a path.
-        :meth:`require_bucket` raises once a bucket is needed.
+        A URI may end before the bucket, because MLflow splits off the last segment and passes it
+        as a path. :meth:`require_bucket` checks for a bucket where one is needed.
 
         Args:
             text: the URI, not percent-encoded.
 
         Raises:
             InvalidUriError: another scheme, a user or password, a query or fragment, a bad host
-                or port, ``.`` or ``..`` or control characters. The message never repeats what
-                may be a password.
+                or port, ``.`` or ``..`` or control characters. The message never contains text
+                that may be a password.
         """
         scheme, separator, rest = text.partition("://")
         scheme = scheme.lower()
@@ -87,8 +87,8 @@ class BucketFSUri:
         try:
             uri = root.joinpath(path)
         except InvalidKeyError as error:
-            # the error repeats the path, which may be the second half of a password with a "/"
-            reason = error if redacted(text) == text else "Its path cannot be one of BucketFS."
+            # the error contains the path, which may be the second half of a password with a "/"
+            reason = error if redacted(text) == text else "Its path is not valid in BucketFS."
             raise InvalidUriError(f"{redacted(text)!r} is not a BucketFS URI. {reason}") from None
         if "@" in uri.service or "@" in uri.bucket:  # "w:1/2@host": a password with a "/" in it
             raise InvalidUriError(_user_message(text))
@@ -118,10 +118,10 @@ class BucketFSUri:
     def joinpath(self, path: str) -> BucketFSUri:
         """Return the location of ``path`` below this one.
 
-        Where this URI ends before service or bucket, the first segments of ``path`` supply them.
+        If this URI ends before service or bucket, the first segments of ``path`` supply them.
 
         Args:
-            path: segments separated by ``/``, taken literally; empty for this very location.
+            path: segments separated by ``/``, taken literally; empty for this location.
 
         Raises:
             InvalidKeyError: a segment of ``path`` is ``.`` or ``..``, holds a control character,
@@ -136,7 +136,7 @@ class BucketFSUri:
         """Return this URI if it names service and bucket.
 
         Raises:
-            InvalidUriError: it ends before.
+            InvalidUriError: it has no bucket.
         """
         if self.bucket:
             return self
@@ -153,7 +153,7 @@ def default_port(*, tls: bool) -> int:
 
 
 def is_bucketfs_uri(text: str) -> bool:
-    """Return whether a text has one of the schemes of BucketFS, valid or not."""
+    """Return whether a text starts with a scheme of BucketFS; the rest may be malformed."""
     scheme, colon, _ = text.partition(":")
     return bool(colon) and scheme.lower() in _TLS_BY_SCHEME
 
@@ -164,16 +164,16 @@ def is_host_name(text: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """Return what was meant to be a URI without the parts that may hold a password.
+    """Replace the parts of a possible URI that may contain a password by ``***``.
 
-    That is whatever stands before an ``@``, which may itself be part of a password, and after
+    These are the text before an ``@``, which may itself be part of a password, and the text after
     ``?`` or ``#``.
     """
     scheme, separator, rest = text.partition("://")
     if scheme.lower() not in _TLS_BY_SCHEME:
         scheme, separator, rest = "", "", text
     before, at, after = rest.rpartition("@")
-    if _SUFFIX.search(before):  # "w:p?x@host" or "host?password=x@y", who knows
+    if _SUFFIX.search(before):  # either "w:p?x@host" or "host?password=x@y"
         return f"{scheme}{separator}***"
     shown, *suffix = _SUFFIX.split(after, maxsplit=1)
     return f"{scheme}{separator}{'***@' * bool(at)}{shown}{'?***' * len(suffix)}"
@@ -183,8 +183,8 @@ def _user_message(text: str) -> str:
     return (
         f"The URI '{redacted(text)}' contains a user or password, and MLflow stores locations in "
         "its database and in model files. Set EXA_BUCKETFS_USER and EXA_BUCKETFS_PASSWORD instead "
-        "and remove everything up to the '@'. If it is the location of an experiment already, "
-        "make another one, delete that one for good, and change the password."
+        "and remove everything up to the '@'. If an experiment has this location already, create "
+        "another experiment, delete the old one permanently, and change the password."
     )
 
 
@@ -227,13 +227,13 @@ def _split_authority(text: str, authority: str) -> tuple[str, int | None]:
 
 
 def _ipv6_message(text: str) -> str:
-    return f"The address in {redacted(text)!r} is not a valid IPv6 one. {_EXPECTED}"
+    return f"The host in {redacted(text)!r} is not a valid IPv6 address. {_EXPECTED}"
 
 
 def _parse_port(text: str, port_text: str | None) -> int | None:
     if port_text is None:
         return None
-    # int() alone takes "+1", " 1", "1_0" and the digits of other scripts
+    # int() alone accepts "+1", " 1", "1_0" and the digits of other scripts
     if _PORT.fullmatch(port_text) and int(port_text) <= _MAX_PORT:
         return int(port_text)
     raise InvalidUriError(f"The port in {redacted(text)!r} is not a number from 1 to {_MAX_PORT}.")
@@ -262,7 +262,7 @@ def split_key(path: str) -> tuple[str, ...]:
                 f"The path {path!r} contains the segment {segment!r}, which could lead out of its "
                 "folder. Use a path without '.' and '..'."
             )
-        # str.isprintable is far cheaper than asking for the category of every character
+        # str.isprintable is much faster than looking up the category of every character
         if not segment.isprintable():
             _refuse_unusable_characters(path, segment)
     return segments
@@ -281,7 +281,7 @@ def _refuse_unusable_characters(path: str, segment: str) -> None:
 
 
 def normalize_key(path: str) -> str:
-    """Return the key that a path names; see :func:`split_key` for what is refused."""
+    """Return the key of a path; raise for the paths that :func:`split_key` refuses."""
     return "/".join(split_key(path))
 
 
@@ -296,16 +296,16 @@ def parent_folders(key: str) -> list[str]:
 
 
 def quote_key(key: str) -> str:
-    """Encode a key for a URL, all but the ``/`` between its segments.
+    """Percent-encode a key for a URL, except the ``/`` between its segments.
 
-    So ``#``, ``?``, ``%`` and ``+`` in names reach the server as they are; exasol-bucketfs 2.3.1
-    quotes nothing and stores ``a#b`` as ``a``.
+    So ``#``, ``?``, ``%`` and ``+`` in names reach the server unchanged; exasol-bucketfs 2.3.1
+    does not encode names and stores ``a#b`` as ``a``.
     """
     return quote(key, safe="/", errors="surrogateescape")
 
 
 def strip_archive_suffix(key: str) -> str:
-    """Return the name under which UDFs see a key: archives appear unpacked, without suffix.
+    """Return the path under which UDFs see a key: archives are unpacked, and have no suffix.
 
     One suffix of :data:`ARCHIVE_SUFFIXES` is removed from the last segment; a name that consists
     of a suffix alone keeps it.

@@ -80,4 +80,4 @@ def test_unverifiable_answers_are_told_once(own_server, prepare, settings, tmp_p
             assert sorted(bucket.keys()) == ["d/small", "d/there"]
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
-    assert f"127.0.0.1:{own_server.port} announces no length" in warnings[0].getMessage()
+    assert f"127.0.0.1:{own_server.port} does not announce the length" in warnings[0].getMessage()

@@ -1,1 +1,1 @@
-"""HTTP to BucketFS: the only part of this package that talks to the network."""
+"""HTTP requests to BucketFS: the only part of this package that uses the network."""

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_core.http.request import Request
     from mlflow_bucketfs_core.uri import BucketFSUri
 
-# Beside 5xx; proxies answer 408 when a request took them too long.
+# In addition to 5xx; proxies answer 408 when a request takes too long.
 _TRANSIENT_CLIENT_ERRORS = frozenset({408, 423, 429})
 _SERVER_ERRORS = range(500, 600)
 _REDIRECTS = range(300, 400)
 _OK = 200
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _LOCKED, _TOO_MANY = 423, 429
-# Modules whose local variables may hold credentials, and all below them.
+# Modules and packages whose local variables may hold credentials.
 _SECRET_FRAMES = (
     *("http.", "requests.", "socket.", "socks.", "ssl.", "urllib3."),
     *(f"{__package__}.pool.", f"{__package__}.route."),
@@ -54,7 +54,7 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
     """A transient failure: a retry may succeed.
 
     Args:
-        error: raised if there is no retry.
+        error: the error to raise if there is no retry.
         connected: whether a connection to the server exists, or existed a short time before.
         retry_after_s: seconds that the server asks to wait.
         stalled_s: seconds that this try spent waiting without progress.
@@ -79,11 +79,11 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
 
 
 def check_status(response: BaseHTTPResponse, request: Request) -> None:
-    """Raise unless the answer is 200, the only status of success (bucketfs-java).
+    """Raise unless the status is 200, BucketFS's only status of success (bucketfs-java).
 
     Raises:
-        TransientFailure: 408, 423, 429 and 5xx.
-        BucketFSError: any other status, as the error that says what to do.
+        TransientFailure: the status is 408, 423, 429 or 5xx.
+        BucketFSError: any other status.
     """
     status = response.status
     if status == _OK:
@@ -100,12 +100,12 @@ def _transient_error(status: int, request: Request) -> TransferError:
         return request.error(
             LockedError,
             "the path is locked (423). BucketFS locks a path for 10 to 30 seconds after its "
-            "deletion; try again then, or use another name.",
+            "deletion; retry after that, or use another name.",
         )
     if status == _TOO_MANY:
         return request.error(
             RateLimitedError,
-            "the server asks for fewer requests (429). Lower EXA_BUCKETFS_MAX_WORKERS.",
+            "the server gets too many requests (429). Lower EXA_BUCKETFS_MAX_WORKERS.",
         )
     return request.error(
         ServerUnavailableError,
@@ -118,7 +118,7 @@ def _permanent_error(status: int, request: Request) -> BucketFSError:
     if status == _UNAUTHORIZED:
         return request.error(
             AuthenticationError,
-            "the server wants a password (401). Set EXA_BUCKETFS_PASSWORD, and "
+            "the server requires a password (401). Set EXA_BUCKETFS_PASSWORD, and "
             "EXA_BUCKETFS_USER to w (read and write) or r (read).",
         )
     if status == _FORBIDDEN:
@@ -134,12 +134,12 @@ def _permanent_error(status: int, request: Request) -> BucketFSError:
     if status in _REDIRECTS:
         reason = (
             f"{uri.authority} redirects elsewhere ({status}), which BucketFS does not do. "
-            "Redirects are not followed, because the password would go along. "
+            "Redirects are not followed, because the other server would receive the password. "
             "Check host and port."
         )
         return request.error(UnexpectedResponseError, reason)
     reason = f"{uri.authority} answered {status}, which BucketFS does not do. Check host and port."
-    if status == _BAD_REQUEST and not uri.tls:  # nginx, Apache and Go say so of a port for HTTPS
+    if status == _BAD_REQUEST and not uri.tls:  # so answer nginx, Apache and Go at a port for HTTPS
         reason += f" If the port is one for HTTPS, use {uri.scheme}s:// there."
     return request.error(UnexpectedResponseError, reason)
 
@@ -168,32 +168,32 @@ def _retry_after_s(response: BaseHTTPResponse) -> float:
 
 
 def incomplete_upload_failure(request: Request) -> TransientFailure:
-    """Make the failure for an answer of success to a request that was not sent to its end."""
+    """Return the failure for an answer of success to a request that was not sent completely."""
     reason = (
         f"{request.uri.authority} answered with success before all bytes were sent, and closed "
-        "the connection. A proxy between may be the cause."
+        "the connection. A proxy in between may be the cause."
     )
     return TransientFailure(request.error(IncompleteTransferError, reason))
 
 
 def own_error(chain: list[BaseException]) -> BucketFSError | None:
-    """Return the error of ours that the source of an upload raised, if there is one."""
+    """Return this package's error in a chain, which the source of an upload raised, or None."""
     return _first(chain, BucketFSError)
 
 
 def failure_from(chain: list[BaseException], request: Request) -> Exception:
-    """Turn an exception of urllib3 or the socket layer into one of ours.
+    """Map an exception of urllib3 or the socket layer to an error of this package.
 
     Args:
         chain: see :func:`causes_of`.
-        request: the one that has failed.
+        request: the failed request.
 
     Returns:
-        A ``TransientFailure`` where a retry may help, else a ``BucketFSError``.
+        A ``TransientFailure`` if a retry may help, else a ``BucketFSError``.
     """
     error = chain[0]
     proxy = _first(chain, u3.ProxyError)
-    # an SSLEOFError is how a connection that is lost while it sends looks under TLS
+    # over TLS, a connection that is lost while it sends raises an SSLEOFError
     lost = _first(chain, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     if not lost and (tls := _first(chain, ssl.SSLError, u3.SSLError)):
         advice = _proxy_tls_advice(tls) if proxy else _tls_advice(request.uri, tls)
@@ -215,11 +215,11 @@ def failure_from(chain: list[BaseException], request: Request) -> Exception:
 def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
     if _first(chain, u3.ProxyError):
         return (
-            "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names gives no connection to it. "
-            f"To go there directly, add {uri.host} to NO_PROXY."
+            "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names does not connect to it. "
+            f"To connect without a proxy, add {uri.host} to NO_PROXY."
         )
     if _first(chain, u3.NameResolutionError, socket.gaierror):
-        return f"the host {uri.host!r} is not known."
+        return f"the host name {uri.host!r} does not resolve. Check it."
     # NewConnectionError is derived from ConnectTimeoutError, although nothing timed out
     if not _first(chain, u3.NewConnectionError):
         return f"{uri.authority} does not answer. Is the host up, does a firewall drop packets?"
@@ -230,7 +230,7 @@ def _connect_advice(uri: BucketFSUri, chain: list[BaseException]) -> str:
 
 
 def plain_http_to_tls_error(request: Request) -> TlsError:
-    """Make the error for an ``exa+bfs://`` URI that names a port for HTTPS."""
+    """Return the error for an ``exa+bfs://`` URI that names a port for HTTPS."""
     uri = request.uri
     reason = f"{uri.authority} speaks HTTPS, not plain HTTP. Use {uri.scheme}s:// there."
     return request.error(TlsError, reason)
@@ -268,12 +268,12 @@ def _first(chain: list[BaseException], *types: type[_Error]) -> _Error | None:
 
 
 def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseException]:
-    """Return an exception and all that libraries have wrapped in it.
+    """Return an exception and all exceptions that are its reason, cause, context or argument.
 
     Args:
         error: the caught exception.
-        handled: the exception that the caller was handling before, say in a fallback to HTTP:
-            Python makes it the context of whatever is raised meanwhile, but it is no cause.
+        handled: the exception that the caller was already handling, such as before a fallback to
+            HTTP. It is left out: Python makes it the context of new ones, but it is not a cause.
     """
     found: list[BaseException] = []
     seen = {id(handled)}
@@ -292,8 +292,8 @@ def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseE
 def remove_secret_frames(chain: list[BaseException]) -> None:
     """Remove the frames of HTTP libraries, and of ours that call them, from tracebacks.
 
-    Their local variables hold the header with the password, and pytest prints those with ``-l``,
-    as do error trackers. Types, messages and the frames of all other code stay.
+    Their local variables hold the header with the password, and pytest with ``-l`` and error
+    trackers print local variables. Types, messages and the frames of all other code stay.
 
     Args:
         chain: see :func:`causes_of`.
@@ -329,7 +329,7 @@ def _tls_advice(uri: BucketFSUri, reason: BaseException) -> str:
     if "doesn't match" in text or "Hostname mismatch" in text or "not valid for" in text:
         return (
             f"the certificate of {uri.authority} is for another name ({text}). Exasol's own "
-            "certificates say exacluster.local: set EXA_BUCKETFS_TLS_HOSTNAME=exacluster.local."
+            "certificates are for exacluster.local: set EXA_BUCKETFS_TLS_HOSTNAME=exacluster.local."
         )
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
         return f"{uri.authority} does not speak HTTPS. Use exa+bfs:// for plain HTTP."

@@ -27,30 +27,30 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_core.http.route import Route
     from mlflow_bucketfs_core.settings import ConnectionSettings
 
-# Connections kept open for streams, whose number nothing bounds.
+# Idle connections kept open for streams, whose number is not limited.
 _MAX_IDLE_STREAMS = 64
 # Pools kept per process: endpoints in use at the same time, not requests.
 _MAX_POOLS = 32
-# After this a request opens one connection more than there are workers. The others may belong to
-# threads that wait for this very request, or that ended with the interpreter.
+# After this time, a request opens a connection beyond the number of workers: those in use may
+# belong to threads that wait for this request, or that ended with the interpreter.
 _MAX_WAIT_FOR_CONNECTION_S = 60.0
-# A server that has answered within this time and accepts no connection may be restarting. Later,
-# each file of a folder would wait for one that is gone.
+# A server that answered within this time, and now accepts no connection, may be restarting. With
+# a longer time, each file of a folder would wait for a server that was shut down.
 _MAX_RESTART_S = 60.0
 
 _GIB = 1 << 30
 _DEFAULT_IDLE_S = 60.0
 # A PUT returns only after all nodes have the bytes: about 1 s at least, about 10 s per GiB and
-# extra node (measured for docker-db 2026.1.1 with 2 and 4 nodes, Polo3cat/syncfs). Twelve extra
-# nodes must do.
+# extra node (measured for docker-db 2026.1.1 with 2 and 4 nodes, Polo3cat/syncfs). This is enough
+# for twelve extra nodes.
 _REPLICATION_S_PER_GIB = 120.0
-# Whether the second per PUT passes in parallel is known nowhere; assume that it does not.
+# Whether parallel PUTs take one second together or each is not documented; assume the latter.
 _S_PER_UPLOAD_IN_FLIGHT = 2.0
 # The assumed length of a stream of unknown length.
 _UNKNOWN_LENGTH_BYTES = 4 * _GIB
 
-# Modules imported or looked up by each request, or by the first one. At the very end of the
-# interpreter, when it deletes the variables of modules, nothing can be imported any more.
+# Modules that requests import or look up late. They are kept here because nothing can be imported
+# at the end of the interpreter's exit, when it deletes the variables of modules.
 _IMPORTED_LATE = {
     "atexit": atexit,
     "time": time,
@@ -62,7 +62,7 @@ codecs.lookup("idna")
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Waiting times of requests, all in seconds; ``None`` in a result means no limit.
+    """Timeouts of requests, all in seconds; ``None`` in a result means no limit.
 
     Args:
         transfer_timeout_s: seconds that the user allows without progress; ``None`` for 60 s,
@@ -71,8 +71,8 @@ class Timeouts:
 
     transfer_timeout_s: float | None = None
 
-    # Three tries and the waits between them end within 15 s, so that a wrong port is reported soon;
-    # 4 s span two repetitions of a lost SYN.
+    # 4 s allow for two repetitions of a lost SYN. Three tries and the waits between them end within
+    # 15 s, so that a wrong port is reported soon.
     connect_s: float = 4.0
 
     @property
@@ -82,11 +82,11 @@ class Timeouts:
         return None if math.isinf(idle_s) else idle_s
 
     def upload_answer_s(self, size: int | None, in_flight: int) -> float | None:
-        """Seconds until a PUT must be answered after its body was sent.
+        """Return the seconds to wait for the answer to a PUT after its body was sent.
 
         Args:
             size: bytes sent; ``None`` if not known beforehand.
-            in_flight: PUTs under way in this process, this one included.
+            in_flight: PUTs in progress in this process, including this one.
         """
         if self.idle_s is None:
             return None
@@ -110,11 +110,11 @@ class ServicePool:
         streams: see :func:`shared_pool`.
 
     Attributes:
-        timeouts: waiting times of the requests.
-        answered_at: when the service answered last, by ``time.monotonic()``; ``None`` for never.
+        timeouts: timeouts of the requests.
+        answered_at: time of the last answer, by ``time.monotonic()``; ``None`` before the first.
 
     Raises:
-        ConfigurationError: user and password cannot be sent.
+        ConfigurationError: user or password contains characters that cannot be sent.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class ServicePool:
         self._settings = settings
         self._headers = _headers(settings)
         self._max_idle = _MAX_IDLE_STREAMS if streams else settings.max_workers
-        # Not urllib3's blocking pools: it drains them in an exit handler of its own, and a
-        # request after that waits forever for a connection. Nor a semaphore, which
-        # costs a dozen calls of Python code per request.
+        # Not urllib3's blocking pools: its exit handler drains them, and a request after that
+        # waits forever for a connection. Nor a semaphore, which costs a dozen calls of Python
+        # code per request.
         self._free: SimpleQueue[None] | None = None
         if not streams:
             self._free = SimpleQueue()
@@ -139,7 +139,7 @@ class ServicePool:
         self._lock = threading.Lock()
 
     def headers(self, size: int | None) -> dict[str, str]:
-        """Return the headers of a request, the credentials among them.
+        """Return the headers of a request, including the credentials.
 
         Args:
             size: bytes in its body; ``None`` if that is not known, or there is none.
@@ -149,13 +149,13 @@ class ServicePool:
 
     @contextmanager
     def connection(self, method: str, size: int | None) -> Iterator[tuple[Route, float | None]]:
-        """Wait until one more request may be sent, and yield its route and timeout.
+        """Wait for a free connection, and yield the route and the timeout of a request.
 
-        The latter is the number of seconds to wait for the next bytes; ``None`` for no limit. A
-        PUT counts as one in flight while the block runs.
+        The timeout is the number of seconds to wait for the next bytes; ``None`` for no limit. A
+        PUT counts as in progress while the block runs.
 
         Args:
-            method: the request's.
+            method: HTTP method of the request.
             size: bytes in its body; ``None`` if not known.
 
         Raises:
@@ -181,8 +181,8 @@ class ServicePool:
                 self._free.put(None)
 
     def _wait_for_connection(self) -> bool:
-        """Wait while as many requests as workers are in progress; return whether to count this."""
-        # While the interpreter ends, those in progress belong to threads that run no more.
+        """Wait for a free connection; return whether there is one to give back later."""
+        # While the interpreter exits, those in use may belong to threads that have been stopped.
         if self._free is None or sys.is_finalizing():
             return False
         try:
@@ -192,10 +192,10 @@ class ServicePool:
         return True
 
     def speaks_https_instead(self) -> bool:
-        """Return whether the port that was taken for plain HTTP speaks HTTPS, by a handshake.
+        """Return whether the port of an ``http:`` endpoint accepts a TLS handshake.
 
-        Asked when a connection was lost. A server that has answered, and one that only a proxy
-        reaches, is not asked: then it is ``False``.
+        This explains a lost connection. The result is ``False``, without a handshake, if the
+        server has answered before or is reached through a proxy.
         """
         if (
             self.answered_at is not None
@@ -206,11 +206,11 @@ class ServicePool:
         return speaks_tls(self._endpoint, self.timeouts.connect_s)
 
     def may_be_restarting(self) -> bool:
-        """Return whether the service has answered lately: then it may do so again soon."""
+        """Return whether the service answered in the last 60 s, and so may answer again soon."""
         return self.answered_at is not None and time.monotonic() - self.answered_at < _MAX_RESTART_S
 
     def _route(self) -> Route:
-        """Return the way to the endpoint that the environment prescribes now."""
+        """Return the route to the endpoint by the current environment variables."""
         environment = tuple(map(os.environ.get, ROUTE_VARIABLES))
         route = self._routes.get(environment)
         if route is None:
@@ -225,14 +225,14 @@ def shared_pool(
 ) -> ServicePool:
     """Return this process's pool for an endpoint.
 
-    Ask for it before every operation instead of keeping it: a forked child must not use its
-    parent's connections, and gets pools of its own here.
+    Call this before every operation and do not keep the pool: a forked child must not use its
+    parent's connections, and gets its own pools here.
 
     Args:
         endpoint: root URL of the BucketFS service.
         settings: credentials, TLS and pool size.
-        streams: whether the caller's code runs while a request is in progress. It may need another
-            connection meanwhile, so these requests never wait for a free one.
+        streams: whether the caller's code runs while a request is in progress. That code may need
+            another connection, so these requests never wait for a free one.
     """
     with _state.lock:
         return _state.pool_of(endpoint, settings, streams=streams)
@@ -258,8 +258,8 @@ os.register_at_fork(after_in_child=_forget_pools)
 def _headers(settings: ConnectionSettings) -> dict[str, str]:
     headers = {
         "User-Agent": "mlflow-bucketfs",
-        # BucketFS marks stored .gz files as gzip-encoded (bucketfs-python #204): bodies are taken
-        # as they are, and nothing on the way is invited to compress them.
+        # BucketFS marks stored .gz files as gzip-encoded (bucketfs-python #204): bodies are not
+        # decoded, so no proxy may compress them.
         "Accept-Encoding": "identity",
         "Accept": "*/*",
     }
@@ -269,8 +269,8 @@ def _headers(settings: ConnectionSettings) -> dict[str, str]:
 
 
 def _basic_auth(settings: ConnectionSettings) -> str:
-    # In UTF-8 and sent without being asked, as all clients of BucketFS do; surrogates stand for
-    # bytes of the environment that are not UTF-8.
+    # In UTF-8 and sent without waiting for a 401, as by all clients of BucketFS; surrogates stand
+    # for bytes of the environment that are not UTF-8.
     try:
         token = base64.b64encode(
             f"{settings.user}:{settings.password}".encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""One request: its headers and body are sent, its answer is checked and read."""
+"""One HTTP request: sending it, checking its answer and reading the answer's body."""
 
 from __future__ import annotations
 
@@ -46,28 +46,28 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _Error = TypeVar("_Error", bound="BucketFSError")
-# Reading the rest of a short answer is cheaper than a new connection, unless it has to be waited
-# for: the head and the body of an answer may arrive one shortly after the other.
+# Reading the rest of a short answer is faster than a new connection, unless that rest arrives
+# late. The wait is for a body that arrives shortly after its head.
 _WORTH_DRAINING_BYTES = 64 * 1024
 _WORTH_WAITING_S = 0.2
-# More than any bucket has: what sends more is not BucketFS.
+# More than any bucket has: a server that sends more is not BucketFS.
 _MAX_LISTING_BYTES = 1 << 30
 _MAX_LISTING_KEYS = 10_000_000
 _MAX_KEY_BYTES = 1 << 16
-# A listing has to arrive within so many times the timeout for silence.
+# The limit for a complete listing, in multiples of the idle timeout.
 _LISTING_TIMEOUTS = 10
 _warned_about_unverifiable_length: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request without its body, and the operation that it is for.
+    """A request without its body, and the operation that it belongs to.
 
     Attributes:
         method: ``GET``, ``PUT`` or ``DELETE``.
         uri: object, bucket or service.
         verb: the operation, for messages such as "Cannot upload …".
-        not_found: the error that the status 404 stands for.
+        not_found: the error to raise for the status 404.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Request:
     not_found: type[BucketFSError]
 
     def error(self, kind: type[_Error], reason: str) -> _Error:
-        """Return an error that says what failed, where and why."""
+        """Return an error with operation, URI and reason in its message."""
         error = kind(f"Cannot {self.verb} {self.uri}: {reason}")
         error.reason = printable(reason)
         return error
@@ -91,13 +91,13 @@ def send(
     size: int | None = None,
     streams: bool = False,
 ) -> Iterator[BaseHTTPResponse]:
-    """Send a request, once, and yield its answer, whose status is 200 and whose body is unread.
+    """Send a request once, and yield its answer with status 200 and an unread body.
 
     Args:
-        request: what to send.
+        request: the request to send.
         settings: credentials, TLS, timeouts and pool size.
         body: bytes, an object with ``read``, or an iterable of bytes.
-        size: bytes in the body; without it, what has no length of its own is sent in chunks.
+        size: bytes in the body; if ``None``, a body without ``len()`` is sent in chunks.
         streams: see :func:`~mlflow_bucketfs_core.http.pool.shared_pool`.
 
     Raises:
@@ -136,7 +136,7 @@ def send(
         chain = causes_of(error, handled)
         remove_secret_frames(chain)
         if ours := own_error(chain):
-            raise ours  # noqa: B904 -- "from error" would make the chain go round in circles
+            raise ours  # noqa: B904 -- "from error" would make the chain circular
         failure = failure_from(chain, request)
         if isinstance(failure, TransientFailure):
             failed = time.monotonic()
@@ -162,18 +162,18 @@ def _release(response: BaseHTTPResponse) -> None:
         if left is not None and left <= _WORTH_DRAINING_BYTES and not response.closed:
             drain(response, _WORTH_WAITING_S)
     finally:
-        response.close()  # of no effect on a connection that was read to its end
+        response.close()  # no effect if the answer was read to its end
         response.release_conn()
 
 
 def read_body(response: BaseHTTPResponse, request: Request) -> Iterator[bytes]:
     """Yield the body as it was stored, neither decoded nor decompressed.
 
-    Its length is verified where the answer announces one (Content-Length or chunks); a body that
-    ends by closing the connection cannot be verified, which is logged once per server.
+    Its length is verified if the answer announces one (Content-Length or chunks). A body that
+    ends with the connection cannot be verified; this is logged once per server.
 
     Raises:
-        urllib3.exceptions.HTTPError: inside of :func:`send`, which maps it to an error of ours.
+        urllib3.exceptions.HTTPError: the transfer failed; :func:`send` maps this to our errors.
         TransferError: the download was abandoned.
     """
     if response.length_remaining is None and not response.chunked:
@@ -181,8 +181,8 @@ def read_body(response: BaseHTTPResponse, request: Request) -> Iterator[bytes]:
         if authority not in _warned_about_unverifiable_length:
             _warned_about_unverifiable_length.add(authority)
             _logger.warning(
-                "%s announces no length of what it sends, so that incomplete downloads cannot be "
-                "noticed. A proxy between may be the cause.",
+                "%s does not announce the length of its answers, so that incomplete downloads "
+                "cannot be detected. A proxy in between may be the cause.",
                 authority,
             )
     while block := response.read(BLOCK_BYTES, decode_content=False):
@@ -193,10 +193,10 @@ def read_body(response: BaseHTTPResponse, request: Request) -> Iterator[bytes]:
 def read_listing(
     response: BaseHTTPResponse, request: Request, settings: ConnectionSettings
 ) -> Iterator[bytes]:
-    """Yield the body of a listing, which ends: its length, its lines and its time are limited.
+    """Yield the body of a listing, with limits for bytes, lines, bytes per line, and time.
 
     Raises:
-        UnexpectedResponseError: it is longer than the listing of a bucket.
+        UnexpectedResponseError: a limit is exceeded that no bucket reaches.
         urllib3.exceptions.HTTPError: see :func:`read_body`; also if it takes too long.
         TransferError: the operation was abandoned.
     """
@@ -226,15 +226,15 @@ def _endless_listing_error(request: Request, found: str) -> UnexpectedResponseEr
 
 
 class FixedLengthBody:
-    """A file sent with the length that it had at the beginning.
+    """The body of an upload from a file, which never exceeds the announced length.
 
-    A log file may grow while it is uploaded; more bytes than the Content-Length announced would
-    be taken for the next request.
+    A log file may grow while it is uploaded; the server would read bytes beyond the
+    Content-Length as the next request.
 
     Args:
-        file: read from its current position.
+        file: an open file, read from its current position.
         size: bytes to send.
-        name: the file's name in errors.
+        name: the file's name, for errors.
     """
 
     def __init__(self, file: BinaryIO, size: int, name: str) -> None:
@@ -243,7 +243,7 @@ class FixedLengthBody:
         self._name = name
 
     def read(self, amount: int = -1) -> bytes:
-        """Return the next bytes, at most ``amount``; none at the end.
+        """Return the next bytes, at most ``amount``; empty at the end.
 
         Raises:
             IncompleteTransferError: the file has become shorter.
@@ -254,7 +254,7 @@ class FixedLengthBody:
         try:
             data = self._file.read(amount)
         except OSError as error:
-            # urllib3 would take it for an error of the connection
+            # urllib3 would treat it as an error of the connection
             raise IncompleteTransferError(f"Cannot read {self._name}: {error}") from error
         self._left -= len(data)
         if amount and not data:
@@ -266,29 +266,29 @@ class FixedLengthBody:
 
 
 def file_body(file: BinaryIO, start: int, name: str) -> tuple[FixedLengthBody, int]:
-    """Return the content of a seekable file from ``start`` on, and its number of bytes.
+    """Return a body with the content of a seekable file from ``start`` on, and its size in bytes.
 
     Args:
-        file: may be read before; is rewound to ``start``.
+        file: an open file, whose position is set to ``start``.
         start: position of the first byte to send.
-        name: the file's name in errors.
+        name: the file's name, for errors.
 
     Raises:
-        OSError: the file's size cannot be found out.
+        OSError: the file's size cannot be determined.
     """
     try:
         size = max(0, file.seek(0, os.SEEK_END) - start)
         file.seek(start)
     except OSError as error:
         raise OSError(
-            f"Cannot upload {name}: the system does not tell its size ({error.strerror or error}). "
+            f"Cannot upload {name}: its size cannot be determined ({error.strerror or error}). "
             "Copy its content into a regular file, and upload that one."
         ) from error
     return FixedLengthBody(file, size, name), size
 
 
 def first_bytes(chunks: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
-    """Take bytes off a stream until it ends or more than ``limit`` are there.
+    """Read a stream until it ends, or until more than ``limit`` bytes are read.
 
     Returns:
         The bytes, and whether the stream has ended.
@@ -302,11 +302,11 @@ def first_bytes(chunks: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
 
 
 def chunked_body(first: bytes, rest: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """Yield a stream whose beginning was already taken off it.
+    """Yield ``first``, and then the rest of the stream that it was read from.
 
     Raises:
-        IncompleteTransferError: the stream's source failed; urllib3 would take its ``OSError``
-            for one of the connection.
+        IncompleteTransferError: the stream's source failed; urllib3 would treat its ``OSError``
+            as one of the connection.
     """
     yield first
     try:

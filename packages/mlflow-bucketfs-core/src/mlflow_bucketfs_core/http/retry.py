@@ -1,4 +1,4 @@
-"""Retries: the loop, its budget, its warnings, and how they are abandoned."""
+"""Retries of an operation: the loop, its time budget, its warnings, and abandoning it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
-# Beside the transfer's own time. Long enough for the 30 s that a path stays locked after its
-# deletion, short enough for somebody who waits for an answer.
+# Seconds of waiting, in addition to the transfer. Longer than the 30 s that a path stays locked
+# after its deletion, short enough for interactive use.
 _BUDGET_S = 60.0
-# Longer waits are worth a warning, but not one per file.
+# Longer waits are logged as warnings.
 _WARN_AFTER_S = 5.0
-# Nobody listens, or nobody knows the host, and nobody did a short time before: more tries would
-# only delay the message.
+# For a refused connection, or a host name that does not resolve, unless the server answered a
+# short time before: more tries would only delay the message.
 _CONNECT_RETRIES = 2
 _CONNECT_BACKOFF_S = 1.0
 
@@ -40,7 +40,7 @@ _abandoned: ContextVar[threading.Event | None] = ContextVar("bucketfs_abandoned"
 class LongWaits:
     """Rate-limited warnings about long waits, for each server and kind of failure.
 
-    Without a lock, which a fork could leave locked forever.
+    There is no lock, because a fork could leave it locked forever.
 
     Args:
         pause_s: seconds in which the same warning is not repeated.
@@ -56,13 +56,13 @@ class LongWaits:
         Args:
             authority: host and port of the server.
             error: the error that causes the wait.
-            left_s: most seconds that the operation may still wait.
+            left_s: seconds that the operation may still wait.
         """
         key = authority, type(error)
         now = time.monotonic()
         warned = self._warned.setdefault(key, now)
         if warned is not now:
-            # of several threads, only the one that takes the old time away may warn again
+            # of several threads, only the one that removes the old time may warn again
             if now - warned < self._pause_s or self._warned.pop(key, None) is not warned:
                 return
             self._warned[key] = now
@@ -79,8 +79,8 @@ def abandoned_by(event: threading.Event) -> Iterator[None]:
     """Abandon this thread's operations inside the block once the event is set.
 
     An abandoned operation is not retried, and stops before the next block of a file that it sends
-    or receives. It still waits for an answer that is due. Ctrl-C reaches the main thread only,
-    which ends its worker threads this way.
+    or receives. It still waits for the answer to a request in progress. Ctrl-C reaches only the
+    main thread, which stops its worker threads this way.
     """
     token = _abandoned.set(event)
     try:
@@ -93,7 +93,7 @@ def check_abandoned() -> None:
     """Raise if the operation of this thread was abandoned; see :func:`abandoned_by`.
 
     Raises:
-        TransferError: it was abandoned. Whoever set the event expects no message.
+        TransferError: it was abandoned. The message is not meant to be shown.
     """
     abandoned = _abandoned.get()
     if abandoned is not None and abandoned.is_set():
@@ -102,13 +102,13 @@ def check_abandoned() -> None:
 
 @dataclass
 class RetryLoop:
-    """One operation, tried until it succeeds, fails for good, or has used up its budget.
+    """Retries of one operation, until it succeeds, fails permanently, or the budget is used up.
 
     urllib3's ``Retry`` counts the tries and computes exponential back-off with jitter. The loop
-    is ours because a body that breaks off must be fetched again as well, which urllib3 cannot do.
+    is ours because urllib3 does not retry after a truncated body.
 
     Attributes:
-        settings: tries and pauses.
+        settings: number of retries, and back-off.
         authority: host and port, for the warning about long waits.
     """
 
@@ -118,10 +118,10 @@ class RetryLoop:
     _tries: int = field(default=0, init=False)
 
     def run(self, attempt: Callable[[], _Result], *, repeatable: bool = True) -> _Result:
-        """Call ``attempt`` until it returns.
+        """Call ``attempt`` until it succeeds, and return its result.
 
         Args:
-            attempt: makes one complete try; raises ``TransientFailure`` if another may help.
+            attempt: makes one complete try; raises ``TransientFailure`` if a retry may help.
             repeatable: whether ``attempt`` may be called again.
 
         Raises:
@@ -158,7 +158,7 @@ class RetryLoop:
         if not failure.connected:
             backoff_s = min(backoff_s, _CONNECT_BACKOFF_S)
         delay_s = min(max(backoff_s, failure.retry_after_s), left_s)
-        _logger.debug("Trying again in %.1f s: %s", delay_s, failure.error)
+        _logger.debug("Retrying in %.1f s: %s", delay_s, failure.error)
         if self._waited_s + delay_s > _WARN_AFTER_S:
             _long_waits.warn(self.authority, failure.error, left_s)
         abandoned = _abandoned.get()

@@ -1,4 +1,4 @@
-"""The way to a server: proxies, trusted certificates, and how its connections behave."""
+"""The route to a server: proxies, trusted certificates, and connections of our own classes."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 # Read and written per system call. 16 KiB, urllib3's default, costs a third of the throughput;
-# with 256 KiB, Linux's page cache at times looks for contiguous memory so hard that writing a file
-# costs six times the processor time (ext4, Linux 6.18).
+# with 256 KiB, Linux's page cache at times searches for contiguous memory so long that writing a
+# file costs six times the processor time (ext4, Linux 6.18).
 BLOCK_BYTES = 1 << 16
 
-# How a connection that the other side has closed appears while a request is sent: EPROTOTYPE on
-# macOS, an SSL error where TLS finds it out first.
+# Errors of sending on a connection that the other side has closed: EPROTOTYPE on macOS, an SSL
+# error if TLS detects it first.
 _CLOSED_ERRNOS = {errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE}
 _CLOSED_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
-# Variables that decide about proxies and trusted certificates.
+# Variables that select proxies and trusted certificates.
 ROUTE_VARIABLES = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
@@ -56,12 +56,12 @@ ROUTE_VARIABLES = (
 
 @dataclass(frozen=True)
 class Route:
-    """How an endpoint is reached.
+    """The route to an endpoint, direct or through a proxy.
 
     Attributes:
-        pool: connections to it, or to the proxy before it.
-        prefix: what goes before the path of every request.
-        is_proxied: whether a proxy is on the way, of any kind.
+        pool: connections to the endpoint, or to the proxy before it.
+        prefix: text before the path of every request.
+        is_proxied: whether there is a proxy, of any kind.
     """
 
     pool: HTTPConnectionPool
@@ -75,11 +75,11 @@ def open_route(
     max_idle: int,
     send_timeout_s: float | None,
 ) -> Route:
-    """Return the way to an endpoint that the environment prescribes now.
+    """Return the route to an endpoint by the current environment variables.
 
     Args:
         endpoint: root URL of the BucketFS service.
-        settings: what to verify.
+        settings: settings for TLS.
         max_idle: connections to keep open.
         send_timeout_s: see :class:`_Connection`.
 
@@ -112,7 +112,7 @@ def _make_route(
     )
     options: dict[str, Any] = {"maxsize": max_idle, "blocksize": BLOCK_BYTES}
     if scheme == "https":
-        # not otherwise: urllib3 before 2.3 hands some of them to plain connections too
+        # not otherwise: urllib3 before 2.3 passes some of them to plain connections too
         options.update(_tls_options(settings))
         if not _verifies(settings):
             _warn_about_unverified_certificates()
@@ -131,9 +131,9 @@ def _make_route(
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment prescribes for a URL, if there is one.
+    """Return the proxy that the environment variables name for a URL, or ``None``.
 
-    It is as the environment has it: it may lack a scheme, and contain the proxy's password.
+    The text is unchanged: it may have no scheme, and may contain the proxy's password.
     """
     if not getproxies():
         return None
@@ -159,21 +159,21 @@ def _proxy_manager(
 
         return SOCKSProxyManager(proxy, user, password, **options)
     if parsed.scheme == "https":
-        # used if it forwards; in front of a tunnel, the options are those for BucketFS
+        # for a proxy that forwards; with a tunnel, the options apply to BucketFS behind it
         options = {"cert_reqs": "CERT_REQUIRED" if _verifies(settings) else "CERT_NONE", **options}
     headers = make_headers(proxy_basic_auth=f"{user}:{password}") if user else {}
     return ProxyManager(proxy, proxy_headers=headers, **options)
 
 
 def _warn_about_unverified_certificates() -> None:
-    # once per process, in place of urllib3's warning per request; of several threads, the one that
-    # takes the entry away
+    # once per process, instead of urllib3's warning per request; of several threads, only the one
+    # that removes the entry logs it
     with suppress(IndexError):
         _unwarned.pop()
         _logger.warning(
-            "EXA_SSL_CERT_VALIDATION=no: certificates are not verified, and whoever can redirect "
-            "the network traffic reads password and models. EXA_BUCKETFS_CA_BUNDLE and "
-            "EXA_BUCKETFS_CERT_FINGERPRINT make self-signed certificates safe."
+            "EXA_SSL_CERT_VALIDATION=no: certificates are not verified, so that an attacker who "
+            "redirects the network traffic can read password and models. EXA_BUCKETFS_CA_BUNDLE "
+            "and EXA_BUCKETFS_CERT_FINGERPRINT make self-signed certificates safe."
         )
 
 
@@ -189,7 +189,7 @@ def _verifies(settings: ConnectionSettings) -> bool:
 
 
 def _asks_authorities(settings: ConnectionSettings) -> bool:
-    """Return whether an authority has to vouch for the certificate: not for a pinned one."""
+    """Return whether BucketFS's certificate must be signed by an authority, unlike a pinned one."""
     return settings.ca_bundle is not None or (
         settings.verify_tls and settings.cert_fingerprint is None
     )
@@ -218,8 +218,8 @@ def _server_context(settings: ConnectionSettings) -> ssl.SSLContext:
 def _proxy_context(settings: ConnectionSettings) -> ssl.SSLContext:
     """Make the TLS context for an ``https://`` proxy.
 
-    Name and pinned certificate in the settings are those of BucketFS, and say nothing of it. The
-    CA bundle may: it can hold an authority of the user's own.
+    Host name and fingerprint in the settings are those of BucketFS and are not used here. The CA
+    bundle is used, because it may contain the authority of the proxy's certificate.
     """
     if not _verifies(settings):
         return _tls_context()
@@ -227,10 +227,10 @@ def _proxy_context(settings: ConnectionSettings) -> ssl.SSLContext:
 
 
 def _tls_context(authorities: dict[str, str] | None = None) -> ssl.SSLContext:
-    """Make a TLS context that trusts these authorities, or without any verifies nothing.
+    """Make a TLS context that trusts these authorities, or verifies nothing if ``None``.
 
     Args:
-        authorities: files or directories with certificates, by what names them.
+        authorities: files or directories with certificates, by the name of their setting.
 
     Raises:
         ConfigurationError: one of them has no certificates.
@@ -263,9 +263,10 @@ def _own_authorities(settings: ConnectionSettings) -> dict[str, str]:
 
 
 def _authorities() -> dict[str, str]:
-    """Return file or directory with the certificates to trust where no other are set.
+    """Return the file or directory with the certificates to trust by default, and its source.
 
-    They are those of requests, and so of MLflow. Python's own are none at all on some systems.
+    These are the certificates of requests, and so of MLflow. Python itself has none on some
+    systems.
     """
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if certificates := os.environ.get(name):
@@ -276,13 +277,13 @@ def _authorities() -> dict[str, str]:
 
 
 class _Reader(io.RawIOBase):
-    """What arrives at a socket, as long as there is time.
+    """A reader of a socket with a time limit for all reads together.
 
-    The timeout of a socket is for one read: a server that sends a byte now and then would be read
-    from forever.
+    The timeout of a socket is for one read: reading from a server that sends a byte now and then
+    would never end.
 
     Args:
-        connected: the socket. Its timeout is the time for everything until :meth:`limit`.
+        connected: the socket. Its timeout is the limit until :meth:`limit` sets another.
     """
 
     def __init__(self, connected: socket.socket) -> None:
@@ -292,11 +293,11 @@ class _Reader(io.RawIOBase):
         self.limit(connected.gettimeout())
 
     def limit(self, seconds: float | None) -> None:
-        """Let reads after so many seconds fail; ``None`` lifts the limit."""
+        """Make reads fail once these seconds have passed; ``None`` removes the limit."""
         self._ends_at = None if seconds is None else time.monotonic() + seconds
 
     def wait_at_most(self, seconds: float) -> None:
-        """Limit the time for all further reads, and for each, to so many seconds."""
+        """Limit the time of each further read, and of all together, to these seconds."""
         self.limit(seconds)
         self._socket.settimeout(seconds)
 
@@ -310,10 +311,10 @@ class _Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
-        """Read what has arrived.
+        """Read the bytes that have arrived, or wait for some.
 
         Raises:
-            TimeoutError: the time is over.
+            TimeoutError: the time limit has passed.
         """
         if self._ends_at is not None and time.monotonic() > self._ends_at:
             raise TimeoutError("the answer took too long")
@@ -326,9 +327,9 @@ class _Reader(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer whose head arrives, all of it, within the timeout of the connection.
+    """An answer whose complete head must arrive within the timeout of the connection.
 
-    However many lines, and answers of the kind ``100 Continue``, precede it.
+    The limit includes all headers, and any ``100 Continue`` before them.
     """
 
     def __init__(self, connected: socket.socket, *args: Any, **options: Any) -> None:
@@ -341,15 +342,15 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """A connection that sends with a timeout of its own, and knows whether all was sent.
+    """A connection with a separate timeout for sending, which records whether all was sent.
 
     urllib3 sends a body with the timeout for connecting, which is far too short for a server
     that stops reading while it writes to disk.
 
     Attributes:
-        send_timeout_s: seconds without the server taking a byte; ``None`` for no limit.
+        send_timeout_s: seconds without progress while sending; ``None`` for no limit.
         sent_completely: whether the last request was sent to its end.
-        reader: what the last answer is read from.
+        reader: the reader of the last answer.
     """
 
     send_timeout_s: float | None = None
@@ -368,9 +369,9 @@ class _Connection(HTTPConnection):
         try:
             super().request(*args, **options)
         except OSError as error:
-            # A server may refuse an upload and close the connection before it has all of it;
-            # its answer can still be read. urllib3 reads it too, except over TLS, and takes an
-            # answer of success for one.
+            # A server may refuse an upload and close the connection before it has received all of
+            # it; its answer can still be read. urllib3 reads it too, except over TLS, but trusts
+            # an answer of success.
             if error.errno not in _CLOSED_ERRNOS and not isinstance(error, _CLOSED_TLS):
                 raise
         else:
@@ -378,7 +379,7 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    """The same over TLS.
+    """A :class:`_Connection` over TLS.
 
     Attributes:
         server_context: makes the TLS context for a connection to BucketFS.
@@ -397,25 +398,25 @@ class _TlsConnection(_Connection, HTTPSConnection):
         super().connect()
 
     def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
-        # urllib3 before 2.8 verifies the proxy's certificate as it does that of the server behind
-        # it: not at all if that one is pinned.
+        # urllib3 before 2.8 verifies the proxy's certificate as that of the server behind it: not
+        # if that one is pinned.
         context = self.proxy_context()
         self.proxy_is_verified = context.verify_mode == ssl.CERT_REQUIRED
         return context.wrap_socket(sock, server_hostname=hostname)
 
 
 class _Pool(HTTPConnectionPool):
-    """The common base of all pools, whichever way their connections take."""
+    """The base class of all pools, direct or through a proxy."""
 
     def _validate_conn(self, conn: Any) -> None:
-        # With the timeout for connecting, which is another than that for sending; and without
-        # urllib3's warning per request about verification being off.
+        # With the timeout for connecting, which differs from that for sending; and without
+        # urllib3's warning per request about certificates that are not verified.
         if conn.is_closed:
             conn.connect()
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None and not conn.sent_completely:
-            conn.close()  # a further request would follow the half of the last one
+            conn.close()  # the server would read the next request as the rest of this one
         super()._put_conn(conn)
 
 
@@ -426,7 +427,7 @@ def _adapted(
     server_context: Callable[[], ssl.SSLContext],
     proxy_context: Callable[[], ssl.SSLContext],
 ) -> type[HTTPConnectionPool]:
-    """Derive from one of urllib3's pool classes the one whose connections are ours."""
+    """Derive a pool class from one of urllib3's, with our connections and these attributes."""
     connection = pool_class.ConnectionCls
     ours = _TlsConnection if issubclass(connection, HTTPSConnection) else _Connection
     attributes = {
@@ -448,7 +449,7 @@ def was_sent_completely(response: BaseHTTPResponse) -> bool:
 
 
 def limit_reading(response: BaseHTTPResponse, seconds: float) -> None:
-    """Let reads of an answer's body fail with a timeout once so many seconds have passed."""
+    """Make reads of an answer's body fail with a timeout once these seconds have passed."""
     if isinstance(response.connection, _Connection):
         response.connection.reader.limit(seconds)
 
@@ -458,7 +459,7 @@ def drain(response: BaseHTTPResponse, seconds: float) -> None:
 
     Args:
         response: an answer; its connection is closed if that takes too long.
-        seconds: to wait for bytes that have not arrived yet.
+        seconds: time to wait for bytes that have not arrived yet.
     """
     if response.length_remaining and isinstance(response.connection, _Connection):
         response.connection.reader.wait_at_most(seconds)
@@ -466,10 +467,10 @@ def drain(response: BaseHTTPResponse, seconds: float) -> None:
 
 
 def speaks_tls(url: str, timeout_s: float) -> bool:
-    """Return whether a TLS handshake succeeds, whatever the certificate. Nothing else is sent.
+    """Return whether a TLS handshake succeeds, with any certificate. Nothing else is sent.
 
-    Most servers close a connection that speaks plain HTTP to them without a word, as one that is
-    being restarted does; only a handshake distinguishes the two.
+    Most servers close a connection at an HTTPS port without an answer if it sends plain HTTP. So
+    does a server that is being restarted; only a handshake distinguishes the two.
 
     Args:
         url: names host and port.
@@ -486,5 +487,5 @@ def speaks_tls(url: str, timeout_s: float) -> bool:
             context.wrap_socket(connection, server_hostname=parts.hostname),
         ):
             return True
-    except (OSError, ValueError):  # the latter for host names that cannot be one in TLS
+    except (OSError, ValueError):  # the latter for host names that TLS does not allow
         return False
