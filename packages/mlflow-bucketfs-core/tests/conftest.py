@@ -1,4 +1,4 @@
-"""A real server for everything: the embedded BucketFS, emptied before each test."""
+"""Fixtures: the embedded BucketFS, emptied before each test, and Python in child processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import settings as hypothesis_settings
 from mlflow_bucketfs_core import Bucket, ConnectionSettings
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
 
-# an example takes as long as the machine is busy
+# how long an example takes depends on the load of the machine
 hypothesis_settings.register_profile("no deadline", deadline=None)
 hypothesis_settings.load_profile("no deadline")
 
-# What requests, this package and MLflow would take from the developer's own environment
+# Prefixes of variables of the developer that requests, this package and MLflow would read
 FOREIGN_VARIABLES = ("EXA_", "MLFLOW_HTTP", "MLFLOW_ARTIFACT", "REQUESTS_CA", "CURL_CA", "NETRC")
 
 
@@ -33,21 +33,21 @@ def clean_environment(monkeypatch):
 def shared_server():
     """One server with a public and a private bucket, over HTTP and HTTPS."""
     buckets = [BucketConfig("default"), BucketConfig("private", public=False)]
-    # a name that only proxies know
+    # a host name that only proxies resolve
     with BucketFSServer(buckets, tls_port=0, allowed_hosts=["bucketfs.invalid"]) as server:
         yield server
 
 
 @pytest.fixture
 def server(shared_server):
-    """The shared server as if just started."""
+    """The shared server, reset before each test."""
     shared_server.reset()
     return shared_server
 
 
 @pytest.fixture
 def own_server():
-    """A server of the test's own, for requests that outlive it."""
+    """A server for one test only, whose requests may outlive the test."""
     with BucketFSServer(tls_port=0) as server:
         yield server
 
@@ -66,7 +66,7 @@ def bucket(server, settings):
 
 @pytest.fixture
 def start_python():
-    """Start Python code in a process of its own, which does not outlive the test."""
+    """Start Python code in a child process, which is killed after the test."""
     started = []
 
     def start(code, *arguments):
@@ -87,7 +87,7 @@ def start_python():
 
 @pytest.fixture
 def run_python(start_python):
-    """Run Python code in a process of its own and return what it printed."""
+    """Run Python code in a child process, and return its output and error output."""
 
     def run(code, *arguments):
         process = start_python(code, *arguments)
@@ -100,12 +100,12 @@ def run_python(start_python):
 
 @pytest.fixture
 def wait_until():
-    """Wait for a condition that another thread or process brings about."""
+    """Wait for a condition that another thread or process fulfils."""
 
     def wait(condition):
         deadline = time.monotonic() + 120
         while not condition():
-            assert time.monotonic() < deadline, "it never happened"
+            assert time.monotonic() < deadline, "the condition was not fulfilled in time"
             time.sleep(0.01)
 
     return wait

@@ -1,4 +1,4 @@
-"""``Bucket`` on a server that does what it should: names, sizes, positions, keys."""
+"""``Bucket`` on a server without faults: names, sizes, positions and keys."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mlflow_bucketfs_core.errors import (
 )
 from mlflow_bucketfs_testing.server import BucketFSServer, Fault
 
-# All names of which something between a program and the disk of a BucketFS might make another.
-# What else lies between MLflow and this package has its own, fewer, in the plugin's tests.
+# Names that some layer between this package and the disk of a BucketFS might change. The plugin's
+# tests have fewer, for the layers between MLflow and this package.
 ODD_NAMES = [
     "a#b",
     "q?x",
@@ -46,8 +46,8 @@ ODD_NAMES = [
 ]
 
 
-def test_odd_names_go_up_and_come_down(server, bucket, tmp_path):
-    """Whatever files are called, that is their key, their line in the listing, their content."""
+def test_odd_names_are_transferred_unchanged(server, bucket, tmp_path):
+    """A file with an odd name keeps name and content, in its key and in the listing."""
     contents = {f"dir {name[:40]}/{name}": name.encode() * 2 for name in ODD_NAMES}
     for key, content in contents.items():
         (tmp_path / "up").write_bytes(content)
@@ -90,8 +90,8 @@ def any_bucket(request, server, settings):
     ],
     indirect=["any_bucket"],
 )
-def test_any_size_goes_up_and_comes_down(server, any_bucket, tmp_path, size):
-    """Content is the same at sizes around every block, by every way up and down."""
+def test_any_size_is_transferred_unchanged(server, any_bucket, tmp_path, size):
+    """Content with a size around a block is unchanged after each kind of transfer."""
     content = random.Random(size).randbytes(size)  # noqa: S311 -- not a secret
     (tmp_path / "up").write_bytes(content)
     any_bucket.upload_file("sizes/file", tmp_path / "up")
@@ -108,15 +108,15 @@ def test_any_size_goes_up_and_comes_down(server, any_bucket, tmp_path, size):
     assert b"".join(any_bucket.iter_content("sizes/file")) == content
 
 
-def test_content_called_gzip_is_not_decoded(server, bucket, tmp_path):
-    """Stored bytes come back as they are, although BucketFS calls ``.gz`` files encoded."""
+def test_content_marked_as_gzip_is_not_decoded(server, bucket, tmp_path):
+    """A ``.gz`` file is downloaded as it was stored, although BucketFS marks it as encoded."""
     server.put("a.tar.gz", b"not even gzip")
     bucket.download_file("a.tar.gz", tmp_path / "a.tar.gz")
     assert (tmp_path / "a.tar.gz").read_bytes() == b"not even gzip"
 
 
 def test_downloads_without_a_length_are_complete(settings, tmp_path):
-    """A server that sends chunks instead of a length is read to the end."""
+    """A chunked answer without a length is downloaded completely."""
     with BucketFSServer(content_length=False) as server:
         server.put("a", b"x" * 3_000_000)
         Bucket(server.uri(), settings).download_file("a", tmp_path / "a")
@@ -124,23 +124,23 @@ def test_downloads_without_a_length_are_complete(settings, tmp_path):
 
 
 class Pipe(io.RawIOBase):
-    """A binary file that cannot be rewound and gives little at a time."""
+    """A binary file that cannot be rewound and returns at most 1000 bytes per read."""
 
     def __init__(self, content):
         self._content = io.BytesIO(content)
 
     def readable(self):
-        """Say that it can be read."""
+        """Return ``True``."""
         return True
 
     def read(self, size=-1):
-        """Give less than asked for."""
+        """Return at most 1000 bytes."""
         return self._content.read(min(size, 1000) if size >= 0 else 1000)
 
 
 @pytest.mark.parametrize("skip", [0, 5, 100, 200])
 def test_file_objects_are_sent_from_their_position(server, bucket, skip):
-    """What was read before, or lies before the position, is not sent; beyond the end is nothing."""
+    """A file object is uploaded from its position on."""
     content = bytes(range(100))
     seekable = io.BytesIO(content)
     seekable.seek(skip)
@@ -153,7 +153,7 @@ def test_file_objects_are_sent_from_their_position(server, bucket, skip):
 
 
 def test_prefixes_end_at_a_slash(server, bucket):
-    """Listing ``foo`` shows ``foo`` and what is below it, not ``foobar``."""
+    """Listing ``foo`` returns ``foo`` and the keys below it, not ``foobar``."""
     server.put_many(
         (key, b"") for key in ["foo", "foo/a", "foo/b/c", "foobar", "foobar/d", "x/foo"]
     )
@@ -163,16 +163,16 @@ def test_prefixes_end_at_a_slash(server, bucket):
     assert len(bucket.keys()) == 6
 
 
-def test_existence_is_that_of_the_object(server, bucket):
-    """A folder, or another key's beginning, does not exist as an object."""
+def test_only_objects_exist(server, bucket):
+    """A folder, or the beginning of another key, does not exist as an object."""
     server.put("d/x", b"1")
     assert bucket.exists("d/x")
     assert not bucket.exists("d")
     assert not bucket.exists("d/x2")
 
 
-def test_deleting_twice_is_no_error(server, bucket):
-    """Deleting what is not there succeeds and deletes nothing else."""
+def test_deleting_twice_is_not_an_error(server, bucket):
+    """Deleting a missing object succeeds, and deletes nothing else."""
     server.put_many([("d", b"1"), ("d2", b"1"), ("d/x", b"1")])
     for _ in range(2):
         bucket.delete("d")
@@ -180,22 +180,22 @@ def test_deleting_twice_is_no_error(server, bucket):
 
 
 def test_deleting_in_a_missing_bucket_is_an_error(server, settings):
-    """What BucketFS answers for a missing bucket is not taken for a missing object."""
+    """A deletion in a missing bucket raises an error, unlike one of a missing object."""
     bucket = Bucket(server.uri().replace("/default", "/nowhere"), settings)
     with pytest.raises(BucketNotFoundError, match="'nowhere'"):
         bucket.delete("d/x")
 
 
-def test_a_deletion_answered_by_404_is_one(server, bucket):
-    """If a server answers 404 for a missing object, the bucket's listing shows the difference."""
+def test_a_404_for_a_missing_object_is_not_an_error(server, bucket):
+    """A deletion that is answered with 404 succeeds if the bucket can be listed."""
     server.inject(Fault.status(404, method="DELETE"))
     bucket.delete("d/x")
     assert [record.method for record in server.requests] == ["DELETE", "GET"]
 
 
 @pytest.mark.parametrize("key", ["", "/", "a/../b", "a\nb"])
-def test_impossible_keys_are_refused_before_any_request(server, bucket, tmp_path, key):
-    """No request is sent for what cannot be a key."""
+def test_invalid_keys_are_refused_before_any_request(server, bucket, tmp_path, key):
+    """No request is sent for an invalid key."""
     for operation in (
         lambda: bucket.upload_bytes(key, b""),
         lambda: bucket.download_file(key, tmp_path / "x"),
@@ -209,20 +209,20 @@ def test_impossible_keys_are_refused_before_any_request(server, bucket, tmp_path
 
 
 def test_a_bucket_needs_its_name():
-    """A URI that ends before the bucket makes no bucket."""
+    """A URI that ends before the bucket is refused."""
     with pytest.raises(InvalidUriError, match="names no bucket"):
         Bucket("exa+bfs://h/s", ConnectionSettings())
 
 
 def test_settings_come_from_the_environment_by_default(server, monkeypatch):
-    """Without settings, the variables count."""
+    """Without settings, the environment variables are used."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
     Bucket(server.uri()).upload_bytes("env", b"1")
     assert server.read("env") == b"1"
 
 
 def test_a_missing_bucket_is_reported(server, settings, tmp_path):
-    """Listing and uploading name the bucket that is not there; a missing object is not found."""
+    """Listing and uploading name a missing bucket; a download reports a missing object."""
     bucket = Bucket(server.uri().replace("/default", "/nowhere"), settings)
     for operation in (bucket.keys, lambda: bucket.upload_bytes("x", b"")):
         with pytest.raises(BucketNotFoundError, match="'nowhere'"):
@@ -233,8 +233,8 @@ def test_a_missing_bucket_is_reported(server, settings, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_service_is_guessed(server, settings):
-    """Who forgot the service reads what was taken for it; who named Exasol's own has it there."""
+def test_a_missing_service_is_suggested(server, settings):
+    """The error suggests a missing service, unless the URI has Exasol's default service."""
     forgotten = Bucket(f"exa+bfs://127.0.0.1:{server.port}/default/mlflow/run", settings)
     with pytest.raises(BucketNotFoundError, match="no bucket 'mlflow'") as caught:
         forgotten.keys()
@@ -247,8 +247,8 @@ def test_a_missing_service_is_guessed(server, settings):
         Bucket(server.uri().replace("/default", "/nowhere"), settings).keys()
 
 
-def test_an_error_has_its_reason_alone(bucket, tmp_path):
-    """What failed and where is not in the reason: it is the same for all objects."""
+def test_the_reason_is_the_same_for_all_objects(bucket, tmp_path):
+    """The reason of an error contains neither operation nor URI."""
     reasons = set()
     for key in ("a", "b"):
         with pytest.raises(ObjectNotFoundError, match=f"{key}: there is no such") as caught:
@@ -259,7 +259,7 @@ def test_an_error_has_its_reason_alone(bucket, tmp_path):
 
 
 def test_the_repr_shows_the_uri(bucket):
-    """A bucket can be logged."""
+    """The ``repr`` of a bucket contains its URI."""
     assert repr(bucket) == f"Bucket('{bucket.uri}')"
 
 
@@ -272,10 +272,10 @@ def _ours_above(frame):
     return names
 
 
-def test_an_upload_is_short(bucket, tmp_path):
-    """Five functions lead from an upload to urllib3, and its key is validated once."""
+def test_an_upload_makes_few_calls(bucket, tmp_path):
+    """An upload calls urllib3 through five functions, and validates its key once."""
     (tmp_path / "file").write_bytes(b"1")
-    bucket.upload_file("folder/first", tmp_path / "file")  # imports, and a look at the folder
+    bucket.upload_file("folder/first", tmp_path / "file")  # imports modules, and lists the bucket
     sent, called = [], []
 
     def note(frame, event, _):

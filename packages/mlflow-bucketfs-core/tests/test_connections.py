@@ -1,4 +1,4 @@
-"""How many requests and connections a bucket needs, also with many threads and streams."""
+"""Number of requests and connections of a bucket, also with many threads and streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow_bucketfs_core.http import pool
 
 
 def test_one_request_per_operation_on_one_connection(server, bucket, tmp_path):
-    """Nothing costs more than its one request, and all share a connection."""
+    """Each operation sends one request, and all share one connection."""
     for number in range(5):
         bucket.upload_bytes(f"counted/{number}", b"x" * 100_000)
     bucket.keys("counted")
@@ -22,14 +22,14 @@ def test_one_request_per_operation_on_one_connection(server, bucket, tmp_path):
         bucket.exists("nothing")
         bucket.delete(f"counted/{number}")
     assert server.requests.count(method="PUT") == 5
-    assert server.requests.listings == 2  # the one asked for, and one before the first upload
+    assert server.requests.listings == 2  # one of keys(), and one before the first upload
     assert server.requests.count(method="DELETE") == 5
     assert len(server.requests) == 5 + 2 + 15
     assert server.requests.connections == 1
 
 
 def test_instances_share_connections(server, settings):
-    """Making a bucket for each call costs nothing."""
+    """All instances of a bucket share one connection."""
     for number in range(5):
         Bucket(server.uri(), settings).exists(f"x{number}")
         Bucket(server.uri(path="folder"), replace(settings)).exists("y")
@@ -37,7 +37,7 @@ def test_instances_share_connections(server, settings):
 
 
 def test_one_listing_per_folder_and_process(server, settings):
-    """The question whether a file is in the way is asked once, even for many folders at once."""
+    """One listing checks many folders for files in the way, for all instances."""
     buckets = [Bucket(server.uri(), settings) for _ in range(2)]
     buckets[0].prepare_uploads(f"once{n}/deep/er/file" for n in range(50))
     assert server.requests.listings == 1
@@ -52,7 +52,7 @@ def test_one_listing_per_folder_and_process(server, settings):
 
 
 def test_many_threads_share_one_bucket(server, settings):
-    """Threads get their own contents over at most as many connections as there are workers."""
+    """Threads share at most ``max_workers`` connections, and get their own contents."""
     bucket = Bucket(server.uri(), replace(settings, max_workers=4))
 
     def work(number):
@@ -70,7 +70,7 @@ def test_many_threads_share_one_bucket(server, settings):
 
 
 def test_a_stream_may_use_the_bucket_it_is_uploaded_to(server, settings):
-    """Copying from bucket to bucket does not wait for its own connection."""
+    """The source of an upload can use the same bucket without waiting for its connection."""
     content = os.urandom(10_000_000)
     server.put("original", content)
     bucket = Bucket(server.uri(), replace(settings, max_workers=1))
@@ -87,8 +87,8 @@ def test_a_stream_may_use_the_bucket_it_is_uploaded_to(server, settings):
     assert server.read("copy") == content
 
 
-def test_abandoned_streams_block_nobody(server, settings):
-    """Whoever stops reading a download does not keep others from the bucket."""
+def test_unread_streams_do_not_block_requests(server, settings):
+    """Downloads that are not read to their end do not block other requests."""
     server.put("large", bytes(5_000_000))
     bucket = Bucket(server.uri(), replace(settings, max_workers=1))
     streams = [bucket.iter_content("large") for _ in range(5)]
@@ -100,7 +100,7 @@ def test_abandoned_streams_block_nobody(server, settings):
 
 
 def test_no_request_waits_forever_for_another(server, settings, monkeypatch):
-    """A file whose reading needs the bucket itself gets a connection beyond the limit."""
+    """A file whose ``read`` uses the bucket gets a connection beyond the limit."""
     monkeypatch.setattr(pool, "_MAX_WAIT_FOR_CONNECTION_S", 0.1)
     bucket = Bucket(server.uri(), replace(settings, max_workers=1))
 

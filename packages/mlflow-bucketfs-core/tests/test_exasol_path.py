@@ -1,4 +1,4 @@
-"""``bucket.as_path``: exasol-bucketfs on our transport sees what it sees on its own."""
+"""``bucket.as_path``: exasol-bucketfs behaves on our transport as on its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exasol.bucketfs import path as exasol_path
 from mlflow_bucketfs_core import Bucket, ConnectionSettings
 from mlflow_bucketfs_core.errors import ObjectNotFoundError, PathBlockedError
 
-# exasol-bucketfs 2.3.1 uses what Python 3.12 deprecates
+# exasol-bucketfs 2.3.1 uses a class that Python 3.12 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:'collections.abc.ByteString':DeprecationWarning")
 
 KEYS = ["top", "d/a.txt", "d/e/b", "d/e/c.tar.gz", "dd/x", "both", "both/x"]
@@ -18,7 +18,7 @@ KEYS = ["top", "d/a.txt", "d/e/b", "d/e/c.tar.gz", "dd/x", "both", "both/x"]
 
 @pytest.fixture
 def theirs(server):
-    """A path of exasol-bucketfs on its own transport."""
+    """Make a path of exasol-bucketfs on its own transport."""
 
     def go(key=""):
         path = exasol_path.build_path(
@@ -38,20 +38,20 @@ def theirs(server):
 
 @pytest.fixture
 def filled(server):
-    """The server with some keys, each holding its own name."""
+    """The server with some objects, each with its key as content."""
     server.put_many((key, key.encode()) for key in KEYS)
     return server
 
 
 def walked(path):
-    """Everything that walking shows, in an order of its own."""
+    """Return the result of walking a path, sorted."""
     return sorted((str(folder), sorted(dirs), sorted(files)) for folder, dirs, files in path.walk())
 
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("key", ["", *KEYS, "d", "d/e", "dd", "missing", "d/a", "/d"])
-def test_both_transports_see_the_same(bucket, theirs, key):
-    """Every question about a path has the same answer as on exasol-bucketfs's own transport."""
+def test_both_transports_give_the_same_answers(bucket, theirs, key):
+    """Queries of a path have the same results on both transports."""
     ours = bucket.as_path(key)
     other = theirs() / key if key else theirs()
     assert str(ours) == str(other)
@@ -74,21 +74,21 @@ def test_both_transports_see_the_same(bucket, theirs, key):
         pytest.param(b"", b"", id="empty"),
     ],
 )
-def test_what_we_write_they_read(bucket, theirs, data, stored):
-    """Everything that exasol-bucketfs can write is written."""
+def test_uploads_can_be_read_by_the_other_transport(bucket, theirs, data, stored):
+    """Every type of data that exasol-bucketfs accepts is uploaded."""
     (bucket.as_path("view") / "file").write(data)
     assert b"".join((theirs() / "view" / "file").read()) == stored
 
 
-def test_what_they_write_we_read(bucket, theirs):
-    """Nothing about the stored bytes is ours."""
+def test_uploads_of_the_other_transport_can_be_read(bucket, theirs):
+    """A file that exasol-bucketfs's own transport uploaded is read unchanged."""
     (theirs() / "d" / "m.tar.gz").write(b"not gzip")
     assert b"".join(bucket.as_path("d/m.tar.gz").read(chunk_size=3)) == b"not gzip"
 
 
 @pytest.mark.parametrize("size", [1, 8192, 60_000])
-def test_pieces_have_at_most_the_size_asked_for(server, bucket, size):
-    """A reader gets no more at a time than it wants."""
+def test_pieces_have_at_most_the_requested_size(server, bucket, size):
+    """A path is read in pieces of at most ``chunk_size`` bytes."""
     server.put("large", bytes(range(256)) * 1000)
     pieces = list(bucket.as_path("large").read(chunk_size=size))
     assert max(map(len, pieces)) == size
@@ -96,7 +96,7 @@ def test_pieces_have_at_most_the_size_asked_for(server, bucket, size):
 
 
 def test_removing(filled, bucket):
-    """Files are removed by ``rm``, folders with ``rmdir(recursive=True)``, siblings stay."""
+    """Files are removed by ``rm``, folders with ``rmdir(recursive=True)``; siblings stay."""
     bucket.as_path("d/a.txt").rm()
     with pytest.raises(OSError, match="not empty"):
         bucket.as_path("d").rmdir()
@@ -106,8 +106,8 @@ def test_removing(filled, bucket):
     assert filled.keys() == ["both", "both/x", "dd/x", "top"]
 
 
-def test_errors_are_ours_and_built_in(filled, bucket):
-    """What the view adds to exasol-bucketfs: errors by name, and the guard of lost uploads."""
+def test_errors_are_ours(filled, bucket):
+    """A missing object and a file in the way raise this package's errors."""
     with pytest.raises(ObjectNotFoundError):
         b"".join(bucket.as_path("missing").read())
     with pytest.raises(PathBlockedError, match="top'"):
@@ -116,7 +116,7 @@ def test_errors_are_ours_and_built_in(filled, bucket):
 
 
 def test_odd_names_work_on_our_transport(server, bucket):
-    """Names that exasol-bucketfs does not quote are quoted here."""
+    """Names that exasol-bucketfs does not encode are encoded by our transport."""
     for name in ("a#b", "q?x", "p%41", "with space"):
         (bucket.as_path("odd") / name).write(name.encode())
         assert server.read(f"odd/{name}") == name.encode()
@@ -129,7 +129,7 @@ def test_odd_names_work_on_our_transport(server, bucket):
 
 
 def test_all_operations_share_one_connection(server, bucket):
-    """The view makes no connections of its own."""
+    """All operations of a path share the bucket's connection."""
     path = bucket.as_path("shared")
     for number in range(5):
         (path / f"{number}").write(b"1")
@@ -139,13 +139,13 @@ def test_all_operations_share_one_connection(server, bucket):
 
 
 def test_paths_of_one_bucket_are_equal(bucket):
-    """Paths compare by bucket and key."""
+    """Paths are compared by bucket and key."""
     assert bucket.as_path("d/x") == bucket.as_path("d") / "x"
     assert str(bucket.as_path("d/x").relative_to(bucket.as_path("d"))) == "x"
 
 
 def test_paths_of_two_equal_buckets_are_relative_to_each_other(bucket):
-    """What counts is which bucket it is and how it is reached, not which instance."""
+    """Buckets with equal URI and settings are equal, and so are their paths."""
     same = Bucket(bucket.uri, bucket.settings)
     assert same == bucket
     assert hash(same) == hash(bucket)

@@ -1,4 +1,4 @@
-"""Operations while the interpreter ends: exit handlers and ``__del__`` of what is left."""
+"""Operations while the interpreter exits: in exit handlers and in ``__del__``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def use(folder):
 
 
 def in_exit_handler(*, used_before):
-    """An exit handler that runs after those that urllib3 registers with its first pool."""
+    """Return code with an exit handler that runs after those of urllib3's first pool."""
     return f"{BEGIN}\natexit.register(use, 'end')\n" + "use('before')\n" * used_before
 
 
 def in_del(*, used_before):
-    """An object that the interpreter deletes last."""
+    """Return code with an object that the interpreter deletes last."""
     return (
         f"""{BEGIN}
 class Last:
@@ -45,14 +45,16 @@ last = Last()
 @pytest.mark.parametrize("used_before", [False, True], ids=["first", "later"])
 @pytest.mark.parametrize("code", [in_exit_handler, in_del])
 def test_operations_work_while_the_interpreter_ends(server, run_python, code, used_before):
-    """They neither wait forever nor fail, whether or not they are the first of the process."""
+    """Operations during exit succeed, whether or not they are the first of the process."""
     uri = server.uri() if code is in_exit_handler else server.tls_uri()
     run_python(code(used_before=used_before), uri, server.certificate_fingerprint)
     assert [key for key in server.keys() if key.startswith("end")] == ["end/0", "end/2"]
 
 
-def test_threads_that_ended_keep_no_connection(own_server, start_python, wait_until, tmp_path):
-    """Daemon threads stop in the middle of their requests; the last request does not wait."""
+def test_stopped_threads_do_not_block_the_last_request(
+    own_server, start_python, wait_until, tmp_path
+):
+    """The last request does not wait for requests of daemon threads that were stopped."""
     own_server.inject(Fault.stall(300, method="GET", times=None))
     code = f"""{BEGIN}
 import threading, time

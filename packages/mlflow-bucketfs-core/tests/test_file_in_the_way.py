@@ -1,4 +1,4 @@
-"""``d/x`` where ``d`` is a file, which BucketFS would lose without a word."""
+"""Uploads to ``d/x`` where ``d`` is a file, which BucketFS would lose silently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlflow_bucketfs_testing.server import BucketFSServer
 
 @pytest.mark.parametrize("behaviour", ["lose", "hang", "error"])
 def test_a_file_in_the_way_is_named(settings, behaviour):
-    """``d/x`` is refused with the name of the file ``d``, whatever the server would do with it."""
+    """An upload to ``d/x`` is refused before any PUT, and the error names the file ``d``."""
     with BucketFSServer(file_in_the_way=behaviour) as server:
         server.put("top/d", b"file")
         bucket = Bucket(server.uri(), settings)
@@ -29,7 +29,7 @@ def test_a_file_in_the_way_is_named(settings, behaviour):
 
 
 def test_a_folder_that_becomes_a_file_is_noticed(server, bucket):
-    """What this process knows about a folder ends when it writes a file of its name."""
+    """A known folder is forgotten when this process writes a file of its name."""
     bucket.upload_bytes("turn/d/x", b"1")
     bucket.delete("turn/d/x")
     bucket.upload_bytes("turn/d", b"now a file")
@@ -41,7 +41,7 @@ def test_a_folder_that_becomes_a_file_is_noticed(server, bucket):
 
 
 def test_a_file_and_a_folder_of_one_name_block_further_uploads(server, bucket):
-    """Where ``d/x`` was there first, ``d`` may be written, and nothing below it after that."""
+    """The file ``d`` can be written beside ``d/x``, and blocks later uploads below it."""
     bucket.upload_bytes("both/d/x", b"1")
     bucket.upload_bytes("both/d", b"2")
     assert server.keys() == ["both/d", "both/d/x"]
@@ -49,8 +49,8 @@ def test_a_file_and_a_folder_of_one_name_block_further_uploads(server, bucket):
         bucket.upload_bytes("both/d/y", b"lost")
 
 
-def test_a_folder_seen_while_a_file_of_its_name_is_uploaded_is_forgotten(server, bucket):
-    """What a listing showed before an upload ended does not count after it."""
+def test_a_folder_listed_during_an_upload_of_its_name_is_forgotten(server, bucket):
+    """The result of a listing during an upload is not used after the upload."""
 
     class WaitsForTheFolder(io.BytesIO):
         def read(self, size=-1):
@@ -73,10 +73,10 @@ def test_a_folder_seen_while_a_file_of_its_name_is_uploaded_is_forgotten(server,
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The guard's clock, which the test moves."""
+    """The guard's clock, set by the test."""
 
     class Clock:
-        now = 1.0  # a computer that has just started
+        now = 1.0  # as on a computer that has just started
 
         def monotonic(self):
             return self.now
@@ -86,8 +86,8 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_folder_that_somebody_else_made_a_file_is_noticed(own_server, settings, clock):
-    """What a listing has shown counts for a minute; a process may live for months."""
+def test_a_folder_that_another_client_made_a_file_is_noticed(own_server, settings, clock):
+    """The result of a listing is used for one minute only."""
     bucket = Bucket(own_server.uri(), settings)
     bucket.upload_bytes("runs/a", b"1")
     own_server.delete("runs/a")
@@ -102,8 +102,8 @@ def test_a_folder_that_somebody_else_made_a_file_is_noticed(own_server, settings
     assert own_server.read("runs/b") == b"stored"
 
 
-def test_many_uploads_ask_anew_however_fresh_the_knowledge(own_server, settings):
-    """One listing per call, which also says what will be replaced; without keys, no request."""
+def test_prepare_uploads_always_lists_the_bucket(own_server, settings):
+    """Each call sends one listing and returns the existing keys; without keys, no request."""
     bucket = Bucket(own_server.uri(), settings)
     assert bucket.prepare_uploads([]) == set()
     assert own_server.requests.connections == 0
@@ -124,7 +124,7 @@ def test_many_uploads_ask_anew_however_fresh_the_knowledge(own_server, settings)
 
 
 def test_one_listing_in_a_minute_is_enough_for_all_folders(own_server, settings, clock):
-    """A listing answers for all folders that are known, not only for the one that is asked for."""
+    """A listing renews all known folders, not only that of the upload."""
     bucket = Bucket(own_server.uri(), settings)
     keys = [f"many/{number}/x" for number in range(9)]
     bucket.prepare_uploads(keys)
@@ -135,8 +135,8 @@ def test_one_listing_in_a_minute_is_enough_for_all_folders(own_server, settings,
         clock.now += 61
 
 
-def test_what_is_known_of_folders_is_bounded(server, bucket, monkeypatch):
-    """A tracking server that runs for months forgets the oldest folder, and asks for it again."""
+def test_the_number_of_known_folders_is_limited(server, bucket, monkeypatch):
+    """The oldest known folder is forgotten, and then needs a new listing."""
     monkeypatch.setattr(folder_guard, "_MAX_FOLDERS", 2)
     for folder in ("bound 1", "bound 2", "bound 2", "bound 3", "bound 1"):
         bucket.upload_bytes(f"{folder}/x", b"1")

@@ -1,4 +1,4 @@
-"""Local files in bad conditions: growing, shrinking, unreadable, in the way, left by the dead."""
+"""Local files that grow, shrink, cannot be read or written, and downloads that are killed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def changed_while_uploaded(own_server, settings, large_file):
 
 
 def test_a_growing_file_is_stored_as_it_was(own_server, changed_while_uploaded):
-    """The length at the beginning counts, and the connection stays usable."""
+    """A growing file is stored with the length that it had at the beginning."""
 
     def grow(path):
         with path.open("ab") as file:
@@ -101,7 +101,7 @@ def test_a_growing_file_is_stored_as_it_was(own_server, changed_while_uploaded):
 
 
 def test_a_shrinking_file_is_not_stored(own_server, changed_while_uploaded, wait_until):
-    """Nothing is stored of a file that became shorter, and the error says so."""
+    """A file that becomes shorter is not stored, and the error names it."""
     with pytest.raises(IncompleteTransferError, match="large became shorter"):
         changed_while_uploaded(lambda path: os.truncate(path, 1000))
     assert own_server.keys() == []
@@ -111,7 +111,7 @@ def test_a_shrinking_file_is_not_stored(own_server, changed_while_uploaded, wait
 
 
 def test_a_source_that_fails_stores_nothing(own_server, settings, wait_until):
-    """An upload whose source breaks off ends with the source's error, after one request."""
+    """An upload whose source fails raises the source's error after one request."""
     bucket = Bucket(own_server.uri(), settings)
 
     class BadDisk(io.BytesIO):
@@ -139,8 +139,8 @@ def test_a_source_that_fails_stores_nothing(own_server, settings, wait_until):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "missing"])
-def test_what_is_no_file_is_refused(server, bucket, tmp_path, kind):
-    """Nothing is requested, and nobody waits for the other end of a pipe."""
+def test_paths_without_a_regular_file_are_refused(server, bucket, tmp_path, kind):
+    """A named pipe, a directory and a missing file are refused without a request."""
     path = tmp_path / "it"
     if kind == "fifo":
         os.mkfifo(path)
@@ -152,7 +152,7 @@ def test_what_is_no_file_is_refused(server, bucket, tmp_path, kind):
 
 
 def test_links_to_files_are_followed(server, bucket, tmp_path):
-    """A symbolic link stands for its file."""
+    """A symbolic link to a file is uploaded as that file."""
     (tmp_path / "file").write_bytes(b"1")
     (tmp_path / "link").symlink_to("file")
     bucket.upload_file("links/x", tmp_path / "link")
@@ -160,14 +160,14 @@ def test_links_to_files_are_followed(server, bucket, tmp_path):
 
 
 def test_permissions_are_reported(server, run_python):
-    """An unreadable file and a read-only directory end in ``PermissionError``, leaving nothing."""
+    """An unreadable file and a read-only directory raise ``PermissionError``."""
     server.put("there", b"1")
     code = """
-bucket.download_file("there", f"{folder}/readable")  # imports all that other users may not read
+bucket.download_file("there", f"{folder}/readable")  # imports modules that other users cannot read
 os.mkdir(f"{folder}/locked")
 os.chmod(f"{folder}/locked", 0o555)
 os.chmod(f"{folder}/readable", 0)
-if os.geteuid() == 0:  # whom no permissions stop
+if os.geteuid() == 0:  # permissions do not apply to root
     os.chmod(folder, 0o755)
     os.setuid(65534)
 for attempt in (
@@ -191,8 +191,8 @@ for attempt in (
 @pytest.mark.parametrize(
     "target", ["missing/x", "", "file/x"], ids=["missing", "directory", "file"]
 )
-def test_impossible_targets_leave_nothing(server, bucket, tmp_path, target):
-    """A target without directory, or that is one, is an error of the file system."""
+def test_invalid_targets_leave_no_file(server, bucket, tmp_path, target):
+    """A target that is a directory, or is not in one, raises an ``OSError``."""
     server.put("there", b"1")
     directory = tmp_path / "directory"
     directory.mkdir()
@@ -204,8 +204,8 @@ def test_impossible_targets_leave_nothing(server, bucket, tmp_path, target):
 
 
 @pytest.mark.parametrize("old", [None, b"old and longer"], ids=["new", "existing"])
-def test_downloads_take_the_place_of_older_files(server, bucket, tmp_path, old):
-    """The file is the object afterwards and nothing else is there; the mode follows the umask."""
+def test_downloads_replace_older_files(server, bucket, tmp_path, old):
+    """A download replaces an older file, with a mode that follows the umask."""
     server.put("there", b"new")
     target = tmp_path / ("x" * 255)
     if old:
@@ -222,7 +222,7 @@ def test_downloads_take_the_place_of_older_files(server, bucket, tmp_path, old):
 
 
 def test_a_link_is_replaced_not_followed(server, bucket, tmp_path):
-    """Downloading onto a symbolic link leaves alone what it leads to."""
+    """A download to a symbolic link replaces the link, and its target is unchanged."""
     server.put("there", b"new")
     (tmp_path / "other").write_bytes(b"other")
     (tmp_path / "link").symlink_to("other")
@@ -238,7 +238,7 @@ def test_a_link_is_replaced_not_followed(server, bucket, tmp_path):
 @pytest.mark.parametrize("method", [atomic_file, _named_file], ids=["unnamed", "named"])
 @pytest.mark.parametrize("old", [None, b"old"], ids=["new", "existing"])
 def test_both_kinds_of_temporary_files(tmp_path, method, old):
-    """On every file system, a failure changes nothing, and success shows the whole file."""
+    """A failure changes nothing and success is complete, with both kinds of temporary files."""
     target = tmp_path / "x"
     if old:
         target.write_bytes(old)
@@ -266,15 +266,15 @@ def test_both_kinds_of_temporary_files(tmp_path, method, old):
 
 @pytest.fixture(params=["unnamed", "named"])
 def either_method(request, monkeypatch):
-    """Make temporary files as on Linux, and as elsewhere."""
+    """Use temporary files without a name, as on Linux, and with one, as elsewhere."""
     if request.param == "named":
         monkeypatch.setattr(files, "_has_proc", lambda: False)
 
 
 @pytest.mark.usefixtures("either_method")
 @pytest.mark.parametrize("name", ["folder", "missing/x", "x" * 300, "file/x"])
-def test_a_target_that_cannot_be_is_named(server, bucket, tmp_path, name):
-    """The error names the file that was asked for, not a temporary one, and keeps its class."""
+def test_a_target_that_cannot_be_written_is_named(server, bucket, tmp_path, name):
+    """The error names the target instead of a temporary file, and keeps its class."""
     server.put("there", b"1")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
@@ -287,8 +287,8 @@ def test_a_target_that_cannot_be_is_named(server, bucket, tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_a_disk_without_space_is_named(server, run_python, tmp_path):
-    """A failed write names the file, which the system's own error does not."""
+def test_a_failed_write_names_the_file(server, run_python, tmp_path):
+    """The error of a failed write names the file, unlike the system's own error."""
     server.put("there", bytes(1 << 20))
     code = """
 import resource
@@ -306,15 +306,15 @@ except OSError as error:
 @pytest.mark.parametrize(
     ("operation", "named"),
     [
-        # folders of their own: one that a test has just used needs no listing
+        # different folders: one that a test has just used needs no listing
         (lambda bucket: bucket.upload_bytes("named1/x", b""), "upload 'named1/x' to"),
         (lambda bucket: bucket.upload_stream("named2/x", iter([b""])), "upload 'named2/x' to"),
         (lambda bucket: bucket.prepare_uploads(["named3/x", "named3/y"]), "upload artifacts to"),
     ],
     ids=["upload", "stream", "many"],
 )
-def test_what_cannot_be_uploaded_is_named(server, bucket, operation, named):
-    """A listing that an upload needs first is not what the user asked for."""
+def test_a_failed_listing_names_the_upload(server, bucket, operation, named):
+    """The error of a listing before an upload names the upload."""
     server.inject(Fault.status(403, method="GET"))
     with pytest.raises(AccessDeniedError, match=f"^Cannot {named} exa"):
         operation(bucket)
@@ -322,7 +322,7 @@ def test_what_cannot_be_uploaded_is_named(server, bucket, operation, named):
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs Linux's /proc")
 def test_a_file_without_a_size_is_named(server, bucket):
-    """What the system makes up while it is read cannot be sent with its length."""
+    """A file whose size the system does not report is refused by name."""
     with pytest.raises(OSError, match=r"Cannot upload /proc/meminfo: .*size.* regular file"):
         bucket.upload_file("meminfo", "/proc/meminfo")
     assert server.keys() == []
@@ -330,7 +330,7 @@ def test_a_file_without_a_size_is_named(server, bucket):
 
 @pytest.mark.parametrize("old", [None, b"old"], ids=["new", "existing"])
 def test_a_killed_download_leaves_nothing(own_server, start_python, wait_until, tmp_path, old):
-    """SIGKILL in the middle leaves no new file and does not touch an older one."""
+    """A download that is killed leaves no new file, and does not change an older one."""
     own_server.put("there", bytes(4_000_000))
     own_server.inject(Fault.trickle(40_000, method="GET", key="there"))
     target = tmp_path / "x"
@@ -370,8 +370,8 @@ print(large - small)
     assert int(out) < 32 * 1024  # KiB; of which 10 MiB are the buffered beginning of the stream
 
 
-def test_a_forked_child_has_connections_of_its_own(server, run_python, tmp_path):
-    """Children forked amid the transfers of other threads work, and disturb nobody's."""
+def test_a_forked_child_has_its_own_connections(server, run_python, tmp_path):
+    """Children that are forked during transfers of other threads use their own connections."""
     code = """
 import threading
 stop = threading.Event()

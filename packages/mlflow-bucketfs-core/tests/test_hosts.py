@@ -1,4 +1,4 @@
-"""Lists of hosts: which URIs they name, and what they refuse."""
+"""Lists of hosts: which URIs an entry matches, and which entries are refused."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from mlflow_bucketfs_core.hosts import check_host_allowed, parse_host_list
         pytest.param(",", "exa+bfs://db/s/b", False, id="empty-list"),
     ],
 )
-def test_host_and_effective_port_decide(rules, uri, expected):
-    """Both host and port must be those of an entry, whose missing port is BucketFS's own."""
+def test_host_and_port_must_match(rules, uri, expected):
+    """An entry matches URIs with its host and port; without a port, BucketFS's default."""
     parsed = parse_host_list(rules, variable="V")
     assert any(rule.matches(BucketFSUri.parse(uri)) for rule in parsed) is expected
 
@@ -59,8 +59,8 @@ def test_host_and_effective_port_decide(rules, uri, expected):
         pytest.param("db, exa+bfs://db", "exa+bfs://db/s/b", True, id="both"),
     ],
 )
-def test_plain_http_needs_an_entry_that_says_so(rules, uri, expected):
-    """An entry allows HTTPS; the password goes unencrypted only where ``exa+bfs://`` stands."""
+def test_plain_http_needs_an_entry_with_its_scheme(rules, uri, expected):
+    """An entry allows HTTPS; only one with ``exa+bfs://`` allows plain HTTP too."""
     parsed = parse_host_list(rules, variable="V")
     assert any(rule.allows(BucketFSUri.parse(uri)) for rule in parsed) is expected
 
@@ -69,7 +69,7 @@ def test_plain_http_needs_an_entry_that_says_so(rules, uri, expected):
     "text", ["db", "db:80", "[::1]", "[2001:db8::1]:80", "exa+bfs://db", "exa+bfs://[::1]:80"]
 )
 def test_rules_are_formatted_as_written(text):
-    """A rule looks in messages as it does in the list."""
+    """A rule is formatted as in the list."""
     assert [str(rule) for rule in parse_host_list(text, variable="V")] == [text]
 
 
@@ -81,7 +81,7 @@ def test_rules_are_formatted_as_written(text):
     ],
 )
 def test_bad_entries_name_the_variable(entry):
-    """A misspelt entry is an error with its number, the variable and what belongs there."""
+    """The error of an invalid entry has its number, the variable and the expected form."""
     with pytest.raises(ConfigurationError, match=r"EXA_X: entry 2 .*host\[:port\]"):
         parse_host_list(f"good,{entry}", variable="EXA_X")
 
@@ -91,14 +91,14 @@ def test_bad_entries_name_the_variable(entry):
     ["w:Geheim@db", "exa+bfs://w:Geheim@db:2580", "db/s?p=Geheim", "w:1/Geheim@db", "Geheim!"],
 )
 def test_a_password_in_an_entry_is_not_repeated(entry):
-    """Neither the error nor its causes show a password that somebody put into the list."""
+    """Neither the error nor its causes contain a password from the list."""
     with pytest.raises(ConfigurationError) as caught:
         parse_host_list(entry, variable="EXA_X")
     assert "Geheim" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_no_list_allows_all_and_a_list_only_what_is_on_it():
-    """The list restricts once it is there, an empty one everything."""
+def test_without_a_list_all_hosts_are_allowed():
+    """All hosts are allowed without a list, and no hosts with an empty one."""
     uri = BucketFSUri.parse("exa+bfss://db/s/b")
     check_host_allowed(None, uri)
     check_host_allowed(parse_host_list("other,db", variable="V"), uri)
@@ -107,7 +107,7 @@ def test_no_list_allows_all_and_a_list_only_what_is_on_it():
 
 
 def test_a_bucket_on_another_host_is_refused_before_any_connection(own_server):
-    """With a list, a bucket elsewhere cannot even be made; the remedy is in the message."""
+    """Creating a bucket on a host that is not listed raises an error with the remedy."""
     settings = ConnectionSettings.from_env(
         {"EXA_BUCKETFS_ALLOWED_HOSTS": "127.0.0.1:1", "EXA_BUCKETFS_PASSWORD": "write"}
     )
@@ -119,7 +119,7 @@ def test_a_bucket_on_another_host_is_refused_before_any_connection(own_server):
 @pytest.mark.parametrize("scheme", ["exa+bfs", "exabfs", "exa+bfss", "exabfss"])
 @pytest.mark.parametrize("listed", ["other", "db:7"])
 def test_a_refusal_has_the_entry_that_would_allow_the_uri(scheme, listed):
-    """Whatever was refused, what the message says to add makes it pass."""
+    """The entry in the message of a refusal allows the refused URI."""
     uri = BucketFSUri.parse(f"{scheme}://db:7/s/b")
     rules = parse_host_list(listed, variable="V")
     if (listed, uri.tls) == ("db:7", True):

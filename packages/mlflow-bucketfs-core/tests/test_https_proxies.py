@@ -1,4 +1,4 @@
-"""Proxies that are themselves spoken to over HTTPS: their certificates are verified, too."""
+"""Proxies over HTTPS, whose certificates are verified."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def certificates(tmp_path_factory):
 
 
 def relay(secured, target):
-    """Pass on whatever comes, until one side ends."""
+    """Forward bytes in both directions, until one side ends."""
     with suppress(OSError):
         while True:
             both = [secured, target]
@@ -38,9 +38,9 @@ def relay(secured, target):
 
 @pytest.fixture
 def start_proxy(server, certificates, monkeypatch):
-    """Start a proxy that leads everything to the server, and name it in the environment.
+    """Start a proxy that connects to the server, and set its URL in the environment.
 
-    Returns what each of its connections has sent first.
+    Returns the first bytes of each of its connections.
     """
     asked = []
     threads = []
@@ -97,7 +97,7 @@ def bundle(server, certificates, tmp_path):
 @pytest.mark.parametrize("uri", URIS)
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "EXA_BUCKETFS_CA_BUNDLE"])
 def test_a_trusted_proxy_is_used(bundle, start_proxy, monkeypatch, uri, variable):
-    """Its authority may be in the bundle for everything or in the one for BucketFS."""
+    """The authority of a proxy may be in either CA bundle."""
     asked = start_proxy()
     monkeypatch.setenv(variable, bundle)
     monkeypatch.setenv("EXA_BUCKETFS_TLS_HOSTNAME", "exacluster.local")
@@ -109,8 +109,8 @@ def test_a_trusted_proxy_is_used(bundle, start_proxy, monkeypatch, uri, variable
 
 @pytest.mark.parametrize("uri", URIS)
 @pytest.mark.parametrize("pinned", [False, True], ids=["", "pinned"])
-def test_an_unknown_proxy_is_refused(server, start_proxy, uri, pinned):
-    """It learns nothing, whether or not the certificate of BucketFS is pinned."""
+def test_an_untrusted_proxy_is_refused(server, start_proxy, uri, pinned):
+    """An untrusted proxy gets no request, whether or not BucketFS's certificate is pinned."""
     asked = start_proxy()
     pin = {"cert_fingerprint": server.certificate_fingerprint} if pinned else {}
     bucket = Bucket(uri, ConnectionSettings(password="write", **pin))
@@ -121,7 +121,7 @@ def test_an_unknown_proxy_is_refused(server, start_proxy, uri, pinned):
 
 @pytest.mark.parametrize("uri", URIS)
 def test_a_proxy_with_another_name_is_refused(server, certificates, start_proxy, monkeypatch, uri):
-    """The name that is expected of BucketFS is none for the proxy."""
+    """The host name in the settings is not accepted for the proxy."""
     asked = start_proxy("exacluster.local")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates["exacluster.local"].file))
     settings = ConnectionSettings(
@@ -134,7 +134,7 @@ def test_a_proxy_with_another_name_is_refused(server, certificates, start_proxy,
 
 @pytest.mark.parametrize("uri", URIS)
 def test_verification_of_proxies_can_be_switched_off(start_proxy, uri):
-    """``EXA_SSL_CERT_VALIDATION=no`` holds for proxies, too."""
+    """``EXA_SSL_CERT_VALIDATION=no`` applies to proxies, too."""
     asked = start_proxy()
     assert Bucket(uri, ConnectionSettings(verify_tls=False)).keys() == []
     assert len(asked) == 1

@@ -1,4 +1,4 @@
-"""Importing the package: cheap, complete, and typed."""
+"""Importing the package: fast, complete and typed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEAVY = ("requests", "urllib3", "exasol", "mlflow", "ssl", "http.client")
     ],
 )
 def test_imports_load_no_http(run_python, statement):
-    """What a UDF needs to read a mounted model costs none of the libraries for HTTP."""
+    """The names that a UDF needs for a mounted model import no library for HTTP."""
     code = f"""
     {statement}
     import sys
@@ -33,7 +33,7 @@ def test_imports_load_no_http(run_python, statement):
 
 
 def test_transfers_load_no_more_than_they_need(run_python, server):
-    """They do not wait for the import of exasol-bucketfs, nor for requests without a proxy."""
+    """A request imports neither exasol-bucketfs nor, without a proxy, requests."""
     code = """
     import sys
     from mlflow_bucketfs_core import Bucket
@@ -45,7 +45,7 @@ def test_transfers_load_no_more_than_they_need(run_python, server):
 
 
 def test_lazy_names_are_all_there(run_python):
-    """All public names can be had, by attribute, ``dir`` and star."""
+    """All public names are available as attributes, in ``dir`` and by ``import *``."""
     assert set(mlflow_bucketfs_core.__all__) == set(mlflow_bucketfs_core._MODULES)
     for name in mlflow_bucketfs_core.__all__:
         assert getattr(mlflow_bucketfs_core, name).__name__ == name
@@ -58,19 +58,19 @@ def test_lazy_names_are_all_there(run_python):
 
 
 def test_the_version_is_that_of_the_distribution():
-    """The version has one source."""
+    """``__version__`` is the version of the distribution."""
     expected = importlib.metadata.version("mlflow-bucketfs-core")
     assert mlflow_bucketfs_core.__version__ == expected
     assert "__version__" in dir(mlflow_bucketfs_core)
 
 
 def test_unknown_names_are_attribute_errors():
-    """A misspelt name raises as in any other module."""
+    """A misspelt name raises ``AttributeError``."""
     with pytest.raises(AttributeError, match="'mlflow_bucketfs_core' has no attribute 'Bukket'"):
         mlflow_bucketfs_core.Bukket  # noqa: B018
 
 
 def test_the_package_is_typed():
-    """Type checkers find the marker."""
+    """The package contains the marker for type checkers."""
     files = importlib.resources.files("mlflow_bucketfs_core")
     assert files.joinpath("py.typed").is_file()

@@ -1,4 +1,4 @@
-"""Keys: what can be one, and how it looks on the wire and on the mount."""
+"""Keys: which are valid, how they are encoded in URLs, and their names on the mount."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANY_PATH = st.lists(st.text(max_size=5) | st.sampled_from(["", ".", "..", "a"]))
 
 @given(ANY_PATH)
 def test_normalizing_is_idempotent_or_refuses(path):
-    """A path is refused, or becomes a key that stays what it is and cannot lead out."""
+    """A path is refused, or becomes a key that normalizing does not change."""
     try:
         key = normalize_key(path)
     except InvalidKeyError:
@@ -34,7 +34,7 @@ def test_normalizing_is_idempotent_or_refuses(path):
 
 @given(st.text(st.characters(exclude_categories=("Cs",))))
 def test_quoting_is_undone_by_unquoting(key):
-    """The server reads the very key, and nothing in it means anything else in a URL."""
+    """An encoded key decodes to the same key, and has no special characters of a URL."""
     quoted = quote_key(key)
     assert unquote(quoted, errors="strict") == key
     assert quoted.isascii()
@@ -43,7 +43,7 @@ def test_quoting_is_undone_by_unquoting(key):
 
 @given(st.lists(st.sampled_from(["a", "b", "ü"]), min_size=1))
 def test_parent_folders_are_all_prefixes(segments):
-    """All folders above a key are found, outermost first, and not the key itself."""
+    """All folders above a key are returned, outermost first, without the key itself."""
     expected = ["/".join(segments[:end]) for end in range(1, len(segments))]
     assert parent_folders("/".join(segments)) == expected
 
@@ -64,7 +64,7 @@ def test_parent_folders_are_all_prefixes(segments):
     ],
 )
 def test_refused_paths(path):
-    """What leads out of its folder or breaks the listing is refused, and the message shows it."""
+    """A path that leaves its folder or breaks the listing is refused, and the error shows it."""
     with pytest.raises(InvalidKeyError) as caught:
         normalize_key(path)
     assert repr(path) in str(caught.value)
@@ -75,7 +75,7 @@ def test_refused_paths(path):
     [" a ", "a\u00a0b", "a\u200bb", "\u2028", "...", "..a", "%2e%2e", "a\\..\\b", "~", "e\u0301"],
 )
 def test_odd_keys_stay_literal(key):
-    """Nothing is decoded, stripped or normalized."""
+    """A key is not decoded, stripped or normalized."""
     assert normalize_key(key) == key
 
 
@@ -112,5 +112,5 @@ def test_join_key(folder, name, expected):
     ],
 )
 def test_strip_archive_suffix(key, expected):
-    """One suffix of an archive is removed from the last segment; a lone ``.gz`` is none."""
+    """One suffix of an archive is removed from the last segment; ``.gz`` alone is kept."""
     assert strip_archive_suffix(key) == expected

@@ -1,4 +1,4 @@
-"""What must not get out: passwords, and requests to places that nobody asked for."""
+"""Passwords in logs and errors, and headers that must not be sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMS = [
 
 
 def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
-    """Whatever is done and goes wrong, logs at DEBUG and chains of exceptions lack the password."""
+    """No log at DEBUG, exception or ``repr`` contains the password, for all kinds of faults."""
     caplog.set_level(logging.DEBUG)
     config = BucketConfig("default", public=False, write_password=SECRET)
     seen = []
@@ -45,7 +45,7 @@ def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
     )
     with BucketFSServer([config], tls_port=0) as server:
         server.put("d/x", b"1")
-        places = (
+        targets = (
             (server.uri(), {}),
             (server.uri(), {"user": "r"}),
             (server.tls_uri(), {"cert_fingerprint": server.certificate_fingerprint}),
@@ -56,7 +56,7 @@ def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
             ("exa+bfs://127.0.0.1:1/s/default", {}),
             (server.uri().replace("/default", "/nowhere"), {}),
         )
-        for number, (uri, options) in enumerate(places):
+        for number, (uri, options) in enumerate(targets):
             settings = ConnectionSettings(
                 password=SECRET, backoff_factor=0.0, backoff_jitter=0.0, max_retries=1, **options
             )
@@ -70,7 +70,7 @@ def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
                 lambda bucket=bucket: bucket.delete("d/x"),
                 lambda bucket=bucket: list(bucket.iter_content("d/x")),
             )
-            # one operation turns further with each place: all pairs of the three meet
+            # each target starts with the next operation, so that all pairs of the three occur
             for turn, fault in enumerate(faults, start=number):
                 if fault:
                     server.inject(fault)
@@ -85,14 +85,14 @@ def test_the_password_is_in_no_log_error_or_repr(caplog, tmp_path):
     assert [form for form in FORMS if form in everything] == []
 
 
-def test_without_a_password_nothing_is_sent(server):
-    """No header means no header, also for the user name."""
+def test_without_a_password_no_user_is_sent(server):
+    """Without a password, no credentials are sent, not even the user."""
     Bucket(server.uri(), ConnectionSettings(user="r")).keys()
     assert server.requests[-1].user is None
 
 
 def test_netrc_is_never_read(server, monkeypatch, tmp_path):
-    """Passwords that other programs keep for the host stay there."""
+    """Passwords of other programs for the host are not sent."""
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login w password write\n")
     (tmp_path / ".netrc").chmod(0o600)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -109,7 +109,7 @@ def test_netrc_is_never_read(server, monkeypatch, tmp_path):
 
 @pytest.fixture
 def recorder():
-    """A server that sets cookies and remembers the headers of all requests."""
+    """A server that sets cookies and records the headers of all requests."""
     headers = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,7 +136,7 @@ def recorder():
 
 
 def test_cookies_are_not_sent_back(recorder):
-    """A server, or a proxy, cannot mark this client."""
+    """Cookies of a server or proxy are not sent back."""
     port, headers = recorder
     bucket = Bucket(f"exa+bfs://127.0.0.1:{port}/s/b", ConnectionSettings())
     for _ in range(2):
@@ -147,8 +147,8 @@ def test_cookies_are_not_sent_back(recorder):
     assert [header.get("Cookie") for header in headers] == [None, None, None, "session=1"]
 
 
-def test_requests_ask_for_bodies_as_they_are(recorder):
-    """Nothing on the way is invited to compress, and nothing reveals who is asking from where."""
+def test_requests_have_few_headers(recorder):
+    """Requests ask for bodies without compression, and identify neither user nor machine."""
     port, headers = recorder
     Bucket(f"exa+bfs://127.0.0.1:{port}/s/b", ConnectionSettings()).keys()
     assert {name.lower(): value for name, value in headers[0].items()} == {

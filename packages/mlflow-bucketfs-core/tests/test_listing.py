@@ -1,4 +1,4 @@
-"""Reading listings: the same keys however the body is cut, in memory that follows the matches."""
+"""Parsing listings: the same keys for all sizes of chunks, and memory for the matches only."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ PREFIXES = st.sampled_from(["", "a", "ab", "a/b", "b", "ü", "ü/a", "\udcff", "
 
 
 def naive_keys_under(body, prefix):
-    """Do the same in the most obvious way."""
+    """Return the keys by a simple implementation, to compare with."""
     lines = [line.removesuffix(b"\r") for line in body.split(b"\n")]
     keys = [line.decode("utf-8", "surrogateescape") for line in lines]
     return [k for k in keys if k and (not prefix or k == prefix or k.startswith(f"{prefix}/"))]
 
 
 @given(BODIES, PREFIXES, st.lists(st.integers(0, 80), max_size=10))
-def test_any_cutting_gives_the_same_keys(body, prefix, cuts):
-    """Wherever the network cuts the listing, the keys are those of a naive reader."""
+def test_chunks_of_any_size_give_the_same_keys(body, prefix, cuts):
+    """The keys do not depend on the sizes of the listing's chunks."""
     edges = [0, *sorted(cuts), len(body)]
     chunks = [body[start:end] for start, end in pairwise(edges)]
     assert list(keys_under(chunks, prefix)) == naive_keys_under(b"".join(chunks), prefix)
@@ -41,7 +41,7 @@ def test_any_cutting_gives_the_same_keys(body, prefix, cuts):
 
 @given(BODIES, PREFIXES)
 def test_single_bytes_give_the_same_keys(body, prefix):
-    """A listing that trickles in byte by byte is read as well."""
+    """A listing in chunks of one byte has the same keys."""
     chunks = (body[index : index + 1] for index in range(len(body)))
     assert list(keys_under(chunks, prefix)) == naive_keys_under(body, prefix)
 
@@ -63,12 +63,12 @@ def test_single_bytes_give_the_same_keys(body, prefix):
     ],
 )
 def test_listings(body, prefix, expected):
-    """Every line is a key, whatever is in it, and prefixes end at a slash."""
+    """Every line is a key, whatever its bytes, and a prefix ends at a slash."""
     assert list(keys_under([body], prefix)) == expected
 
 
-def test_memory_follows_the_matches():
-    """A large listing is read without being held."""
+def test_only_matches_are_kept_in_memory():
+    """A large listing is parsed without keeping it in memory."""
     block = b"".join(b"other/%06d\n" % number for number in range(20_000))
     tracemalloc.start()
     try:
@@ -95,6 +95,6 @@ def test_memory_follows_the_matches():
     ],
 )
 def test_children(keys, folder, expected):
-    """Direct children only, sorted; what is file and folder at once counts as folder."""
+    """Only direct children are returned, sorted; a name of a file and a folder is a folder."""
     assert children(keys, folder) == expected
     assert list(children(keys, folder)) == sorted(expected)

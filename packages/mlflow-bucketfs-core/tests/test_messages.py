@@ -1,4 +1,4 @@
-"""What errors say: names that others have chosen reach no terminal as they are."""
+"""Messages of errors: control characters in names are escaped."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from mlflow_bucketfs_core.mounted import resolve_entry
 
 
 @given(st.text(st.characters()))  # surrogates too, unlike st.text()
-def test_printable_texts_are_printable_and_stay(text):
-    """Every text is safe afterwards, and one that was before is as it was."""
+def test_printable_escapes_unprintable_texts_only(text):
+    """Every text becomes printable, and a printable one is unchanged."""
     shown = printable(text)
     assert shown.isprintable()
     assert shown == text or not text.isprintable()
     assert printable(shown) == shown
-    shown.encode()  # raises if not
+    shown.encode()  # raises if it is not UTF-8
 
 
 @pytest.mark.parametrize("name", ["größe é 模型 😀", "a\\b", ""])
-def test_names_that_are_safe_are_shown_as_they_are(name):
-    """Escaping is for what cannot be shown, not for what is not English."""
+def test_printable_names_are_unchanged(name):
+    """Printable characters of other languages are not escaped."""
     assert printable(name) == name
 
 
@@ -48,7 +48,7 @@ def test_names_that_are_safe_are_shown_as_they_are(name):
     ],
 )
 def test_names_that_are_refused_are_escaped(bucket, hostile, operation):
-    """A listing may name what no key can be: a terminal's commands, or what is not UTF-8."""
+    """Control characters and invalid UTF-8 are escaped in errors about invalid keys."""
     with pytest.raises((InvalidKeyError, InvalidUriError)) as caught:
         operation(bucket, f"a{hostile}b")
     assert str(caught.value).isprintable()
@@ -57,7 +57,7 @@ def test_names_that_are_refused_are_escaped(bucket, hostile, operation):
 
 @pytest.mark.parametrize("hostile", ["\u202e", "\u2028", "\u200b"])
 def test_names_that_are_keys_are_escaped(server, bucket, tmp_path, hostile):
-    """Text from right to left, and what has no sign, is allowed in a key and shown as it is."""
+    """Characters that are valid in a key but not printable are escaped in errors."""
     key, shown = f"a{hostile}b", f"a{ascii(hostile)[1:-1]}b: "
     with pytest.raises(ObjectNotFoundError) as missing:
         bucket.download_file(key, tmp_path / "x")
@@ -68,15 +68,15 @@ def test_names_that_are_keys_are_escaped(server, bucket, tmp_path, hostile):
     assert str(blocked.value).isprintable()
 
 
-def test_the_message_is_what_was_given():
-    """What a program reads of an error is not escaped, and an error can be copied."""
+def test_the_arguments_of_an_error_are_not_escaped():
+    """The arguments of an error are unchanged, and an error can be copied."""
     error = copy.copy(TransferError("a\x1bb"))
     assert error.args == ("a\x1bb",)
     assert str(error) == r"a\x1bb"
 
 
-def test_a_mount_may_hold_any_name(tmp_path):
-    """Archives are unpacked with whatever names they hold."""
+def test_names_on_a_mount_are_escaped(tmp_path):
+    """Names from an unpacked archive are escaped in errors."""
     (tmp_path / "bucket").mkdir()
     (tmp_path / "bucket" / "a\x1b[2J").symlink_to("/\x1b[31m")
     with os.scandir(tmp_path / "bucket") as entries, pytest.raises(UnsafeEntryError) as caught:

@@ -1,4 +1,4 @@
-"""Buckets on the mount: which path a URI has there, and when it counts."""
+"""Buckets on the mount: the path of a URI, and whether it exists."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ URI = "exa+bfs://db:2580/bfsdefault/default"
 
 @pytest.fixture
 def mounted(server, monkeypatch):
-    """The server's mount as the one of this process, with a model and an archive."""
+    """The mount of the server, set for this process, with a model and a ``.gz`` file."""
     server.put_many([("models/churn/MLmodel", b"1"), ("plain.gz", b"2")])
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", str(server.mount_root))
     return server.mount_root
@@ -43,14 +43,14 @@ def mounted(server, monkeypatch):
         ("exabfss://[::1]:7/s/b/x", "/buckets/s/b/x"),
     ],
 )
-def test_udf_path_is_where_a_udf_sees_it(uri, expected):
-    """The path follows from the URI alone, text or parsed, whatever the environment says."""
+def test_udf_path(uri, expected):
+    """The path depends on the URI only, given as text or parsed."""
     assert udf_path(uri) == expected
     assert udf_path(BucketFSUri.parse(uri)) == expected
 
 
-def test_udf_path_does_not_ask_the_environment(monkeypatch):
-    """What a UDF sees does not depend on where the question is asked."""
+def test_udf_path_ignores_the_environment(monkeypatch):
+    """The path in a UDF does not depend on the environment variables."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "/elsewhere")
     assert udf_path(URI) == "/buckets/bfsdefault/default"
 
@@ -59,14 +59,14 @@ def test_udf_path_does_not_ask_the_environment(monkeypatch):
     "uri", ["exa+bfs://db", "exa+bfs://db/s", "exa+bfs://w:p@db/s/b", f"{URI}/.."]
 )
 def test_bad_uris_are_refused(uri):
-    """A URI without bucket, or a malformed one, has no path."""
+    """A malformed URI, and one without a bucket, are refused."""
     for function in (udf_path, mounted_path, local_path_or_uri):
         with pytest.raises(InvalidUriError):
             function(uri)
 
 
-def test_mounted_path_is_where_it_exists(mounted):
-    """Files, folders and the bucket are found; what is not there has no path."""
+def test_mounted_path(mounted):
+    """Existing files, folders and buckets have a path; missing ones have none."""
     assert mounted_path(URI) == f"{mounted}/bfsdefault/default"
     assert mounted_path(f"{URI}/models/churn") == f"{mounted}/bfsdefault/default/models/churn"
     assert mounted_path(f"{URI}/plain.gz") == f"{mounted}/bfsdefault/default/plain.gz"
@@ -86,8 +86,8 @@ def test_archives_are_found_unpacked(server, mounted, tmp_path):
     assert mounted_path(f"{URI}/m.tar.gz") == f"{mounted}/bfsdefault/default/m"
 
 
-def test_a_logged_model_counts_from_when_its_mlmodel_is_there(server, mounted):
-    """MLmodel is uploaded last: without it, the folder is not there yet, though its files are."""
+def test_a_logged_model_without_its_mlmodel_is_missing(server, mounted):
+    """The folder of a logged model has no path until its ``MLmodel`` exists."""
     folder = f"1/models/m-{'0a' * 16}/artifacts"
     server.put(f"{folder}/model.pkl", b"1")
     assert mounted_path(f"{URI}/{folder}") is None
@@ -97,8 +97,8 @@ def test_a_logged_model_counts_from_when_its_mlmodel_is_there(server, mounted):
     assert mounted_path(f"{URI}/{folder}") == f"{mounted}/bfsdefault/default/{folder}"
 
 
-def test_what_may_not_be_looked_at_is_an_error(run_python):
-    """It is neither there nor missing: the error names it, and HTTP is asked in its place."""
+def test_a_path_without_permission_is_an_error(run_python):
+    """A path without permission raises an error that names it; a model is read over HTTP."""
     code = """
 import logging, os, shutil, sys, tempfile
 from mlflow_bucketfs_core import load_model_with_fallback, local_path_or_uri, mounted_path
@@ -107,7 +107,7 @@ logging.basicConfig()
 root = os.environ["EXA_BUCKETFS_MOUNT_ROOT"] = tempfile.mkdtemp()
 os.makedirs(f"{root}/s/b/d")
 os.chmod(f"{root}/s", 0)
-if os.geteuid() == 0:  # whom no permissions stop
+if os.geteuid() == 0:  # permissions do not apply to root
     os.chmod(root, 0o755)
     os.seteuid(65534)
 for use in (mounted_path, local_path_or_uri):
@@ -138,7 +138,7 @@ UNSAFE = {
 
 @pytest.fixture
 def unsafe(tmp_path):
-    """A mount, reached by a link, with entries that only an unpacked archive can have."""
+    """A mount behind a link, with entries that only an unpacked archive can have."""
     bucket = tmp_path / "real" / "bfsdefault" / "default"
     (bucket / UNSAFE["MLmodel"]).mkdir(parents=True)
     (bucket.parent / "default2").mkdir()
@@ -162,7 +162,7 @@ def unsafe(tmp_path):
 
 @pytest.mark.parametrize("path", UNSAFE.values(), ids=UNSAFE)
 def test_links_out_of_the_bucket_and_pipes_are_refused(unsafe, path):
-    """A link leads nowhere but into its own bucket; the error names it and its target."""
+    """A link out of the bucket or a named pipe is refused, with its path in the error."""
     settings = ConnectionSettings(mount_root=str(unsafe))
     with pytest.raises(UnsafeEntryError) as caught:
         mounted_path(f"{URI}/{path}", settings)
@@ -171,7 +171,7 @@ def test_links_out_of_the_bucket_and_pipes_are_refused(unsafe, path):
 
 
 def test_links_within_the_bucket_are_followed(unsafe):
-    """So is a mount root that is a link itself."""
+    """Links within the bucket are followed, and so is a mount root that is a link."""
     settings = ConnectionSettings(mount_root=str(unsafe))
     for path in ("models/within", "models/absolute", "models/absolute/plain", ""):
         found = mounted_path(f"{URI}/{path}", settings)
@@ -190,35 +190,35 @@ def test_links_within_the_bucket_are_followed(unsafe):
     ],
 )
 def test_only_listed_hosts_are_looked_up(server, mounted, hosts, found):
-    """Every cluster has a ``bfsdefault/default``: the list says whose is mounted here."""
+    """Only URIs with a host in ``mount_hosts`` have a mounted path."""
     settings = ConnectionSettings(mount_root=str(server.mount_root), mount_hosts=hosts)
     expected = f"{mounted}/bfsdefault/default/plain.gz" if found else None
     assert mounted_path(f"{URI}/plain.gz", settings) == expected
 
 
 def test_local_path_or_uri(mounted):
-    """What is mounted becomes a path; everything else stays what it is."""
+    """The URI of a mounted file becomes its path; any other text is unchanged."""
     assert local_path_or_uri(f"{URI}/plain.gz") == f"{mounted}/bfsdefault/default/plain.gz"
     for text in (f"{URI}/missing", "s3://b/x", "/local", "exabfs", "runs:/1/model", ""):
         assert local_path_or_uri(text) == text
 
 
 def test_a_bad_variable_is_reported(monkeypatch):
-    """A mount root that cannot be one is an error, not a missing mount."""
+    """An invalid mount root raises an error, instead of counting as a missing mount."""
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_ROOT", "relative")
     with pytest.raises(ConfigurationError, match="EXA_BUCKETFS_MOUNT_ROOT"):
         mounted_path(URI)
 
 
 class Loader:
-    """Load a model from a URI or path; fail on paths if asked to."""
+    """A loader of models that records its calls, and fails for some beginnings of paths."""
 
     def __init__(self, *failing):
         self.calls = []
         self._failing = failing
 
     def __call__(self, uri, **kwargs):
-        """Return the argument for the model."""
+        """Return the URI or path as the model."""
         self.calls.append((uri, kwargs))
         if uri.startswith(self._failing or "\0"):
             raise RuntimeError(f"cannot load {uri}")
@@ -226,7 +226,7 @@ class Loader:
 
 
 def test_models_are_loaded_from_the_mount(mounted):
-    """What is mounted is loaded from there, once, with all arguments."""
+    """A mounted model is loaded once, by its path, with all arguments."""
     load = Loader()
     path = f"{mounted}/bfsdefault/default/models/churn"
     assert load_model_with_fallback(f"{URI}/models/churn", load, dst_path="x") == path
@@ -234,7 +234,7 @@ def test_models_are_loaded_from_the_mount(mounted):
 
 
 def test_models_that_fail_on_the_mount_are_loaded_by_uri(mounted, caplog):
-    """The second attempt gets the URI, and the first failure is logged."""
+    """After a failure on the mount, which is logged, the model is loaded by its URI."""
     load = Loader(str(mounted))
     uri = f"{URI}/models/churn"
     with caplog.at_level(logging.WARNING):
@@ -244,15 +244,15 @@ def test_models_that_fail_on_the_mount_are_loaded_by_uri(mounted, caplog):
 
 
 def test_both_failures_are_reported(mounted):
-    """If both attempts fail, the error is that over HTTP with that on the mount as its context."""
+    """If both attempts fail, the second error is raised with the first as its context."""
     uri = f"{URI}/models/churn"
     with pytest.raises(RuntimeError, match=r"cannot load exa\+bfs") as caught:
         load_model_with_fallback(uri, Loader(str(mounted), "exa+bfs"))
     assert str(mounted) in str(caught.value.__context__)
 
 
-def test_what_is_not_on_the_mount_is_read_over_http(mounted, caplog):
-    """Also where the rest of the bucket is mounted, and MLflow would say that it is missing."""
+def test_models_that_are_not_mounted_are_read_over_http(mounted, caplog):
+    """A model that is missing in a mounted bucket is read over HTTP."""
     with caplog.at_level(logging.INFO):
         assert load_model_with_fallback(f"{URI}/missing", lambda _: mounted_path(URI)) is None
     assert mounted_path(URI) == f"{mounted}/bfsdefault/default"
@@ -261,7 +261,7 @@ def test_what_is_not_on_the_mount_is_read_over_http(mounted, caplog):
 
 @pytest.mark.parametrize(("uri", "over_http"), [(f"{URI}/x", True), ("runs:/1/model", False)])
 def test_other_uris_are_left_to_the_loader(mounted, uri, over_http):
-    """Only for a URI of BucketFS is HTTP asked for; what is behind others is not known here."""
+    """Reading over HTTP is forced for URIs of BucketFS only."""
     seen = load_model_with_fallback(uri, lambda _: mounted_path(URI))
     assert seen == (None if over_http else f"{mounted}/bfsdefault/default")
 
@@ -269,7 +269,7 @@ def test_other_uris_are_left_to_the_loader(mounted, uri, over_http):
 @pytest.mark.usefixtures("mounted")
 @pytest.mark.parametrize("uri", ["exa+bfs://db", "exa+bfs://db/s", "exa+bfs://w:p@db/s/b"])
 def test_bad_uris_are_not_loaded(uri):
-    """A malformed URI is reported as such, not as a failure of the mount."""
+    """A malformed URI is refused without a call of the loader."""
     load = Loader()
     with pytest.raises(InvalidUriError):
         load_model_with_fallback(uri, load)
@@ -278,16 +278,16 @@ def test_bad_uris_are_not_loaded(uri):
 
 @pytest.mark.usefixtures("mounted")
 @pytest.mark.parametrize("uri", [f"{URI}/missing", "runs:/1/model", "models:/m/1"])
-def test_what_is_not_mounted_is_loaded_once(uri):
-    """Without a path there is only one attempt."""
+def test_models_that_are_not_mounted_are_loaded_once(uri):
+    """Without a mounted path there is only one attempt."""
     load = Loader("")
     with pytest.raises(RuntimeError):
         load_model_with_fallback(uri, load)
     assert [call[0] for call in load.calls] == [uri]
 
 
-def test_the_second_attempt_reads_over_http_whatever_is_mounted(mounted):
-    """While it runs, nothing counts as mounted; afterwards it does again."""
+def test_the_second_attempt_ignores_the_mount(mounted):
+    """No path counts as mounted during the second attempt; afterwards it does again."""
     uri = f"{URI}/models/churn"
     path = f"{mounted}/bfsdefault/default/models/churn"
     seen = []

@@ -1,4 +1,4 @@
-"""Who may read and write with which password, and what is said to the others."""
+"""Passwords: the operations that they allow, and the errors of the others."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
         pytest.param("private", ("w", "write"), (None, None), id="private-write"),
     ],
 )
-def test_who_may_do_what(server, tmp_path, name, login, refusals):
-    """Each refusal is the error that says so, with the variables to set, after one request."""
+def test_allowed_operations(server, tmp_path, name, login, refusals):
+    """A refused operation raises the matching error, with the variable to set."""
     server.put("there", b"1", bucket=name)
     bucket = Bucket(server.uri(name), ConnectionSettings(*login))
     reading = [
@@ -55,8 +55,8 @@ def test_who_may_do_what(server, tmp_path, name, login, refusals):
             assert len(server.requests) == (error is not MissingCredentialsError)
 
 
-def test_a_bucket_keeps_what_it_was_made_with(server, monkeypatch):
-    """The environment is read when a bucket is made, and not again."""
+def test_a_bucket_keeps_its_settings(server, monkeypatch):
+    """The environment is read when a bucket is created, and not again."""
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "write")
     bucket = Bucket(server.uri())
     monkeypatch.setenv("EXA_BUCKETFS_PASSWORD", "wrong")
@@ -64,8 +64,8 @@ def test_a_bucket_keeps_what_it_was_made_with(server, monkeypatch):
     assert server.keys() == ["x"]
 
 
-def test_nothing_is_read_off_a_stream_without_a_password(server):
-    """The source of an upload is untouched when the upload cannot work."""
+def test_a_stream_is_not_read_without_a_password(server):
+    """An upload without a password fails before the stream is read."""
     source = iter([b"1"])
     with pytest.raises(MissingCredentialsError):
         Bucket(server.uri(), ConnectionSettings()).upload_stream("x", source)
@@ -74,7 +74,7 @@ def test_nothing_is_read_off_a_stream_without_a_password(server):
 
 @pytest.mark.parametrize("password", ["ß模", "a:b", " x ", "p%41@/#?", "\udcff"], ids=ascii)
 def test_any_password_works(settings, password):
-    """Passwords are sent as UTF-8, and bytes of the environment that are not UTF-8 as they are."""
+    """Passwords are sent as UTF-8; bytes of the environment that are not UTF-8 are unchanged."""
     expected = password.encode("utf-8", "surrogateescape")
     try:
         known = expected.decode()

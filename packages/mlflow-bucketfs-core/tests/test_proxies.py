@@ -1,4 +1,4 @@
-"""Proxies that the environment names: what they are asked, and what they learn."""
+"""Proxies from environment variables: their use, and the data that they get."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN = "exa+bfss://bucketfs.invalid/bfsdefault/default"
 
 
 def test_an_http_proxy_is_used(server, settings, monkeypatch):
-    """A host that only the proxy knows is reached through it."""
+    """A host that only the proxy resolves is reached through it."""
     server.put("there", b"1")
     monkeypatch.setenv("HTTP_PROXY", server.url)
     bucket = Bucket("exa+bfs://bucketfs.invalid/bfsdefault/default", settings)
@@ -34,7 +34,7 @@ def test_an_http_proxy_is_used(server, settings, monkeypatch):
 
 
 def test_no_proxy_is_honoured(server, settings, monkeypatch):
-    """Hosts that need no proxy are connected to directly."""
+    """Hosts in ``NO_PROXY`` are connected to directly."""
     monkeypatch.setenv("HTTP_PROXY", server.url)
     monkeypatch.setenv("NO_PROXY", "bucketfs.invalid,127.0.0.1")
     with pytest.raises(ServerUnavailableError, match="does not resolve"):
@@ -60,10 +60,9 @@ def connect_by_socks(client):
 
 @pytest.fixture
 def tunnel(server):
-    """A proxy that connects everything to the server's HTTPS; make it for a kind of request.
+    """Start a proxy to the server's HTTPS port, for CONNECT or for SOCKS.
 
-    It stops reading for five seconds, once, amid the first large upload, if there is an event for
-    that.
+    With an event to hold, it stops reading for five seconds within the first large upload.
     """
     asked = []
     held = []
@@ -108,7 +107,7 @@ def tunnel(server):
 
 
 def test_an_https_proxy_is_a_tunnel(server, settings, monkeypatch, tunnel):
-    """The proxy learns host and port, and neither password nor key; TLS options still count."""
+    """The proxy gets host and port, without password and key; TLS settings still apply."""
     proxy, asked = tunnel(connect_by_http)
     monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy}")
     variables = {
@@ -146,7 +145,7 @@ def test_an_https_proxy_is_a_tunnel(server, settings, monkeypatch, tunnel):
 def test_certificates_are_verified_through_a_socks_proxy(
     server, monkeypatch, tunnel, options, trusted
 ):
-    """The password goes to the right server only, whoever connects to it."""
+    """The password is sent only to a server with a trusted certificate."""
     proxy, asked = tunnel(connect_by_socks)
     monkeypatch.setenv("ALL_PROXY", f"socks5h://{proxy}")
     bucket = Bucket(UNKNOWN, ConnectionSettings(password="write", **options(server)))
@@ -159,8 +158,8 @@ def test_certificates_are_verified_through_a_socks_proxy(
 @pytest.mark.parametrize(
     ("scheme", "connect"), [("socks5h", connect_by_socks), ("http", connect_by_http)]
 )
-def test_a_proxy_may_pause_amid_an_upload(server, monkeypatch, tunnel, scheme, connect):
-    """What sends has the timeout for silence, not the short one for a connection."""
+def test_a_proxy_may_pause_within_an_upload(server, monkeypatch, tunnel, scheme, connect):
+    """Sending has the idle timeout, not the short one for connecting."""
     monkeypatch.setattr(pool, "Timeouts", partial(pool.Timeouts, connect_s=2.0))
     proxy, _ = tunnel(connect, hold=threading.Event())
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://{proxy}")
@@ -180,7 +179,7 @@ def test_a_proxy_may_pause_amid_an_upload(server, monkeypatch, tunnel, scheme, c
     ],
 )
 def test_a_bad_proxy_is_reported_without_its_password(server, settings, monkeypatch, proxy, error):
-    """The error names the variables to look at, after a few tries at most."""
+    """The error of a bad proxy names the variables, without the proxy's password."""
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(error, match="HTTP_PROXY") as caught:
         Bucket(server.uri(), settings).keys()

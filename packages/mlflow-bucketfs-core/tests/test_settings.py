@@ -1,4 +1,4 @@
-"""``ConnectionSettings``: every variable, right and wrong."""
+"""``ConnectionSettings``: valid and invalid values of every variable."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ DIGITS = "0123456789abcdef" * 4
     ],
 )
 def test_valid_values(variable, text, attribute, expected):
-    """Every variable sets the one attribute it stands for."""
+    """Every variable sets its attribute."""
     assert getattr(ConnectionSettings.from_env({variable: text}), attribute) == expected
 
 
@@ -127,16 +127,16 @@ def test_bad_values(variable, text, accepted):
     sorted({name for name, _ in settings._VARIABLES.values()} - {"EXA_BUCKETFS_CA_BUNDLE"}),
 )
 def test_no_value_is_repeated(variable):
-    """A password in the wrong variable appears in no message."""
+    """An error does not contain the value, which may be a misplaced password."""
     secret = "Geheim:/?#% 1"
     with pytest.raises(ConfigurationError, match=variable) as caught:
         ConnectionSettings.from_env({variable: secret})
     assert secret[:6] not in str(caught.value)
-    assert caught.value.__context__ is None  # nor is what led to it
+    assert caught.value.__context__ is None  # its message would contain the value
 
 
 def test_nothing_set_gives_the_defaults(monkeypatch):
-    """Without variables the settings are the documented ones; ``os.environ`` is the default."""
+    """Without variables the settings are the defaults; ``os.environ`` is read by default."""
     assert ConnectionSettings.from_env({}) == ConnectionSettings()
     assert ConnectionSettings.from_env() == ConnectionSettings()
     monkeypatch.setenv("EXA_BUCKETFS_USER", "r")
@@ -144,6 +144,6 @@ def test_nothing_set_gives_the_defaults(monkeypatch):
 
 
 def test_the_password_is_in_no_repr():
-    """The settings can be logged."""
+    """The ``repr`` of the settings does not contain the password."""
     assert "Geheim" not in repr(ConnectionSettings(password="Geheim"))
     assert "Geheim" not in str(ConnectionSettings(password="Geheim"))

@@ -1,4 +1,4 @@
-"""HTTPS: whom the package trusts, what it says when it does not, and how to make it."""
+"""HTTPS: the certificates that are trusted, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlflow_bucketfs_testing.server import BucketFSServer
 
 @pytest.fixture(scope="module")
 def localhost_server():
-    """A server whose certificate is for the name and the address it is reached by."""
+    """A server whose certificate has the name and address of its URIs."""
     with BucketFSServer(tls_port=0, tls_certificate="localhost") as server:
         server.put("there", b"1")
         yield server
@@ -22,7 +22,7 @@ def localhost_server():
 
 @pytest.fixture
 def connect(server):
-    """Open the shared server over HTTPS, by its address, with variables of the environment."""
+    """Make a bucket of the shared server over HTTPS, with environment variables."""
     server.put("there", b"1")
 
     def go(**variables):
@@ -32,7 +32,7 @@ def connect(server):
 
 
 def test_certificates_are_verified_by_default(server, connect):
-    """A self-signed certificate is refused, without a second try, with the variables to set."""
+    """A self-signed certificate is refused after one try; the error names the variables."""
     with pytest.raises(TlsError, match="self-signed") as caught:
         connect().keys()
     assert "EXA_BUCKETFS_CA_BUNDLE" in str(caught.value)
@@ -42,13 +42,13 @@ def test_certificates_are_verified_by_default(server, connect):
 
 
 def test_a_trusted_certificate_for_another_name_is_refused(server, connect):
-    """Exasol's certificate names no real host; the message says which variable helps."""
+    """A trusted certificate for another name is refused; the error names the variable."""
     with pytest.raises(TlsError, match=r"EXA_BUCKETFS_TLS_HOSTNAME=exacluster\.local"):
         connect(EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file)).keys()
 
 
 def test_bundle_and_name_make_exasols_certificate_work(server, connect):
-    """The certificate for ``exacluster.local`` works for a server that is reached by address."""
+    """With bundle and name, a certificate for ``exacluster.local`` is accepted."""
     bucket = connect(
         EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file),
         EXA_BUCKETFS_TLS_HOSTNAME="exacluster.local",
@@ -56,14 +56,14 @@ def test_bundle_and_name_make_exasols_certificate_work(server, connect):
     assert bucket.keys() == ["there"]
 
 
-def test_the_name_alone_does_not_make_trust(connect):
-    """Naming the host leaves the certificate untrusted."""
+def test_the_name_alone_is_not_enough(connect):
+    """A certificate is not trusted by its name alone."""
     with pytest.raises(TlsError, match="self-signed"):
         connect(EXA_BUCKETFS_TLS_HOSTNAME="exacluster.local").keys()
 
 
 def test_a_wrong_name_is_refused(server, connect):
-    """The name must be the one in the certificate."""
+    """A name that is not in the certificate is refused."""
     bucket = connect(
         EXA_BUCKETFS_CA_BUNDLE=str(server.certificate_file),
         EXA_BUCKETFS_TLS_HOSTNAME="other.local",
@@ -80,8 +80,8 @@ def test_the_right_fingerprint_is_enough(server, connect, form):
 
 
 @pytest.mark.parametrize("trust", ["pinned", "unverified"])
-def test_authorities_that_are_not_asked_are_not_loaded(server, connect, monkeypatch, trust):
-    """Loading the system's authorities takes 20 ms per connection, for nothing here."""
+def test_authorities_that_are_not_needed_are_not_loaded(server, connect, monkeypatch, trust):
+    """The system's authorities, which take 20 ms per connection, are not loaded."""
     variables = {
         "pinned": {"EXA_BUCKETFS_CERT_FINGERPRINT": server.certificate_fingerprint},
         "unverified": {"EXA_SSL_CERT_VALIDATION": "no"},
@@ -94,14 +94,14 @@ def test_authorities_that_are_not_asked_are_not_loaded(server, connect, monkeypa
 
 @pytest.mark.parametrize("validation", ["yes", "no"])
 def test_a_wrong_fingerprint_is_refused(connect, validation):
-    """Another certificate than the pinned one is refused, whatever else is switched off."""
+    """A certificate with another fingerprint is refused, even without verification."""
     bucket = connect(EXA_BUCKETFS_CERT_FINGERPRINT="0" * 64, EXA_SSL_CERT_VALIDATION=validation)
     with pytest.raises(TlsError, match="not the one in EXA_BUCKETFS_CERT_FINGERPRINT"):
         bucket.keys()
 
 
 def test_a_fingerprint_does_not_replace_a_bundle(localhost_server, server, connect):
-    """With both set, both must agree."""
+    """With a fingerprint and a bundle, the certificate must match both."""
     bucket = connect(
         EXA_BUCKETFS_CERT_FINGERPRINT=server.certificate_fingerprint,
         EXA_BUCKETFS_CA_BUNDLE=str(localhost_server.certificate_file),
@@ -112,21 +112,21 @@ def test_a_fingerprint_does_not_replace_a_bundle(localhost_server, server, conne
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_certificate_for_the_real_name_needs_only_the_bundle(localhost_server, host):
-    """Where name and certificate agree, trust is enough."""
+    """A certificate with the name of the URI needs no other setting than the bundle."""
     settings = ConnectionSettings(ca_bundle=str(localhost_server.certificate_file))
     uri = f"exa+bfss://{host}:{localhost_server.tls_port}/bfsdefault/default"
     assert Bucket(uri, settings).keys() == ["there"]
 
 
 def test_the_bundle_of_requests_is_honoured(localhost_server, monkeypatch):
-    """``REQUESTS_CA_BUNDLE`` counts where no bundle of our own is set."""
+    """``REQUESTS_CA_BUNDLE`` is used if no bundle for BucketFS is set."""
     uri = localhost_server.tls_uri()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(localhost_server.certificate_file))
     assert Bucket(uri, ConnectionSettings()).keys() == ["there"]
 
 
 def test_our_bundle_wins_over_that_of_requests(localhost_server, server, monkeypatch):
-    """What is set for BucketFS is not weakened or broken by what is set for everything."""
+    """The bundle for BucketFS is used instead of ``REQUESTS_CA_BUNDLE``."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(localhost_server.certificate_file))
     ours = ConnectionSettings(ca_bundle=str(server.certificate_file))
     with pytest.raises(TlsError):
@@ -138,7 +138,7 @@ def test_our_bundle_wins_over_that_of_requests(localhost_server, server, monkeyp
     [("EXA_BUCKETFS_CA_BUNDLE", "ours"), ("REQUESTS_CA_BUNDLE", "requests")],
 )
 def test_a_missing_bundle_names_its_variable(server, monkeypatch, variable, kind):
-    """A path to nothing is reported with the variable that holds it."""
+    """The error of a missing bundle names its path and its variable."""
     monkeypatch.setenv(variable, f"/no/such/{kind}.pem")
     with pytest.raises(ConfigurationError, match=variable) as caught:
         Bucket(server.tls_uri()).keys()
@@ -146,10 +146,10 @@ def test_a_missing_bundle_names_its_variable(server, monkeypatch, variable, kind
 
 
 @pytest.mark.parametrize("variable", ["EXA_BUCKETFS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
-def test_a_bundle_without_certificates_is_not_the_servers_fault(
+def test_a_bundle_without_certificates_is_a_configuration_error(
     server, monkeypatch, tmp_path, variable
 ):
-    """A file that holds no certificate is a setting to change, without a second try."""
+    """A bundle without certificates is reported after one try, with its variable."""
     (tmp_path / "empty.pem").write_text("not a certificate")
     monkeypatch.setenv(variable, str(tmp_path / "empty.pem"))
     with pytest.raises(
@@ -161,8 +161,8 @@ def test_a_bundle_without_certificates_is_not_the_servers_fault(
     assert server.requests.connections <= 1
 
 
-def test_settings_for_tls_do_not_disturb_plain_http(server, settings):
-    """One environment serves both schemes."""
+def test_settings_for_tls_do_not_affect_plain_http(server, settings):
+    """The same settings work for HTTP and for HTTPS."""
     both = replace(
         settings,
         ca_bundle=str(server.certificate_file),
@@ -174,7 +174,7 @@ def test_settings_for_tls_do_not_disturb_plain_http(server, settings):
 
 
 def test_verification_can_be_switched_off(connect):
-    """Without verification requests work, and raise no warning of urllib3's."""
+    """Without verification, requests succeed without a warning of urllib3."""
     bucket = connect(EXA_SSL_CERT_VALIDATION="no")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -182,7 +182,7 @@ def test_verification_can_be_switched_off(connect):
 
 
 def test_switching_verification_off_warns_once(server, run_python):
-    """However many requests, threads and buckets: one line per process, through ``logging``."""
+    """All requests, threads and buckets of a process log one warning."""
     code = """
     import sys, threading, warnings
     warnings.simplefilter("always")
@@ -209,7 +209,7 @@ def test_switching_verification_off_warns_once(server, run_python):
 
 @pytest.mark.parametrize("scheme", ["exa+bfs", "exa+bfss"])
 def test_safe_settings_do_not_warn(server, run_python, scheme):
-    """Nobody is warned of verification who uses none, or pins the certificate."""
+    """Without TLS, and with a pinned certificate, no warning is logged."""
     code = """
     import logging, sys
     logging.basicConfig()

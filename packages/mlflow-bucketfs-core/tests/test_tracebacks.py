@@ -1,4 +1,4 @@
-"""What pytest prints of a failed operation: no password, although it shows local variables."""
+"""Output of pytest for failed operations: local variables without passwords."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_password_that_cannot_be_sent():
 
 
 def test_pytest_prints_no_password(server, tmp_path):
-    """With local variables and logs of everything, of failures of all kinds."""
+    """The output has local variables and logs without a password, for all kinds of failures."""
     (tmp_path / "test_failing.py").write_text(FAILING_TESTS)
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""Servers and proxies that answer, and close the connection, before they have a whole upload."""
+"""Servers and proxies that answer, and close the connection, before an upload is complete."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def certificate(tmp_path_factory):
 
 
 class HastyServer:
-    """Answers with a status after the header of a request, and closes the connection.
+    """A server that answers after the header of a request, and closes the connection.
 
     Attributes:
-        port: where it listens.
-        headers: of the requests so far, those to a proxy included.
-        status: what it answers.
+        port: the port that it listens on.
+        headers: headers of the requests so far, including those to a proxy.
+        status: status of its answers.
     """
 
     def __init__(self, certificate):
@@ -50,7 +50,7 @@ class HastyServer:
     def _serve(self):
         while True:
             connection, _ = self._listener.accept()
-            # or the answer would wait for the client's next acknowledgement, and be lost
+            # otherwise the answer would wait for the client's acknowledgement, and be lost
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with connection:
                 if connection.recv(1, socket.MSG_PEEK) == b"Q":
@@ -79,7 +79,7 @@ class HastyServer:
         self.headers.append(header)
 
     def close(self):
-        """End its thread."""
+        """Stop the thread."""
         with socket.create_connection(("127.0.0.1", self.port)) as end:
             end.sendall(b"Q")
         self._thread.join()
@@ -96,7 +96,7 @@ def hasty(certificate):
 
 @pytest.fixture
 def bucket(request, hasty, certificate, settings, monkeypatch):
-    """The hasty server's bucket, reached in the way that a test's parameter names."""
+    """A bucket of the hasty server, reached in the way of the test's parameter."""
     direct = f"127.0.0.1:{hasty.port}/s/b"
     uri = {
         "http": f"exa+bfs://{direct}",
@@ -147,7 +147,7 @@ EARLY_SUCCESSES = [
 def test_success_before_the_end_of_an_upload_is_a_transient_failure(
     hasty, bucket, tmp_path, upload
 ):
-    """An answer of success to an upload that was not sent does not count, and is retried."""
+    """An answer of success to an incomplete upload is retried, and raised in the end."""
     with pytest.raises(IncompleteTransferError, match=r"before all bytes were sent.* after 2"):
         upload(bucket, tmp_path)
     assert sum(header.startswith(b"PUT") for header in hasty.headers) == 2
@@ -155,7 +155,7 @@ def test_success_before_the_end_of_an_upload_is_a_transient_failure(
 
 @pytest.mark.parametrize("bucket", ["http", "https", "proxy", "tunnel"], indirect=True)
 def test_success_before_the_end_of_a_stream_is_a_failure(hasty, bucket, tmp_path):
-    """A stream cannot be sent again; that it was not sent is reported."""
+    """An answer of success to an incomplete stream is raised, because it cannot be retried."""
     with pytest.raises(IncompleteTransferError, match="before all bytes were sent"):
         upload_stream(bucket, tmp_path)
     assert sum(header.startswith(b"PUT") for header in hasty.headers) == 1
@@ -176,7 +176,7 @@ def test_success_before_the_end_of_a_stream_is_a_failure(hasty, bucket, tmp_path
 def test_refusals_before_the_end_of_an_upload_are_reported(
     hasty, bucket, tmp_path, upload, refusal
 ):
-    """A server may refuse an upload at once: the error is about its answer, not the connection."""
+    """An early refusal of an upload is raised, instead of the lost connection."""
     hasty.status, error = refusal
     with pytest.raises(error, match=hasty.status[:3]):
         upload(bucket, tmp_path)

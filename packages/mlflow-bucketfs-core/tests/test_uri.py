@@ -1,4 +1,4 @@
-"""``BucketFSUri``: what parses, what is refused, and what an error never says."""
+"""``BucketFSUri``: valid and invalid URIs, and errors without passwords."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ URIS = st.builds(
 
 @given(URIS)
 def test_formatting_and_parsing_again_changes_nothing(text):
-    """What parses is formatted to a URI that parses to the same value and the same text."""
+    """A parsed URI is formatted to a text that parses to an equal value."""
     uri = BucketFSUri.parse(text)
     assert BucketFSUri.parse(str(uri)) == uri
     assert str(BucketFSUri.parse(str(uri))) == str(uri)
@@ -42,14 +42,14 @@ def test_formatting_and_parsing_again_changes_nothing(text):
 
 @given(URIS, PATHS, PATHS)
 def test_joining_is_associative(text, first, second):
-    """Two joins are one join of both paths, also where they supply service and bucket."""
+    """Joining two paths in turn is the same as joining both at once."""
     uri = BucketFSUri.parse(text)
     assert uri.joinpath(first).joinpath(second) == uri.joinpath(f"{first}/{second}")
 
 
 @given(st.text() | st.builds("exa+bfs://{}".format, st.text()) | st.builds("{}/..".format, URIS))
 def test_any_text_parses_or_is_an_invalid_uri(text):
-    """No text makes the parser raise anything but its own error."""
+    """The parser raises only its own error, for any text."""
     try:
         uri = BucketFSUri.parse(text)
     except InvalidUriError:
@@ -82,7 +82,7 @@ def test_any_text_parses_or_is_an_invalid_uri(text):
 )
 @given(between=st.text("/#?@\\:%+[] \n.é", max_size=3))
 def test_a_password_in_the_uri_is_refused_and_never_repeated(template, between):
-    """Wherever a password stands and whatever it contains, the error does not show it."""
+    """A URI with a password is refused, and the error does not contain the password."""
     text = template.format(f"Geheim1{between}Geheim2")
     with pytest.raises(InvalidUriError) as caught:
         Bucket(text)
@@ -125,8 +125,8 @@ def test_a_password_in_the_uri_is_refused_and_never_repeated(template, between):
         ),
     ],
 )
-def test_what_parses(text, expected):
-    """Each part ends up where it belongs, literally but for the case of scheme and host."""
+def test_valid_uris(text, expected):
+    """Each part is unchanged in its attribute, except for the case of scheme and host."""
     uri = BucketFSUri.parse(text)
     assert (uri.scheme, uri.host, uri.port, uri.service, uri.bucket, uri.path) == expected
 
@@ -183,8 +183,8 @@ def test_what_parses(text, expected):
         pytest.param("exa+bfs://h/s/b/\udc80", "UTF-8", id="surrogate"),
     ],
 )
-def test_what_is_refused(text, reason):
-    """What cannot be meant, or could be understood in two ways, is refused with the reason."""
+def test_invalid_uris(text, reason):
+    """A malformed or ambiguous URI is refused, with the reason."""
     with pytest.raises(InvalidUriError, match=re.escape(reason)):
         BucketFSUri.parse(text)
 
@@ -193,28 +193,28 @@ def test_what_is_refused(text, reason):
     ("text", "missing"),
     [("exa+bfs://h", "service and bucket"), ("exa+bfs://h/s", "bucket")],
 )
-def test_a_missing_bucket_is_told_when_it_is_needed(text, missing):
-    """A short root parses, and only its use is an error that shows the expected form."""
+def test_a_missing_bucket_is_an_error_when_it_is_needed(text, missing):
+    """A URI without a bucket parses, and ``require_bucket`` raises with the expected form."""
     uri = BucketFSUri.parse(text)
     with pytest.raises(InvalidUriError, match=f"names no {missing}.*bfsdefault/default"):
         uri.require_bucket()
 
 
-def test_a_path_supplies_what_a_short_root_lacks():
-    """MLflow cuts the bucket off a root and passes it as a path."""
+def test_a_path_supplies_service_and_bucket():
+    """A joined path supplies the service and the bucket that a URI does not have."""
     root = BucketFSUri.parse("exa+bfs://h")
     assert root.joinpath("s/b/p") == BucketFSUri.parse("exa+bfs://h/s/b/p")
     assert root.joinpath("s/b").require_bucket().bucket == "b"
 
 
 def test_joining_never_leads_out():
-    """A path with ``..`` is refused, not resolved."""
+    """Joining a path with ``..`` is refused."""
     with pytest.raises(InvalidKeyError, match=r"'\.\.'"):
         BucketFSUri.parse("exa+bfs://h/s/b/p").joinpath("../q")
 
 
 def test_endpoint_and_authority():
-    """The endpoint is what requests are sent to, without the service's name."""
+    """The endpoint is the root URL of requests, without the service's name."""
     assert BucketFSUri.parse("exa+bfss://[::1]/s/b").endpoint == "https://[::1]:2581"
     assert BucketFSUri.parse("exabfs://h/s/b").endpoint == "http://h:2580"
     assert (default_port(tls=False), default_port(tls=True)) == (2580, 2581)
@@ -233,11 +233,11 @@ def test_endpoint_and_authority():
     ],
 )
 def test_is_bucketfs_uri(text, expected):
-    """A scheme of BucketFS counts even if the rest is malformed; a local name does not."""
+    """A text with a scheme of BucketFS is one even if the rest is malformed."""
     assert is_bucketfs_uri(text) is expected
 
 
-def test_errors_are_built_in_ones_too():
-    """Whoever catches ``ValueError`` catches a bad URI."""
+def test_errors_derive_from_built_in_exceptions():
+    """``InvalidUriError`` is also a ``ValueError``."""
     assert issubclass(InvalidUriError, ValueError)
     assert issubclass(InvalidUriError, BucketFSError)

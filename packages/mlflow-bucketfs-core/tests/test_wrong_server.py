@@ -1,4 +1,4 @@
-"""Nobody is there, or somebody else: a wrong port, host or scheme."""
+"""A wrong port, host or scheme: no server, or one that is not BucketFS."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mlflow_bucketfs_testing.server import Fault
 
 @pytest.fixture
 def free_port():
-    """A port on which nobody listens: bound, so that nobody else gets it."""
+    """A port without a listener, bound so that no other process uses it."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         yield reserved.getsockname()[1]
 
 
-def test_a_wrong_port_is_told_soon(settings, free_port, tmp_path):
-    """With MLflow's default retries, nobody waits 15 s to learn that nobody listens."""
+def test_a_wrong_port_is_reported_soon(settings, free_port, tmp_path):
+    """With MLflow's default retries, a refused connection is reported within 15 s."""
     patient = replace(settings, backoff_factor=2.0, backoff_jitter=1.0)
     bucket = Bucket(f"exa+bfss://127.0.0.1:{free_port}/bfsdefault/default", patient)
     started = time.monotonic()
@@ -38,8 +38,8 @@ def test_a_wrong_port_is_told_soon(settings, free_port, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_host_is_told_soon(settings):
-    """A misspelt host is called unknown."""
+def test_an_unknown_host_is_reported_soon(settings):
+    """A host name that does not resolve is reported within 15 s."""
     bucket = Bucket("exa+bfs://no-such-host.invalid/s/b", settings)
     started = time.monotonic()
     with pytest.raises(ServerUnavailableError, match=r"'no-such-host\.invalid' does not resolve"):
@@ -47,8 +47,8 @@ def test_an_unknown_host_is_told_soon(settings):
     assert time.monotonic() - started < 15
 
 
-def test_a_silent_host_is_told_soon(settings):
-    """The wait for a connection is short, however long that for an answer may be."""
+def test_a_silent_host_is_reported_soon(settings):
+    """The timeout for connecting is short, even if the one for an answer is long."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         queue = [socket.socket() for _ in range(3)]
         for waiting in queue:
@@ -66,7 +66,7 @@ def test_a_silent_host_is_told_soon(settings):
 
 @pytest.fixture
 def patient(settings):
-    """Settings with pauses between tries that nobody overlooks."""
+    """Settings with a back-off that is long enough to be noticed."""
     return replace(settings, backoff_factor=30.0)
 
 
@@ -86,8 +86,8 @@ def listener():
         pytest.param(lambda bucket: bucket.delete("x"), id="delete"),
     ],
 )
-def test_http_to_the_https_port_is_told_at_once(server, patient, operation):
-    """One try is enough to name the scheme to use, whatever is asked first."""
+def test_http_to_the_https_port_is_reported_at_once(server, patient, operation):
+    """Plain HTTP to a port for HTTPS is reported after one try, with the scheme to use."""
     bucket = Bucket(f"exa+bfs://127.0.0.1:{server.tls_port}/bfsdefault/default", patient)
     started = time.monotonic()
     with pytest.raises(TlsError, match=r"speaks HTTPS, not plain HTTP. Use exa\+bfss://"):
@@ -95,8 +95,8 @@ def test_http_to_the_https_port_is_told_at_once(server, patient, operation):
     assert time.monotonic() - started < 15
 
 
-def test_https_to_the_http_port_is_told_at_once(server, patient):
-    """One try is enough to name the scheme to use."""
+def test_https_to_the_http_port_is_reported_at_once(server, patient):
+    """HTTPS to a port for plain HTTP is reported after one try, with the scheme to use."""
     bucket = Bucket(f"exa+bfss://127.0.0.1:{server.port}/bfsdefault/default", patient)
     started = time.monotonic()
     with pytest.raises(TlsError, match=r"Use exa\+bfs://"):
@@ -105,7 +105,7 @@ def test_https_to_the_http_port_is_told_at_once(server, patient):
 
 
 def test_a_tls_alert_is_understood(listener, patient):
-    """A server that answers plain HTTP with an alert is not asked again, not even for TLS."""
+    """A TLS alert in answer to plain HTTP is reported without another connection."""
     tcp, uri = listener
     accepted = []
 
@@ -126,9 +126,9 @@ def test_a_tls_alert_is_understood(listener, patient):
 
 @pytest.fixture
 def closing(listener):
-    """A server that answers so many requests and closes every further connection without a word.
+    """A server that answers some requests and closes every further connection.
 
-    What the first of these connections sent is in the list.
+    Returns its URI and the first bytes of each connection.
     """
     tcp, uri = listener
     seen = []
@@ -158,15 +158,15 @@ def closing(listener):
 
 
 def test_a_lost_connection_may_still_be_a_restart(closing, settings):
-    """A server that closes without an answer, and speaks no TLS, is retried."""
+    """A server that closes without an answer, and does not accept TLS, is retried."""
     uri, seen = closing(answers=0)
     with pytest.raises(ServerUnavailableError, match=r"use exa\+bfss://.* after 3 tries"):
         Bucket(uri, replace(settings, max_retries=2)).keys()
     assert [data[:3] for data in seen] == [b"GET", b"\x16\x03\x01"] * 3
 
 
-def test_a_server_that_has_answered_is_not_asked_for_tls(closing, settings):
-    """Connections lost later cost no handshake."""
+def test_a_server_that_has_answered_gets_no_tls_handshake(closing, settings):
+    """Connections that are lost after an answer cause no TLS handshake."""
     uri, seen = closing(answers=1)
     bucket = Bucket(uri, replace(settings, max_retries=2))
     assert bucket.keys() == []
@@ -176,7 +176,7 @@ def test_a_server_that_has_answered_is_not_asked_for_tls(closing, settings):
 
 
 def test_a_proxy_is_not_taken_for_the_server(server, settings, monkeypatch):
-    """A proxy that closes connections says nothing about the port behind it."""
+    """A proxy that closes connections is not reported as a port for HTTPS."""
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.tls_port}")
     uri = f"exa+bfs://127.0.0.1:{server.tls_port}/bfsdefault/default"
     with pytest.raises(ServerUnavailableError):
@@ -184,7 +184,7 @@ def test_a_proxy_is_not_taken_for_the_server(server, settings, monkeypatch):
 
 
 def test_a_bad_request_may_be_the_wrong_scheme(server, settings):
-    """Web servers answer 400 to plain HTTP at a port for HTTPS: the error names the scheme, too."""
+    """The error for status 400 over plain HTTP also names the scheme for HTTPS."""
     server.inject(Fault.status(400, times=None))
     with pytest.raises(UnexpectedResponseError, match=r"for HTTPS, use exa\+bfss://"):
         Bucket(server.uri(), settings).keys()
@@ -206,15 +206,15 @@ def test_a_bad_request_may_be_the_wrong_scheme(server, settings):
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", id="many-headers"),
     ],
 )
-def test_whoever_else_answers_is_an_error_of_ours(settings, answer, tmp_path):
-    """Rubbish from something that is not BucketFS raises nothing but this package's errors."""
+def test_other_services_raise_only_our_errors(settings, answer, tmp_path):
+    """Answers that are not from BucketFS raise only errors of this package."""
     bucket_settings = replace(settings, max_retries=0, transfer_timeout_s=5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         uri = f"exa+bfs://127.0.0.1:{listener.getsockname()[1]}/s/b"
 
         def serve():
             connection, _ = listener.accept()
-            listener.close()  # whoever asks for TLS next is refused instead of waiting
+            listener.close()  # so that the TLS handshake is refused, instead of waiting
             with connection:
                 connection.recv(65536)
                 connection.sendall(answer)

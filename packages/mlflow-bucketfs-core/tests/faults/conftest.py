@@ -1,4 +1,4 @@
-"""Operations that meet faults, and the state that each must leave."""
+"""Operations to run under faults, and the state that each must leave."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LARGE_BYTES = 48 << 20
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that a user does with a bucket that holds ``d/there`` and ``d/small``.
+    """An operation on a bucket that contains ``d/there`` and ``d/small``.
 
     Attributes:
-        run: does it, with a bucket and a directory for local files.
-        method: of its request.
+        run: performs it; takes a bucket and a directory for local files.
+        method: HTTP method of its request.
         local: names of the files that it leaves in the directory.
-        stored: what it changes in the bucket; ``None`` stands for a deletion.
+        stored: changed objects, as key and content; ``None`` for a deletion.
     """
 
     run: Callable[[Bucket, Path], None]
@@ -30,11 +30,11 @@ class Operation:
     stored: tuple[tuple[str, bytes | None], ...] = ()
 
     def __call__(self, bucket, directory):
-        """Do it."""
+        """Perform the operation."""
         self.run(bucket, directory)
 
     def check(self, server, directory):
-        """The operation has done what it should and nothing else."""
+        """Assert that the operation had its effects and no others."""
         expected = {"d/there": CONTENT, "d/small": b"", **dict(self.stored)}
         present = {key: content for key, content in expected.items() if content is not None}
         assert {key: server.read(key) for key in server.keys()} == present
@@ -60,7 +60,7 @@ def upload_stream(bucket, directory):
 
 
 def delete(bucket, directory):
-    """Delete the object that is there."""
+    """Delete an existing object."""
     del directory
     bucket.delete("d/there")
 
@@ -72,7 +72,7 @@ def list_keys(bucket, directory):
 
 
 def exists(bucket, directory):
-    """Ask for an object that is there."""
+    """Look up an existing object."""
     del directory
     assert bucket.exists("d/small")
 
@@ -97,19 +97,19 @@ OPERATIONS = {
 
 @pytest.fixture
 def download():
-    """The operation of this name."""
+    """The operation ``download``."""
     return OPERATIONS["download"]
 
 
 @pytest.fixture
 def operation(request):
-    """The operation that a test's parameter names."""
+    """The operation of the test's parameter."""
     return OPERATIONS[request.param]
 
 
 @pytest.fixture
 def prepare(server):
-    """Store the object, know the folder, and forget the requests that took."""
+    """Store the objects, make the folder known, and clear the recorded requests."""
 
     def go(bucket, target=server):
         target.put_many([("d/there", CONTENT), ("d/small", b"")])
@@ -122,13 +122,13 @@ def prepare(server):
 
 @pytest.fixture
 def prepared(prepare, bucket):
-    """The bucket over HTTP."""
+    """The prepared bucket over HTTP."""
     return prepare(bucket)
 
 
 @pytest.fixture(params=["http", "https"])
 def either(request, server, settings, prepare):
-    """The bucket over HTTP and over HTTPS."""
+    """The prepared bucket over HTTP and over HTTPS."""
     if request.param == "http":
         return prepare(Bucket(server.uri(), settings))
     pinned = replace(settings, cert_fingerprint=server.certificate_fingerprint)

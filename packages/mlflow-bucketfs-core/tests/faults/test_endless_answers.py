@@ -1,4 +1,4 @@
-"""Servers that never come to an end: each is given up, and costs little memory."""
+"""Answers without end, which time out or are refused."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def chunk(data):
-    """The data as HTTP's chunk."""
+    """Return the data as an HTTP chunk."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 @pytest.fixture
 def endless(settings):
-    """Make a bucket of a server that sends pieces without end; ``pause_s`` lies between them.
+    """Make a bucket of a server that sends pieces without end, ``pause_s`` apart.
 
-    ``timeout_s`` is the time that the bucket waits without progress.
+    ``timeout_s`` is the bucket's timeout without progress.
     """
     clients = []
     threads = []
@@ -82,8 +82,8 @@ HEADS = {
         pytest.param(lambda bucket: bucket.delete("x"), id="delete"),
     ],
 )
-def test_the_head_of_an_answer_has_an_end(endless, pieces, operation):
-    """A byte, or a preliminary answer, now and then does not keep anybody waiting."""
+def test_a_head_without_end_times_out(endless, pieces, operation):
+    """A head, or responses ``100 Continue``, without end cause a timeout."""
     sent = []
 
     def noted():
@@ -113,24 +113,24 @@ LISTINGS = {
         pytest.param(lambda bucket: bucket.upload_bytes("d/x", b""), id="upload"),
     ],
 )
-def test_a_listing_has_an_end(endless, monkeypatch, pieces, reason, operation):
-    """No bucket has so many keys, or such long ones, whoever asks for them."""
+def test_a_listing_without_end_is_refused(endless, monkeypatch, pieces, reason, operation):
+    """A listing with too many bytes, or too long a line, is refused in every operation."""
     monkeypatch.setattr(request, "_MAX_LISTING_BYTES", 1 << 20)
     with pytest.raises(UnexpectedResponseError, match=reason) as caught:
         operation(endless(pieces, timeout_s=60))
     assert "127.0.0.1" in str(caught.value)
 
 
-def test_a_listing_has_to_arrive_in_time(endless, monkeypatch):
-    """A key now and then is no listing."""
+def test_a_slow_listing_times_out(endless, monkeypatch):
+    """A listing that does not end in time causes a timeout, although bytes keep arriving."""
     monkeypatch.setattr(request, "_LISTING_TIMEOUTS", 1)
     bucket = endless(lambda: itertools.chain([HEAD], itertools.repeat(chunk(b"k\n"))), pause_s=0.01)
     with pytest.raises(TransferTimeoutError):
         bucket.keys()
 
 
-def test_trailers_have_an_end(endless, monkeypatch):
-    """What follows a chunked listing is limited as the listing is."""
+def test_trailers_without_end_are_an_error(endless, monkeypatch):
+    """Trailers without end after a chunked listing raise an error."""
     monkeypatch.setattr(request, "_LISTING_TIMEOUTS", 1)
     bucket = endless(
         lambda: itertools.chain([HEAD, b"0\r\n"], itertools.repeat(b"X: y\r\n")), pause_s=0.01
@@ -140,8 +140,8 @@ def test_trailers_have_an_end(endless, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [b"10", b"65536"])
-def test_the_rest_of_an_error_is_not_waited_for(endless, settings, length):
-    """An error is known from its status; what would follow costs nobody a timeout."""
+def test_the_body_of_an_error_is_not_waited_for(endless, settings, length):
+    """An error status is raised without waiting for the announced body."""
     head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: " + length + b"\r\n\r\n"
     bucket = endless(lambda: itertools.chain([head], itertools.repeat(b"")), pause_s=0.01)
     patient = Bucket(bucket.uri, replace(settings, transfer_timeout_s=3600))
@@ -149,8 +149,8 @@ def test_the_rest_of_an_error_is_not_waited_for(endless, settings, length):
         patient.keys()
 
 
-def test_an_error_that_drips_is_not_read(endless, settings):
-    """A byte now and then of an error's page does not count as progress."""
+def test_a_slow_body_of_an_error_is_not_read(endless, settings):
+    """An error status is raised without reading a body that arrives slowly."""
     head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 60000\r\n\r\n"
     bucket = endless(lambda: itertools.chain([head], itertools.repeat(b"x")), pause_s=0.05)
     patient = Bucket(bucket.uri, replace(settings, transfer_timeout_s=3600))

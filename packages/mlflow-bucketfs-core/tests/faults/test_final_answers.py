@@ -1,4 +1,4 @@
-"""Answers that are final: asked for once, redirects not followed, no length no error."""
+"""Answers that are not retried, redirects, and answers without a length."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from mlflow_bucketfs_testing.server import Fault
     ],
     indirect=["operation"],
 )
-def test_what_cannot_change_is_not_tried_again(  # noqa: PLR0917
+def test_permanent_errors_are_not_retried(  # noqa: PLR0917
     server, prepared, tmp_path, operation, status, error
 ):
-    """Other answers are raised after one request, and only 200 is success."""
+    """A permanent error is raised after one request; 200 is the only status of success."""
     server.inject(Fault.status(status, times=None))
     with pytest.raises(error, match=rf"\b{status}\b"):
         operation(prepared, tmp_path)
@@ -59,18 +59,20 @@ def test_what_cannot_change_is_not_tried_again(  # noqa: PLR0917
     indirect=["operation"],
 )
 def test_redirects_are_never_followed(server, prepared, tmp_path, operation, status):
-    """No second server sees as much as a connection, and the error says why."""
+    """A redirect raises an error with the reason, and its target is not connected to."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         location = f"http://127.0.0.1:{other.getsockname()[1]}/default/d/there"
         server.inject(Fault.status(status, location=location, times=None))
         with pytest.raises(UnexpectedResponseError, match=rf"\b{status}\b.*not followed"):
             operation(prepared, tmp_path)
-        # it would have been connected to before the operation ended
+        # a connection would have been made before the operation ended
         assert select.select([other], [], [], 0)[0] == []
     assert len(server.requests) == 1
 
 
-def test_unverifiable_answers_are_told_once(own_server, prepare, settings, tmp_path, caplog):
+def test_answers_without_a_length_are_warned_about_once(
+    own_server, prepare, settings, tmp_path, caplog
+):
     """A body that ends with the connection is accepted, with one warning per server."""
     bucket = prepare(Bucket(own_server.uri(), settings), own_server)
     own_server.inject(Fault.close_delimited(times=None))

@@ -26,8 +26,8 @@ CONTENT = bytes(range(256)) * 60_000
 OLD = b"older file"
 OPERATIONS = ["download", "exists", "list_keys", "upload_file", "upload_stream", "delete"]
 
-# Every operation meets a lost connection and an answer, and every status occurs. TLS changes how
-# a lost connection looks, not what an answer says.
+# Each operation has a lost connection and a status, and each status occurs. TLS changes how a
+# lost connection appears, but not a status.
 TRANSIENT = [
     *(("http", "reset", operation) for operation in OPERATIONS),
     ("http", 408, "download"),
@@ -47,7 +47,7 @@ TRANSIENT = [
     ("either", "fault", "operation"), TRANSIENT, indirect=["either", "operation"]
 )
 def test_transient_failures_are_retried(server, either, tmp_path, fault, operation):
-    """Two failures of a transient kind cost two more requests and nothing else."""
+    """After two transient failures, an operation succeeds with its third request."""
     where = {"method": operation.method, "times": 2}
     server.inject(
         Fault.reset_before_body(**where) if fault == "reset" else Fault.status(fault, **where)
@@ -67,8 +67,10 @@ def test_transient_failures_are_retried(server, either, tmp_path, fault, operati
     ],
     indirect=["either", "operation"],
 )
-def test_what_the_caller_handles_is_not_the_cause(server, either, tmp_path, operation, handled):
-    """Python makes it the context of a lost connection; a fallback is tried again all the same."""
+def test_an_exception_that_the_caller_handles_is_no_cause(
+    server, either, tmp_path, operation, handled
+):
+    """A lost connection is retried whatever exception the caller is handling."""
     server.inject(Fault.reset_before_body(method=operation.method))
     try:
         raise handled
@@ -89,22 +91,22 @@ def test_what_the_caller_handles_is_not_the_cause(server, either, tmp_path, oper
     ],
     indirect=["either", "operation"],
 )
-def test_resets_of_uploads_are_survived(server, either, tmp_path, operation, after):
-    """A connection that is lost before or within the body of a request is replaced."""
+def test_resets_of_uploads_are_retried(server, either, tmp_path, operation, after):
+    """A request is retried if the connection is lost before or within its body."""
     server.inject(Fault.reset_on_upload(after, method=operation.method, times=2))
     operation(either, tmp_path)
     operation.check(server, tmp_path)
 
 
-def test_resets_of_large_uploads_are_survived(server, either):
-    """A body that is still being sent when the connection is lost is sent again from its start."""
+def test_resets_of_large_uploads_are_retried(server, either):
+    """A large body is sent again from its start if the connection is lost while it is sent."""
     server.inject(Fault.reset_on_upload(1_000_000, method="PUT", times=2))
     either.upload_bytes("d/large", CONTENT)
     assert server.read("d/large") == CONTENT
 
 
-def test_refusals_of_large_uploads_are_understood(server, either):
-    """An answer that comes before the body was sent is the answer."""
+def test_early_refusals_of_large_uploads_are_reported(server, either):
+    """A refusal that arrives before the body was sent is handled by its status."""
     server.inject(Fault.status(423, method="PUT"))
     either.upload_bytes("d/large", CONTENT)
     assert server.requests.count(method="PUT") == 2
@@ -113,7 +115,7 @@ def test_refusals_of_large_uploads_are_understood(server, either):
         either.upload_bytes("d/large", CONTENT)
 
 
-BROKEN = {
+TRUNCATED = {
     "reset early": Fault.reset_in_body(5, times=2),
     "reset late": Fault.reset_in_body(200_000, times=2),
     "empty": Fault.truncate(0, times=2),
@@ -124,12 +126,12 @@ BROKEN = {
 }
 
 
-# A listing is too short to be cut late. Each way to end a body meets TLS, which has an end of its
-# own.
+# A listing is too short to be truncated late. Each end of a body also occurs over TLS, which marks
+# the end itself.
 @pytest.mark.parametrize(
     ("either", "operation", "fault"),
     [
-        *(("http", "download", fault) for fault in BROKEN),
+        *(("http", "download", fault) for fault in TRUNCATED),
         ("http", "list_keys", "reset early"),
         ("http", "list_keys", "empty"),
         ("http", "list_keys", "chunked and short"),
@@ -141,17 +143,17 @@ BROKEN = {
     ],
     indirect=["either", "operation"],
 )
-def test_broken_answers_are_fetched_again(server, either, tmp_path, operation, fault):
-    """A body that ends too early is no body, over HTTP and HTTPS."""
+def test_truncated_answers_are_retried(server, either, tmp_path, operation, fault):
+    """A truncated body is requested again, over HTTP and HTTPS."""
     (tmp_path / "x").write_bytes(OLD)
-    server.inject(BROKEN[fault])
+    server.inject(TRUNCATED[fault])
     operation(either, tmp_path)
     assert server.requests.count(method="GET") == 3
 
 
 PERMANENT = {
     "reset": (Fault.reset_before_body(times=None), ServerUnavailableError),
-    # TLS hides from Python whether an end was a reset
+    # over TLS, Python does not distinguish a reset from an end
     "in body": (Fault.reset_in_body(9, times=None), TransferError),
     "short": (Fault.truncate(9, times=None), IncompleteTransferError),
     "chunked": (Fault.truncate(9, framing="chunked", times=None), IncompleteTransferError),
@@ -182,8 +184,8 @@ PERMANENT = {
     ],
     indirect=["either"],
 )
-def test_what_stays_is_told_and_leaves_nothing(server, either, tmp_path, target, trouble):
-    """Once the tries are used up, the error says so and the older file is as it was."""
+def test_the_last_failure_is_raised_and_leaves_no_file(server, either, tmp_path, target, trouble):
+    """After the last try, the error has the number of tries, and an older file is unchanged."""
     fault, error = PERMANENT[trouble]
     bucket = Bucket(either.uri, replace(either.settings, max_retries=2))
     if target == "existing":
@@ -199,7 +201,7 @@ def test_what_stays_is_told_and_leaves_nothing(server, either, tmp_path, target,
 
 @pytest.mark.parametrize("operation", OPERATIONS, indirect=True)
 def test_connections_are_reused_after_refusals(server, prepared, tmp_path, operation):
-    """Answers that are errors cost no connection."""
+    """An error status does not close the connection."""
     for status in (423, 429, 500, 503):
         server.inject(Fault.status(status, method=operation.method, times=2))
         operation(prepared, tmp_path)
@@ -208,7 +210,7 @@ def test_connections_are_reused_after_refusals(server, prepared, tmp_path, opera
 
 
 def test_connections_closed_meanwhile_are_replaced(own_server, settings):
-    """A server that was restarted between two requests is not noticed."""
+    """A restart of the server between two requests causes no error."""
     bucket = Bucket(own_server.uri(), settings)
     bucket.upload_bytes("x", b"1")
     port = own_server.port
@@ -219,7 +221,7 @@ def test_connections_closed_meanwhile_are_replaced(own_server, settings):
 
 
 class RestartsServer(threading.Event):
-    """Never abandons an operation; the fourth time that one waits for a try, a server starts."""
+    """An event that is never set, but starts a server when it is waited for the fourth time."""
 
     def __init__(self, port, cleanup):
         super().__init__()
@@ -236,8 +238,8 @@ class RestartsServer(threading.Event):
         return False
 
 
-def test_a_restart_is_waited_for(own_server, settings):
-    """Where this process had a connection a moment before, a refused one may be a restart."""
+def test_a_restarting_server_is_retried(own_server, settings):
+    """A refused connection is retried more than twice if the server answered shortly before."""
     bucket = Bucket(own_server.uri(), settings)
     bucket.upload_bytes("x", b"1")
     port = own_server.port
@@ -250,8 +252,8 @@ def test_a_restart_is_waited_for(own_server, settings):
     assert restart.waits == 4
 
 
-def test_a_server_that_has_been_gone_for_long_is_not_waited_for(own_server, settings, monkeypatch):
-    """Three tries are the end again, or each file of a folder would wait for a minute."""
+def test_a_server_that_answered_long_ago_is_tried_three_times(own_server, settings, monkeypatch):
+    """A refused connection is tried three times if the last answer is too old."""
     bucket = Bucket(own_server.uri(), settings)
     bucket.upload_bytes("x", b"1")
     own_server.stop()

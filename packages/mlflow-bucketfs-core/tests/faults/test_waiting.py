@@ -1,4 +1,4 @@
-"""``Retry-After``, stalls and slow answers: how long is waited, and for what."""
+"""``Retry-After``, stalls and slow answers: duration of waits, and warnings about them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ OPERATIONS = ["download", "exists", "list_keys", "upload_file", "upload_stream",
 
 
 class GivesUpAtOnce(threading.Event):
-    """Abandons an operation that begins to wait, and keeps for how long it would have waited."""
+    """An event that abandons an operation at its first wait, and records the wait."""
 
     wait_s = None
 
     def wait(self, timeout=None):
-        """Return as if the event had been set in the meantime."""
+        """Return ``True``, as if the event had been set."""
         self.wait_s = timeout
         return True
 
 
 @pytest.fixture
 def planned_wait_s(server, prepared):
-    """Tell how many seconds a request waits for another try after an answer, without waiting."""
+    """Return the seconds that a request would wait before a retry, without waiting."""
 
     def planned(status, retry_after):
         server.inject(Fault.status(status, retry_after=retry_after))
@@ -50,7 +50,7 @@ def planned_wait_s(server, prepared):
 
 
 def in_half_a_minute():
-    """The time 30 s from now, as HTTP writes it."""
+    """Return the time 30 s from now, in HTTP's format."""
     then = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=30)
     return format_datetime(then, usegmt=True)
 
@@ -63,7 +63,7 @@ def in_half_a_minute():
     ],
 )
 def test_retry_after_is_heeded(planned_wait_s, status, retry_after):
-    """The next try is to come when the server said, not at once."""
+    """The wait before a retry follows the header ``Retry-After``."""
     assert 10 < planned_wait_s(status, retry_after()) <= 30
 
 
@@ -79,8 +79,8 @@ def test_retry_after_is_heeded(planned_wait_s, status, retry_after):
         "\u00fc".encode().hex(),
     ],
 )
-def test_odd_retry_after_is_ignored(server, prepared, tmp_path, value, download):
-    """A header that says nothing is no reason to fail."""
+def test_invalid_retry_after_is_ignored(server, prepared, tmp_path, value, download):
+    """A ``Retry-After`` that cannot be parsed causes no error."""
     server.inject(Fault.status(503, retry_after=value))
     download(prepared, tmp_path)
     assert len(server.requests) == 2
@@ -88,17 +88,17 @@ def test_odd_retry_after_is_ignored(server, prepared, tmp_path, value, download)
 
 @pytest.mark.parametrize("value", ["3600", "9" * 30, "Fri, 01 Jan 2100 00:00:00 GMT"])
 def test_retry_after_is_capped(planned_wait_s, value):
-    """Nobody waits for longer than the budget of 60 s, whatever the server asks."""
+    """A wait is limited to the budget of 60 s, even if ``Retry-After`` is longer."""
     assert planned_wait_s(429, value) == 60
 
 
 def warnings_in(caplog):
-    """The warnings so far."""
+    """Return the messages of the warnings so far."""
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 def test_long_waits_are_logged_once_for_many_files(own_server, settings, caplog, wait_until):
-    """Twenty files that wait for the same reason are one line, with server, reason and time."""
+    """Waits of twenty files for one reason log one warning with server, reason and time."""
     own_server.inject(Fault.status(503, retry_after=40, times=None))
     bucket = Bucket(own_server.uri(), settings)
     given_up = threading.Event()
@@ -124,7 +124,7 @@ def test_long_waits_are_logged_once_for_many_files(own_server, settings, caplog,
 
 
 def test_short_waits_are_not_logged(own_server, prepare, settings, caplog):
-    """The second that a server asks for is waited for, and is nobody's business."""
+    """A wait of one second is not logged as a warning."""
     bucket = prepare(Bucket(own_server.uri(), settings), own_server)
     own_server.inject(Fault.status(503, times=2), Fault.status(429, retry_after=1))
     assert bucket.exists("d/small")
@@ -134,7 +134,7 @@ def test_short_waits_are_not_logged(own_server, prepare, settings, caplog):
 
 
 def test_another_wait_is_logged(caplog):
-    """Another server and another reason are news; the same is not."""
+    """A wait for another server or reason is logged; the same wait is not logged again."""
     waits = LongWaits(pause_s=3600)
     busy = ServerUnavailableError("busy")
     for authority, error in (("a:1", busy), ("b:1", busy), ("a:1", LockedError("locked"))) * 3:
@@ -146,23 +146,23 @@ def test_another_wait_is_logged(caplog):
     ]
 
 
-def test_the_same_wait_is_told_again_after_a_while(caplog, wait_until):
-    """Once the time given has passed, the same is news."""
+def test_the_same_wait_is_logged_again_after_a_pause(caplog, wait_until):
+    """The same wait is logged again after the given pause."""
     waits = LongWaits(pause_s=0.1)
     started = time.monotonic()
 
-    def told_again():
+    def logged_again():
         waits.warn("a:1", ServerUnavailableError("busy"), 50)
         return len(warnings_in(caplog)) == 2
 
-    wait_until(told_again)
+    wait_until(logged_again)
     assert time.monotonic() - started >= 0.1
 
 
 def test_abandoned_downloads_end_within_the_file(server, prepared, tmp_path, wait_until):
-    """Nobody waits for the rest of a large file, and nothing of it is left."""
+    """An abandoned download stops before the end of the file, and leaves no file."""
     server.put("d/large", bytes(20 << 20))
-    server.inject(Fault.trickle(1 << 19))  # the whole takes 40 seconds
+    server.inject(Fault.trickle(1 << 19))  # the complete file takes 40 s
     given_up = threading.Event()
 
     def give_up():
@@ -180,7 +180,7 @@ def test_abandoned_downloads_end_within_the_file(server, prepared, tmp_path, wai
 
 
 def test_abandoned_uploads_end_within_the_file(server, prepared):
-    """What nobody wants any more is not sent to its end, and not stored."""
+    """An abandoned upload stops before the end of the file, and stores nothing."""
     given_up = threading.Event()
 
     class GivenUpAmidReading(io.BytesIO):
@@ -196,7 +196,7 @@ def test_abandoned_uploads_end_within_the_file(server, prepared):
 
 @pytest.fixture
 def impatient(own_server, prepare, settings):
-    """Make a bucket that waits for a moment only, and tries again so many times."""
+    """Make a bucket with a short timeout and this number of retries."""
 
     def make(retries):
         prepare(Bucket(own_server.uri(), settings), own_server)
@@ -220,7 +220,7 @@ def impatient(own_server, prepare, settings):
     indirect=["operation"],
 )
 def test_stalls_end_in_a_timeout(own_server, impatient, tmp_path, at, operation):
-    """A server that goes silent is given up with an error that names the variable to set."""
+    """A server that stops sending causes a timeout, whose error names the variable to set."""
     bucket = impatient(retries=1)
     own_server.inject(Fault.stall(300, at=at, times=None))
     with pytest.raises(TransferTimeoutError, match="MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"):
@@ -229,16 +229,16 @@ def test_stalls_end_in_a_timeout(own_server, impatient, tmp_path, at, operation)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, indirect=True)
-def test_one_stall_is_survived(own_server, impatient, tmp_path, operation):
-    """A server that went silent once is asked again."""
-    bucket = impatient(retries=7)  # a busy machine may seem silent as well
+def test_one_stall_is_retried(own_server, impatient, tmp_path, operation):
+    """An operation is retried after one stall."""
+    bucket = impatient(retries=7)  # on a busy machine, other requests may time out
     own_server.inject(Fault.stall(300))
     operation(bucket, tmp_path)
     operation.check(own_server, tmp_path)
 
 
-def test_slow_is_not_stalled(server, prepare, settings, tmp_path, download):
-    """The timeout is for silence: a slow trickle takes as long as it takes."""
+def test_slow_downloads_do_not_time_out(server, prepare, settings, tmp_path, download):
+    """A download may take longer than the timeout as long as bytes arrive."""
     bucket = prepare(Bucket(server.uri(), replace(settings, transfer_timeout_s=1, max_retries=0)))
     server.inject(Fault.trickle(240_000))
     download(bucket, tmp_path)
