@@ -1,4 +1,4 @@
-"""Check the packages as users get them: wheels that work alone, lower bounds that are true.
+"""Check the packages as users install them: each wheel alone, and on the lowest versions.
 
 ``python release/package_check.py --help`` lists the commands, which the nox sessions
 ``package:check``, ``package:lowest`` and ``test:mlflow`` run. Each check runs in an environment
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
-# A project that knows of this workspace nothing but the wheels
+# A project that uses only the wheels, without the workspace
 EXAMPLE = ROOT / "integration-tests" / "reuse-example"
 CORE, PLUGIN, TESTING = (
     ROOT / "packages" / f"mlflow-bucketfs-{name}" for name in ("core", "plugin", "testing")
 )
 PACKAGES = (CORE, PLUGIN, TESTING)
 
-# The tests run on the workspace's Python from the sources, and on the lowest one below; these are
-# for the wheels.
+# Versions for the tests of the wheels. The sources are tested on the workspace's Python, and on the
+# lowest one below.
 PYTHONS = ("3.13",)
 LOWEST_PYTHON = "3.10"
 
-# What each package must be able to do with nothing but its own dependencies; last, beside the full
-# mlflow, which must find the plugin.
+# Code that must work with only the package's own dependencies; the last one with the full mlflow,
+# which must find the plugin.
 _ALONE = {
     ("mlflow-bucketfs-core",): """
 from mlflow_bucketfs_core import Bucket
@@ -47,7 +47,7 @@ Bucket("exa+bfs://h/s/b").as_path("x")
 import importlib.util
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 print(get_artifact_repository("exa+bfs://h/s/b/x"))
-assert importlib.util.find_spec("flask") is None, "the full mlflow came along"
+assert importlib.util.find_spec("flask") is None, "the full mlflow was installed, too"
 """,
     ("mlflow-bucketfs-testing",): """
 from mlflow_bucketfs_testing.server import BucketFSServer
@@ -69,12 +69,12 @@ versions = {metadata.version(name) for name in ("mlflow", "mlflow-skinny")}
 assert len(versions) == 1, f"mlflow and mlflow-skinny differ: {versions}"
 """,
 }
-# With all extras but `exasol`, which is a group of its own in the workspace too.
+# All extras except `exasol`, which is a separate group in the workspace, too.
 _EXTRAS = {CORE: "", PLUGIN: "[server,progress,sql,udf]", TESTING: "[mlflow,udf]"}
-# What somebody reads who has nothing but the published packages.
+# Pages for users who have only the published packages.
 _PAGES = [ROOT / "README.md", *(package / "README.md" for package in PACKAGES)]
 _PYTEST = ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
-# Says which versions a test ran with
+# Prints the versions that a test runs with
 _LIST = """
 import importlib.metadata
 for distribution in sorted(importlib.metadata.distributions(), key=lambda each: each.name):
@@ -83,7 +83,7 @@ for distribution in sorted(importlib.metadata.distributions(), key=lambda each: 
 
 
 class CheckError(Exception):
-    """A check failed; the message is for whoever wants to release."""
+    """A check failed; the message has the command or the missing requirement."""
 
 
 def build(dist: Path = DIST) -> None:
@@ -92,8 +92,8 @@ def build(dist: Path = DIST) -> None:
     Args:
         dist: the directory.
     """
-    # --no-sources: as for PyPI, where there is no workspace. With constraints, uv builds by the
-    # backend that they name, and not by the copy in itself.
+    # --no-sources: as for PyPI, where there is no workspace. With constraints, uv builds with the
+    # backend that they pin, instead of its built-in copy.
     pins = ("--build-constraints", ROOT / "release" / "build-constraints.txt", "--require-hashes")
     how = ("--quiet", "--all-packages", "--no-sources", "--clear", *pins)
     _run("uv", "build", *how, "--out-dir", dist)
@@ -103,7 +103,7 @@ def check_wheels(pythons: Sequence[str]) -> None:
     """Build all packages, install each one alone, and run the tests against the wheels.
 
     Args:
-        pythons: versions of Python to run the tests on; those that are not here are left out.
+        pythons: versions of Python to run the tests on; those that are not installed are skipped.
     """
     build()
     for package in PACKAGES:
@@ -118,7 +118,7 @@ def check_wheels(pythons: Sequence[str]) -> None:
             if python := _find_python(version):
                 _run_isolated("--python", python, *wheels, *tested, *_PYTEST, CORE, PLUGIN)
             else:
-                sys.stderr.write(f"NOT TRIED: Python {version}, which is not here\n")
+                sys.stderr.write(f"NOT TRIED: Python {version}, which is not installed\n")
         _run_isolated(*wheels, *_with_example(), *_PYTEST, cwd=EXAMPLE)
     # The pages' commands, in an empty environment with pip and the wheels
     os.environ["DOC_EXAMPLES_WHEELS"] = str(DIST)
@@ -129,7 +129,7 @@ def check_lowest(*, if_present: bool) -> None:
     """Run the packages' tests on the lowest versions, and the lowest Python, that they allow.
 
     Args:
-        if_present: leave the tests out where this Python is missing, instead of failing.
+        if_present: skip the tests if this Python is missing, instead of failing.
 
     Raises:
         CheckError: this Python is missing.
@@ -137,12 +137,13 @@ def check_lowest(*, if_present: bool) -> None:
     python = _find_python(LOWEST_PYTHON)
     if python is None:
         if not if_present:
-            raise CheckError(f"Python {LOWEST_PYTHON} is not here: uv python install it.")
+            raise CheckError(
+                f"Python {LOWEST_PYTHON} is missing: uv python install {LOWEST_PYTHON}"
+            )
         sys.stderr.write(f"NOT TRIED: lower bounds, because Python {LOWEST_PYTHON} is missing\n")
         return
-    # The requirements of a directory count as direct ones, those of a wheel do not; and editable,
-    # because uv would reuse what it built of a directory, whatever has changed there since.
-    # --no-sources: what users resolve has no workspace.
+    # Directories, whose requirements count as direct ones, unlike those of a wheel; editable,
+    # because uv would reuse an older build of a directory. --no-sources: users have no workspace.
     lowest = ("--python", python, "--no-sources", "--resolution", "lowest-direct")
     tools = _group(ROOT, "dev")
     everything = [
@@ -151,13 +152,13 @@ def check_lowest(*, if_present: bool) -> None:
     ]
     _run_isolated(*lowest, *everything, "python", "-c", _LIST)
     _run_isolated(*lowest, *everything, *_PYTEST, CORE, PLUGIN)
-    # The workspace's configuration of pytest is for a newer one than users need, so the tests of
-    # the testing package, and the project that uses it, run without it on the oldest pytest.
+    # The workspace's configuration needs a newer pytest than users do. So the tests of the testing
+    # package, and the project that uses it, run without that configuration on the oldest pytest.
     others = _with(*(tool for tool in tools if not tool.startswith("pytest>")))
     testing = _editable(f"{TESTING}{_EXTRAS[TESTING]}", CORE, PLUGIN)
     users = (*lowest, *testing, *others, *_with_example())
     _run_isolated(*users, "python", "-c", _LIST)
-    # The example has the one MLflow server that the lowest versions need to start.
+    # The example below starts an MLflow server with the lowest versions; one is enough.
     without_servers = ("--import-mode=importlib", "--ignore-glob=*/test_mlflow_process*")
     parallel = ("--numprocesses=auto", "--dist=loadfile")
     _run_isolated(*users, *_PYTEST, *without_servers, *parallel, TESTING)
@@ -165,14 +166,14 @@ def check_lowest(*, if_present: bool) -> None:
 
 
 def check_mlflow(version: str, arguments: Sequence[str]) -> None:
-    """Run tests with one version of MLflow, and all else as new as fits to it.
+    """Run tests with one version of MLflow, and the newest compatible versions of all else.
 
     Args:
         version: MLflow's, or ``newest``.
-        arguments: for pytest; by default all tests of packages and whole system.
+        arguments: for pytest; by default the tests of the packages and the integration tests.
     """
     build()
-    # an older MLflow imports what SQLAlchemy 2.1 has no more, although its metadata allows that
+    # an older MLflow imports names that SQLAlchemy 2.1 removed, although its metadata allows 2.1
     mlflow = ["mlflow"] if version == "newest" else [f"mlflow=={version}", "sqlalchemy<2.1"]
     ours = [f"{package.name}{extras}" for package, extras in _EXTRAS.items()]
     tested = _with(*mlflow, *ours, *_group(ROOT, "dev"))
@@ -195,8 +196,8 @@ def _built_wheels(*, locked: bool) -> Iterator[tuple[str, str]]:
             which = ("--locked", "--all-packages", "--all-extras", "--all-groups")
             form = ("--no-hashes", "--no-emit-workspace", "--no-header", "--output-file")
             _run("uv", "export", "--quiet", *which, *form, constraints)
-        # By URL: of a wheel that it found by name, uv reuses the environment that it made for an
-        # older one of the same version, in spite of --refresh and --reinstall (uv 0.13.9).
+        # By URL: for a wheel by name, uv reuses the environment of an older wheel of the same
+        # version, in spite of --refresh and --reinstall (uv 0.13.9).
         with constraints.open("a", encoding="utf-8") as file:
             file.writelines(f"{each.name} @ {_wheel(each).as_uri()}\n" for each in PACKAGES)
         requirements.write_text(f"--constraint {constraints}\n", encoding="utf-8")
@@ -213,7 +214,7 @@ def _wheel(package: Path) -> Path:
 
 
 def _run_isolated(*arguments: str | Path, cwd: Path = ROOT) -> None:
-    """Run a command in an environment of its own, by default with this Python."""
+    """Run a command in a separate environment, by default with this Python."""
     python = [] if "--python" in arguments else ["--python", sys.executable]
     _run("uv", "run", "--quiet", "--isolated", "--no-project", *python, *arguments, cwd=cwd)
 
@@ -245,8 +246,8 @@ def _group(folder: Path, name: str) -> tuple[str, ...]:
 
 
 def _find_python(version: str) -> str | None:
-    """Return the path of an installed Python, or None if there is none of this version."""
-    # uv does not see pyenv's through their shims; slc/bare_machine.py does the same to copy one
+    """Return the path of an installed Python, or None if this version is missing."""
+    # uv does not find pyenv's behind their shims; slc/bare_machine.py does the same to copy one
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
     search = os.pathsep.join([os.environ["PATH"], *map(str, pyenv)])
     done = subprocess.run(  # noqa: S603 -- our own command
@@ -260,13 +261,15 @@ def _find_python(version: str) -> str | None:
 
 
 def main() -> int:
-    """Run the check on the command line; 1 if it fails."""
+    """Run the check named on the command line; return 1 if it fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     wheels = commands.add_parser("wheels", help="build, install alone, test the wheels")
     wheels.add_argument("python", nargs="*", help=f"versions, default {' '.join(PYTHONS)}")
     lowest = commands.add_parser("lowest", help="test the lowest versions that are allowed")
-    lowest.add_argument("--if-present", action="store_true", help="pass where Python is missing")
+    lowest.add_argument(
+        "--if-present", action="store_true", help="succeed if this Python is missing"
+    )
     mlflow = commands.add_parser("mlflow", help="test with one version of MLflow")
     mlflow.add_argument("version", nargs="?", default="newest", help="default: newest")
     mlflow.add_argument("pytest", nargs=argparse.REMAINDER, help="arguments for pytest")

@@ -1,6 +1,6 @@
 """Check that a tag, the package's metadata and its changelog agree; print the release's text.
 
-``python release/release_check.py TAG`` is what the nox session ``release:check`` runs.
+The nox session ``release:check`` runs ``python release/release_check.py TAG``.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _RELATIVE_LINK = re.compile(r"(?:\]\(|(?:src|href)=\")(?!https?://|mailto:|#)([^
 
 @dataclass(frozen=True)
 class Release:
-    """What a tag would publish.
+    """A release, as a tag would publish it.
 
     Attributes:
         package: name of the distribution.
         version: the one in its metadata.
         notes: Markdown of the changelog's top entry, without its heading.
-        problems: why it must not be published; each a sentence.
+        problems: reasons not to publish it, each a sentence.
     """
 
     package: str
@@ -46,14 +46,14 @@ class Release:
 
 
 def check(tag: str, root: Path = ROOT, repository: str | None = None) -> Release | None:
-    """Check what a tag would release.
+    """Check the release that a tag would publish.
 
     Args:
         tag: such as ``mlflow-bucketfs-core-v0.1.0``; or a package's name, to rehearse the release
-            of its next version, whose changelog may still say ``unreleased``.
+            of its next version, whose changelog may still be ``unreleased``.
         root: the repository's directory.
-        repository: ``owner/name`` of the repository that releases; the package's links must lead
-            there.
+        repository: ``owner/name`` of the repository that releases; the package's links must name
+            it.
 
     Returns:
         The release with its problems; ``None`` if the tag names no package of ours.
@@ -66,13 +66,13 @@ def check(tag: str, root: Path = ROOT, repository: str | None = None) -> Release
     readme = (folder / "README.md").read_text(encoding="utf-8")
     notes, problems = _changelog(folder, version, rehearsal=match["version"] is None)
     if match["version"] not in (None, version):
-        problems.append(f"The tag says {match['version']}, pyproject.toml says {version}.")
+        problems.append(f"The tag has {match['version']}, but pyproject.toml has {version}.")
     if not _VERSION.fullmatch(version):
-        problems.append(f"{version} is no version of SemVer: MAJOR.MINOR.PATCH.")
+        problems.append(f"{version} is not a version of SemVer: MAJOR.MINOR.PATCH.")
     problems += _url_problems(project.get("urls", {}), repository)
     problems += _sibling_problems(project, root)
     problems += [
-        f"README.md links to {target}, which leads nowhere on PyPI: make it absolute."
+        f"README.md links to {target}, which does not work on PyPI: make it absolute."
         for target in _RELATIVE_LINK.findall(readme)
     ]
     return Release(match["package"], version, notes, tuple(problems))
@@ -84,7 +84,7 @@ def _project(folder: Path) -> dict[str, Any]:
 
 
 def _changelog(folder: Path, version: str, *, rehearsal: bool) -> tuple[str, list[str]]:
-    """Return the text of the changelog's top entry, and what is wrong with this entry."""
+    """Return the text of the changelog's top entry, and the problems of this entry."""
     entry = _ENTRY.search((folder / "CHANGELOG.md").read_text(encoding="utf-8"))
     if entry is None:
         return "", ["The changelog has no entry `## VERSION - DATE`."]
@@ -117,7 +117,7 @@ def _url_problems(urls: dict[str, str], repository: str | None) -> list[str]:
     if repository is not None:
         home = f"https://github.com/{repository}"
         problems += [
-            f"{label} leads to {url}, which is not in the repository that releases, {home}."
+            f"{label} is {url}, which is not in the repository that releases, {home}."
             for label, url in urls.items()
             if url.startswith("https://github.com/") and not f"{url}/".startswith(f"{home}/")
         ]
@@ -127,7 +127,7 @@ def _url_problems(urls: dict[str, str], repository: str | None) -> list[str]:
 def _sibling_problems(project: dict[str, Any], root: Path) -> list[str]:
     """Find requirements that our packages in this repository do not meet.
 
-    ``uv lock`` does not: it takes a member of the workspace whatever version is required.
+    ``uv lock`` does not: it accepts a member of the workspace with any version.
     """
     extras: dict[str, list[str]] = project.get("optional-dependencies", {})
     lines = [
@@ -141,22 +141,22 @@ def _sibling_problems(project: dict[str, Any], root: Path) -> list[str]:
             continue
         present = _project(folder)["version"]
         if not requirement.specifier.contains(present, prereleases=True):
-            problems.append(f"It requires {requirement}, but that is {present} here.")
+            problems.append(f"It requires {requirement}, but this repository has {present}.")
     return problems
 
 
 def main() -> int:
-    """Check the tag on the command line; 1 if it must not be released."""
+    """Check the tag on the command line; return 1 if it must not be released."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("tag", help="PACKAGE-vVERSION; or PACKAGE, to rehearse")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's directory")
-    parser.add_argument("--repository", metavar="OWNER/NAME", help="that the links must lead to")
+    parser.add_argument("--repository", metavar="OWNER/NAME", help="that the links must name")
     parser.add_argument("--notes", type=Path, help="write the release's text into this file")
     parser.add_argument("--outputs", type=Path, help="append package, version, files to this file")
     options = parser.parse_args()
     release = check(options.tag, options.root, options.repository)
     if release is None:
-        sys.stderr.write(f"{options.tag!r} is no tag such as mlflow-bucketfs-core-v0.1.0.\n")
+        sys.stderr.write(f"{options.tag!r} is not a tag such as mlflow-bucketfs-core-v0.1.0.\n")
         return 1
     if release.problems:
         sys.stderr.writelines(f"{release.package}: {problem}\n" for problem in release.problems)

@@ -1,17 +1,17 @@
 """A Docker engine and a base image for machines that have neither.
 
-``engine`` is a private Docker engine that changes nothing of the host. It runs in a network
-namespace of its own, because an engine without a bridge would otherwise remove the ``docker0`` of
-one that already runs.
+``engine`` is a private Docker engine that does not change the host. It runs in a separate network
+namespace, because an engine without a bridge would otherwise remove the ``docker0`` of one that
+already runs.
 
 ``base`` makes a stand-in for Exasol's base image: Debian's (or Ubuntu's) packages of the host's
 release, a CPython of the container's version that is installed on the host, and the user and
 folders of Exasol's image. It takes the official image's name, so that the flavor's files need not
-change; a label and the missing digest tell the two apart.
+change; a label and the missing digest distinguish the two.
 
 ``container`` is for the CI: it installs and starts an engine if none runs, gets a base image and
-exports the container. Its exit status 75 means that this machine cannot; ``release-engine`` stops
-the engine that it started, and no other.
+exports the container. Its exit status 75 means that this is not possible on this machine;
+``release-engine`` stops the engine that it started, and no other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from slc_build.commands import (
     missing,
     output_of,
     private_engine,
-    say,
+    report,
 )
 from slc_build.paths import OUTPUT, PYTHON, ROOT, base_image, engine_directory, is_private
 
@@ -61,11 +61,11 @@ def start() -> None:
     """Start the private engine, unless an engine answers already.
 
     Raises:
-        SlcBuildError: it cannot be started here; the message says why.
+        SlcBuildError: it cannot be started; the message has the reason.
     """
     choose_engine()
     if engine_info("ServerVersion"):
-        say(f"A Docker engine runs already ({os.environ.get('DOCKER_HOST', 'the default one')})")
+        report(f"A Docker engine runs already ({os.environ.get('DOCKER_HOST', 'the default one')})")
         return
     if os.environ.get("DOCKER_HOST", "") not in {"", private_engine()}:
         raise SlcBuildError(f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
@@ -80,12 +80,12 @@ def start() -> None:
         raise SlcBuildError("a private Docker engine needs root: run this with sudo")
     if pid := _pid(directory):
         raise SlcBuildError(
-            f"the private engine (process {pid}) starts, or hangs; in the latter case: "
+            f"the private engine (process {pid}) does not answer yet. If it hangs: "
             "uv run nox -s slc:engine -- stop"
         )
     directory.mkdir(mode=0o700, exist_ok=True)
-    _require_private(directory)  # somebody else may have been faster
-    _clean_up(directory)  # what a crash of the last one may have left
+    _require_private(directory)  # another user may have made it meanwhile
+    _clean_up(directory)  # a crash may have left files and processes
     os.environ["DOCKER_HOST"] = private_engine()
     log = directory / "dockerd.log"
     with log.open("wb") as output:
@@ -111,21 +111,21 @@ def start() -> None:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
             raise SlcBuildError(f"the Docker engine cannot be started here; its log ends:\n{tail}")
         time.sleep(0.5)
-    say(f"Docker engine started: export DOCKER_HOST={os.environ['DOCKER_HOST']}")
+    report(f"Docker engine started: export DOCKER_HOST={os.environ['DOCKER_HOST']}")
 
 
 def stop() -> None:
-    """Stop the private engine and make sure that no process of it is left."""
+    """Stop the private engine and all its processes."""
     directory = engine_directory()
     pid = _pid(directory) if is_private(directory) else None
     if pid is None:
-        say("The private Docker engine does not run")
+        report("The private Docker engine is not running")
     else:
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_TIMEOUT_S
         while _pid(directory) is not None and time.monotonic() < deadline:
             time.sleep(0.2)
-        say(f"Docker engine stopped; its images stay in {directory}")
+        report(f"Docker engine stopped; its images stay in {directory}")
     if is_private(directory):
         _clean_up(directory)
 
@@ -136,17 +136,17 @@ def remove() -> None:
     directory = engine_directory()
     if is_private(directory):
         output_of("rm", "-rf", "--one-file-system", str(directory))
-        say(f"Removed {directory}")
+        report(f"Removed {directory}")
 
 
 def status() -> None:
-    """Print which engine is used.
+    """Print the version and the address of the engine.
 
     Raises:
-        SlcBuildError: none answers.
+        SlcBuildError: no engine answers.
     """
     version = _require_engine()
-    say(f"Docker engine {version}: DOCKER_HOST={os.environ.get('DOCKER_HOST', '')}")
+    report(f"Docker engine {version}: DOCKER_HOST={os.environ.get('DOCKER_HOST', '')}")
 
 
 def _require_engine() -> str:
@@ -159,13 +159,13 @@ def _require_engine() -> str:
 def _require_private(directory: Path) -> None:
     if not is_private(directory):
         raise SlcBuildError(
-            f"{directory} is not a directory of this user with mode 0700: an engine there could be "
-            "controlled by whoever made it. Remove it, or, if it is yours: chmod 700"
+            f"{directory} is not a directory of this user with mode 0700: another user could "
+            "control an engine there. Remove it, or, if it is yours: chmod 700"
         )
 
 
 def _pid(directory: Path) -> int | None:
-    """Return the engine's process, if the pid file names one that is really it."""
+    """Return the process ID of the engine, or None if it is not running."""
     with suppress(OSError, ValueError):
         pid = int((directory / "dockerd.pid").read_text())
         if str(directory / "data") in _command_line(pid):
@@ -178,7 +178,7 @@ def _command_line(pid: int) -> list[str]:
 
 
 def _clean_up(directory: Path) -> None:
-    """Kill what the engine left running, and remove what keeps the next one from starting."""
+    """Kill processes that the engine left, and remove files that prevent the next start."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -198,12 +198,12 @@ def make_base() -> None:
     """Make the stand-in, unless the engine has an image of this name.
 
     Raises:
-        SlcBuildError: something that it is made of is missing.
+        SlcBuildError: a program or the CPython to copy is missing.
     """
     _require_engine()
     name = base_image()
     if found := image(name):
-        say(f"Base image {name} is there ({'pulled' if found.pulled else 'local stand-in'})")
+        report(f"Base image {name} exists ({'pulled' if found.pulled else 'local stand-in'})")
         return
     if absent := missing("debootstrap", "chroot", "tar"):
         raise SlcBuildError(
@@ -218,14 +218,14 @@ def make_base() -> None:
     with tempfile.TemporaryDirectory(prefix="slc-base-", dir="/var/tmp") as directory:
         root = Path(directory, "root")
         _install_distribution(host.get("VERSION_CODENAME", ""), root)
-        say(f"Copying CPython {PYTHON} from {prefix}")
+        report(f"Copying CPython {PYTHON} from {prefix}")
         _copy_python(prefix, root)
         output_of("chroot", str(root), "groupadd", "--gid", "500", "exadefusr")
         user = ("--uid", "500", "--gid", "500", "--no-create-home", "exadefusr")
         output_of("chroot", str(root), "useradd", *user)
         for folder in ("conf", "buckets", "usr/lib/python3/dist-packages"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        say(f"Importing it as {name}")
+        report(f"Importing it as {name}")
         packed = Path(directory, "root.tar")
         output_of("tar", "--create", "--numeric-owner", "--file", str(packed), "-C", str(root), ".")
         output_of(
@@ -233,20 +233,20 @@ def make_base() -> None:
             *("--change", "ENV LANG=en_US.UTF-8 LC_ALL=en_US.UTF-8"),
             *("--change", f"LABEL {_LABEL}={json.dumps(host['ID'])}", str(packed), name),
         )
-    say("The stand-in is there. A release must be built on the official image.")
+    report("The stand-in is complete. A release must be built on the official image.")
 
 
 def python_to_copy(version: str) -> Path:
     """Return the prefix of an installed CPython that can be copied into an image.
 
-    uv finds its own and those on the path, and is shown pyenv's, which it does not see through
-    their shims. The system's own cannot be copied: it is spread over ``/usr``.
+    uv finds its own and those on the path; pyenv's are added to the path, because uv does not find
+    them behind their shims. The system's own cannot be copied: it is spread over ``/usr``.
 
     Args:
         version: such as ``3.12``.
 
     Raises:
-        SlcBuildError: there is none.
+        SlcBuildError: none is installed.
     """
     # release/package_check.py does the same to run a Python
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
@@ -268,10 +268,10 @@ def python_to_copy(version: str) -> Path:
 
 
 def _install_distribution(release: str, root: Path) -> None:
-    say(f"Installing a minimal {release} (debootstrap, about a minute)")
+    report(f"Installing a minimal {release} (debootstrap, about a minute)")
     # The host's release: the copied Python needs a C library that is as new as the host's
     output_of("debootstrap", "--variant=minbase", "--include=locales", release, str(root))
-    say("Generating the locale en_US.UTF-8")
+    report("Generating the locale en_US.UTF-8")
     output_of("chroot", str(root), "localedef", "-i", "en_US", "-f", "UTF-8", "en_US.UTF-8")
     for waste in ("cache/apt", "lib/apt/lists"):
         shutil.rmtree(root / "var" / waste)
@@ -315,11 +315,11 @@ def _shared_libraries(prefix: Path) -> dict[str, Path]:
 
 
 def build_container() -> int:
-    """Export the container, also on a bare machine.
+    """Export the container, after providing a missing engine or base image.
 
     Returns:
-        The exit status of the export, or 75 if no engine can be started here or no base image can
-        be obtained; the reason is printed.
+        The exit status of the export, or 75 if no engine can be started or no base image can be
+        obtained; the reason is printed.
     """
     try:
         _provide_engine()
@@ -332,7 +332,7 @@ def build_container() -> int:
 
 
 def release_engine() -> None:
-    """Stop the engine that `build_container` started, and no other."""
+    """Stop the engine that :func:`build_container` started, and no other."""
     if _STARTED_BY_CI.exists():
         stop()
         _STARTED_BY_CI.unlink()
@@ -344,7 +344,7 @@ def _provide_engine() -> None:
         return
     if missing("dockerd", "docker"):
         _apt_install("docker.io")
-    if missing("docker"):  # newer releases have the command in a package of its own
+    if missing("docker"):  # newer releases have the command in a separate package
         _apt_install("docker-cli")
     OUTPUT.mkdir(exist_ok=True)
     _STARTED_BY_CI.touch()
@@ -352,7 +352,7 @@ def _provide_engine() -> None:
 
 
 def _provide_base() -> None:
-    # A private engine has no network to pull by
+    # The private engine has no network, so it cannot pull
     if image(base_image()) is None and os.environ.get("DOCKER_HOST") != private_engine():
         with suppress(SlcBuildError):
             output_of("timeout", str(_PULL_TIMEOUT_S), "docker", "pull", "--quiet", base_image())
@@ -368,7 +368,7 @@ def _provide_base() -> None:
 
 def _apt_install(package: str) -> None:
     if os.geteuid() != 0 or missing("apt-get"):
-        raise SlcBuildError(f"{package} is not installed, and only root can, by apt-get")
+        raise SlcBuildError(f"{package} is not installed: as root, apt-get install {package}")
     _update_list_of_packages()
     output_of(
         *("apt-get", "install", "-y", "-qq", "--no-install-recommends", package),
@@ -378,12 +378,12 @@ def _apt_install(package: str) -> None:
 
 @cache
 def _update_list_of_packages() -> None:
-    with suppress(SlcBuildError):  # an older list may do
+    with suppress(SlcBuildError):  # an older list may be enough
         output_of("apt-get", "update", "-qq")
 
 
 def main() -> int:
-    """Run the command of the command line; 1 if it fails."""
+    """Run the command named on the command line; return 1 if it fails."""
     actions = {"start": start, "stop": stop, "status": status, "remove": remove}
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,4 +1,4 @@
-"""Running other programs, Docker's client above all; errors and progress for the user."""
+"""Running other programs, mostly Docker's client; errors and progress for the user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STARTED = time.monotonic()
 
 
 class SlcBuildError(RuntimeError):
-    """A step failed; the message says what is missing and how to get it."""
+    """A step failed; the message has the cause and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Image:
     Attributes:
         name: repository and tag.
         id: the engine's identification of it.
-        digests: its digests in registries: none if it was made here.
+        digests: its digests in registries; empty if it was built locally.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Image:
         return bool(self.digests)
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """Print a line with the seconds since the start."""
     print(f"[{time.monotonic() - _STARTED:4.0f} s] {text}", flush=True)  # noqa: T201
 
@@ -63,7 +63,7 @@ def output_of(*command: str, env: Mapping[str, str] | None = None, cwd: Path | N
         cwd: directory to run in.
 
     Raises:
-        SlcBuildError: it failed; with the end of its output.
+        SlcBuildError: it failed; the message has the end of its output.
     """
     done = subprocess.run(  # noqa: S603 -- our own commands
         command,
@@ -90,7 +90,7 @@ def private_engine() -> str:
 
 
 def choose_engine() -> None:
-    """Point this process and its children to the private engine, if it runs and none is set."""
+    """Set ``DOCKER_HOST`` to the private engine, if it runs and the variable is not set."""
     directory = engine_directory()
     if "DOCKER_HOST" in os.environ or not is_private(directory):
         return
@@ -110,7 +110,7 @@ def engine_info(field: str) -> str:
     if missing("docker"):
         return ""
     try:
-        # Without an engine, `docker info` succeeds unless asked for something of the engine's
+        # Without an engine, `docker info` succeeds unless the format has a field of the engine
         return output_of("docker", "info", "--format", f"{{{{.{field}}}}}").strip()
     except SlcBuildError:
         return ""

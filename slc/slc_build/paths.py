@@ -16,7 +16,7 @@ FLAVOR_SOURCE = ROOT / "slc" / FLAVOR
 BASE_DIGESTS = ROOT / "slc" / "base-image-digests.txt"
 BUILD_CONSTRAINTS = ROOT / "release" / "build-constraints.txt"
 
-# Everything that is made, none of it in git.
+# Generated files, which are not in git.
 OUTPUT = ROOT / ".slc"
 FLAVOR_PREPARED = OUTPUT / "flavor" / FLAVOR
 EXASLCT_OUTPUT = OUTPUT / "exaslct"
@@ -27,7 +27,7 @@ EXTRA = "udf"
 # In the order in which they depend on each other
 OWN_PACKAGES = ("mlflow-bucketfs-core", PACKAGE)
 
-# Where the release step leaves the lists of packages in the container.
+# The folder in the container where the release step writes the lists of packages.
 LISTS_IN_CONTAINER = "usr/local/share/mlflow-bucketfs"
 
 
@@ -35,17 +35,17 @@ def engine_directory() -> Path:
     """Return the private Docker engine's directory: one per checkout.
 
     It is outside the checkout because a Unix socket's path has at most 107 bytes, and because
-    no tool that walks through the checkout should meet an engine's layers.
+    tools that search the checkout should not find an engine's layers.
     """
     name = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
     return Path("/var/tmp") / f"mlflow-bucketfs-engine-{name}"  # noqa: S108 -- see `is_private`
 
 
 def is_private(directory: Path) -> bool:
-    """Return whether only this user can have put anything there.
+    """Return whether only this user can write to a directory.
 
-    Everybody knows the name of the engine's directory and may make it before we do: with a socket
-    that others listen on, or a log file that is a link to somewhere else.
+    The name of the engine's directory can be predicted. So another user may create it first, with
+    a socket that they listen on, or with a log file that is a link to another file.
     """
     try:
         status = directory.lstat()
@@ -56,7 +56,7 @@ def is_private(directory: Path) -> bool:
 
 
 def base_image() -> str:
-    """Return the image that the flavor builds on, as its Dockerfile names it."""
+    """Return the name of the flavor's base image, from its Dockerfile."""
     dockerfile = FLAVOR_SOURCE / "flavor_base" / "dependencies" / "Dockerfile"
     found = re.search(r"^FROM (\S+)$", dockerfile.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:

@@ -1,4 +1,4 @@
-"""What an export needs, checked before the first minute is spent."""
+"""Checks of the requirements of an export, before anything is built."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _NEEDED_BY_ENGINE = 4 * _GIB
 
 
 RequiredBase = Literal["any", "official", "committed"]
-"""What the base image must be: a stand-in will do, pulled, or one whose digest is committed."""
+"""The required kind of base image: a stand-in or any other, pulled, or with a committed digest."""
 
 
 def check(*, required_base: RequiredBase) -> Image:
-    """Check everything at once and return the base image.
+    """Check all requirements, and return the base image.
 
     Args:
-        required_base: what the base image must be.
+        required_base: the required kind of base image.
 
     Raises:
-        SlcBuildError: something is missing; the message lists all of it, each with its remedy.
+        SlcBuildError: requirements are missing; the message lists each with its remedy.
     """
     choose_engine()
     engine_root = engine_info("DockerRootDir")
@@ -61,11 +61,11 @@ def check(*, required_base: RequiredBase) -> Image:
 
 
 def base_problem(base: Image, required: RequiredBase) -> str | None:
-    """Return why an export must not be built on this image; None if it may.
+    """Return why an export must not be built on this image, or None if it may.
 
     Args:
         base: the image.
-        required: what it must be.
+        required: the required kind of base image.
     """
     if required == "any":
         return None
@@ -96,14 +96,14 @@ def _tools() -> list[str]:
         problems.append("uv is not on the path: pip install uv")
     for module, what in (("pip", "pip, for the wheels"), ("exasol.slc", "exaslct")):
         if not _importable(module):
-            problems.append(f"{sys.executable} lacks {what}: use uv run nox -s slc:export")
+            problems.append(f"{sys.executable} has no {what}: use uv run nox -s slc:export")
     return problems
 
 
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that would hold it
+    except ModuleNotFoundError:  # the package above it is missing
         return False
 
 

@@ -1,4 +1,4 @@
-"""The files beside an exported container: checksum, packages, constraints, how it was built."""
+"""The files beside an exported container: checksum, packages, constraints, build information."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = 10
 
 
 def write(container: Path, base: Image, wheels: Mapping[str, str]) -> None:
-    """Write the files that belong to the container, and remove those of older ones.
+    """Write the files that belong to the container, and remove older containers.
 
     Args:
         container: the exported file.
@@ -61,12 +61,12 @@ def write(container: Path, base: Image, wheels: Mapping[str, str]) -> None:
         },
         "wheels": wheels,
     }
-    # Last: where it is, the others are
+    # Last: if this file exists, so do the others
     BUILD_INFO.write_text(f"{json.dumps(info, indent=1)}\n", encoding="utf-8")
 
 
 def summary() -> str:
-    """Return a few lines about the container that was exported last."""
+    """Return a summary of the last exported container, in a few lines."""
     info = json.loads(BUILD_INFO.read_text(encoding="utf-8"))
     packages = json.loads(PACKAGES.read_text(encoding="utf-8"))
     largest = sorted(packages, key=lambda package: -package["installed_bytes"])[:_LARGEST]
@@ -102,7 +102,7 @@ def _read_lists(container: Path) -> dict[str, bytes]:
                 found[name] = content.read()
             if len(found) == len(wanted):
                 return found
-    raise SlcBuildError(f"{container} lacks {', '.join(wanted.keys() - found.keys())}")
+    raise SlcBuildError(f"{container} does not contain {', '.join(wanted.keys() - found.keys())}")
 
 
 def _git() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The wheels that go into the container: those of ``uv.lock`` by hash, our own built here."""
+"""The wheels of the container: third-party ones of ``uv.lock`` by hash, and our own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from slc_build.commands import SlcBuildError, output_of, say
+from slc_build.commands import SlcBuildError, output_of, report
 from slc_build.paths import BUILD_CONSTRAINTS, EXTRA, OWN_PACKAGES, PACKAGE, PYTHON, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# The container, not the machine that builds it. The micro version is that of Ubuntu 24.04.
+# Markers of the container, not of the building machine. The micro version is Ubuntu 24.04's.
 _CONTAINER = {
     "implementation_name": "cpython",
     "implementation_version": f"{PYTHON}.3",
@@ -31,16 +31,16 @@ _CONTAINER = {
     "python_version": PYTHON,
     "sys_platform": "linux",
 }
-# glibc of Exasol's base image (Ubuntu 24.04) is 2.39; pip does not derive the older ones from it
+# glibc of Exasol's base image (Ubuntu 24.04) is 2.39; pip needs the older versions named, too
 _NEWEST_GLIBC, _OLDEST_GLIBC = 39, 5
 _LEGACY_PLATFORMS = ("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64")
-# 1980-01-01, the first moment a zip file can name: the same source gives the same bytes
+# 1980-01-01, the earliest time in a zip file: the same source gives the same bytes
 _SOURCE_DATE_EPOCH = "315532800"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pinned:
-    """One package as the lock pins it.
+    """A package with the version and the hashes of the lock.
 
     Attributes:
         name: its name.
@@ -53,15 +53,15 @@ class Pinned:
     hashes: tuple[str, ...]
 
     def line(self) -> str:
-        """Return it as a line for pip's ``--require-hashes``."""
+        """Return the requirement as a line for pip's ``--require-hashes``."""
         return " ".join([f"{self.name}=={self.version}", *(f"--hash={h}" for h in self.hashes)])
 
 
 def pinned_packages() -> list[Pinned]:
-    """Return the third-party packages that the container gets, by name.
+    """Return the third-party packages of the container, sorted by name.
 
     Raises:
-        SlcBuildError: uv cannot export, or a line has not the expected form.
+        SlcBuildError: uv cannot export, or a line does not have the expected form.
     """
     exported = output_of(
         *("uv", "export", "--quiet", "--frozen", "--no-dev", "--no-emit-workspace"),
@@ -72,13 +72,13 @@ def pinned_packages() -> list[Pinned]:
 
 
 def parse(exported: str) -> list[Pinned]:
-    """Select from a universal export what applies to the container.
+    """Select the container's packages from an export for all platforms.
 
     Args:
-        exported: output of ``uv export``: one requirement for all platforms per line.
+        exported: output of ``uv export``, one requirement with its marker per line.
 
     Raises:
-        SlcBuildError: a package is not pinned, has no hash, or comes twice.
+        SlcBuildError: a package is not pinned, has no hash, or occurs twice.
     """
     pinned: dict[str, Pinned] = {}
     for line in exported.replace("\\\n", " ").splitlines():
@@ -103,16 +103,16 @@ def download(packages: Iterable[Pinned], directory: Path) -> None:
     """Download the wheels of the packages, checked against the lock's hashes.
 
     Args:
-        packages: what to download.
-        directory: gets ``requirements.txt`` and a folder ``wheels``; filled before for the same
-            packages, it is left as it is, without asking the network.
+        packages: the packages to download.
+        directory: the target of ``requirements.txt`` and a folder ``wheels``. If it has the same
+            packages already, nothing is downloaded.
     """
     requirements = "".join(f"{package.line()}\n" for package in packages)
     complete = directory / "requirements.txt"
     if complete.is_file() and complete.read_text(encoding="utf-8") == requirements:
-        say("Wheels of uv.lock: downloaded before")
+        report("Wheels of uv.lock: already downloaded")
         return
-    say(f"Downloading {requirements.count(chr(10))} wheels of uv.lock")
+    report(f"Downloading {requirements.count(chr(10))} wheels of uv.lock")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     wanted = directory / "wanted.txt"
@@ -127,11 +127,11 @@ def download(packages: Iterable[Pinned], directory: Path) -> None:
 
 
 def build_own(directory: Path) -> None:
-    """Build the wheels of this workspace into a directory, of which nothing else is left.
+    """Build the wheels of this workspace into a directory, after emptying it.
 
-    The same source gives the same bytes, so that the engine's cache holds.
+    The same source gives the same bytes, so that the engine's cache stays valid.
     """
-    say(f"Building the wheels of {' and '.join(OWN_PACKAGES)}")
+    report(f"Building the wheels of {' and '.join(OWN_PACKAGES)}")
     shutil.rmtree(directory, ignore_errors=True)
     for package in OWN_PACKAGES:
         output_of(
@@ -145,7 +145,7 @@ def build_own(directory: Path) -> None:
 
 
 def hashes_of(directory: Path) -> dict[str, str]:
-    """Return the SHA-256 of each wheel in the directory, by its file's name."""
+    """Return the SHA-256 of each wheel in the directory, by file name."""
     wheels = sorted(directory.glob("*.whl"))
     return {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels}
 

@@ -92,9 +92,9 @@ def test_rehearsal(check):
         (("CHANGELOG.md", "## 0.1.7 - 2026-12-31", "## Next"), "top entry is 0.1.0, not 0.1.7"),
         (("CHANGELOG.md", "2026-12-31", "2026-02-30"), "neither a day such as 2026-12-31"),
         (("CHANGELOG.md", "- #70: Faster.\n\n- #71: Safer.\n", ""), "entry is empty"),
-        (("pyproject.toml", '"0.1.7"', '"0.1.8"'), "tag says 0.1.7, pyproject.toml says 0.1.8"),
-        (("pyproject.toml", '"0.1.7"', '"0.1"'), "0.1 is no version of SemVer"),
-        (("pyproject.toml", '"0.1.7"', '"new"'), "new is no version of SemVer"),
+        (("pyproject.toml", '"0.1.7"', '"0.1.8"'), "tag has 0.1.7, but pyproject.toml has 0.1.8"),
+        (("pyproject.toml", '"0.1.7"', '"0.1"'), "0.1 is not a version of SemVer"),
+        (("pyproject.toml", '"0.1.7"', '"new"'), "new is not a version of SemVer"),
         (("pyproject.toml", "Security = ", "Safety = "), "[project.urls] has no Security"),
         (("README.md", "# mlflow-bucketfs-core\n", "[a](../b.md)\n"), "links to ../b.md, which"),
     ],
@@ -111,7 +111,7 @@ def test_problem(check, repository, mistake, problem):
 def test_all_problems_at_once(check):
     """One run reports all that has to be fixed."""
     problems = check(f"{PLUGIN}-v9.9.9").stderr
-    assert "The tag says 9.9.9" in problems
+    assert "The tag has 9.9.9" in problems
     assert "`unreleased`" in problems
 
 
@@ -128,7 +128,7 @@ def test_next_minor_version_of_core(check, repository, package):
     """Once core has a new minor version, the others cannot be released until they allow it."""
     core, own = (repository / "packages" / p / "pyproject.toml" for p in (CORE, package))
     change(core, '\nversion = "0.1.7"', '\nversion = "0.2.0"')
-    assert f"requires {CORE}<0.2,>=0.1.0, but that is 0.2.0" in check(package).stderr
+    assert f"requires {CORE}<0.2,>=0.1.0, but this repository has 0.2.0" in check(package).stderr
     change(own, f'"{CORE}>=0.1.0,<0.2"', f'"{CORE}>=0.2.0,<0.3"')
     assert check(package).returncode == 0
 
@@ -138,4 +138,4 @@ def test_foreign_tag(check, tag):
     """A tag of another form is refused."""
     done = check(tag)
     assert done.returncode == 1
-    assert "is no tag such as mlflow-bucketfs-core-v0.1.0" in done.stderr
+    assert "is not a tag such as mlflow-bucketfs-core-v0.1.0" in done.stderr

@@ -63,7 +63,7 @@ def test_single_bytes_give_the_same_keys(body, prefix):
     ],
 )
 def test_listings(body, prefix, expected):
-    """Every line is a key, whatever its bytes, and a prefix ends at a slash."""
+    """Every line is a key, with any bytes, and a prefix ends at a slash."""
     assert list(keys_under([body], prefix)) == expected
 
 

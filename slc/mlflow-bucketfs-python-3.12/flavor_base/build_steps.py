@@ -11,25 +11,25 @@ class AnalyzeDependencies(DockerFlavorAnalyzeImageTask):
     """Exasol's base image with the third-party packages of ``uv.lock``."""
 
     def get_build_step(self) -> str:
-        """Name the folder and the goal."""
+        """Return the name of the step, which is its folder and its goal."""
         return "dependencies"
 
     def get_path_in_flavor(self) -> str:
-        """Name the folder that holds the steps."""
+        """Return the folder that contains the steps."""
         return "flavor_base"
 
 
 class AnalyzeRelease(DockerFlavorAnalyzeImageTask):
-    """The packages of this workspace on top: what changes with each commit is built last."""
+    """The packages of this workspace on top, because they change most often."""
 
     def get_build_step(self) -> str:
-        """Name the folder and the goal."""
+        """Return the name of the step, which is its folder and its goal."""
         return "release"
 
     def requires_tasks(self) -> dict[str, type[DockerFlavorAnalyzeImageTask]]:
-        """Name the image to build on; the key is the variable in the Dockerfile."""
+        """Return the image to build on; the key is the variable in the Dockerfile."""
         return {"dependencies": AnalyzeDependencies}
 
     def get_path_in_flavor(self) -> str:
-        """Name the folder that holds the steps."""
+        """Return the folder that contains the steps."""
         return "flavor_base"

@@ -70,7 +70,7 @@ def test_transient_failures_are_retried(server, either, tmp_path, fault, operati
 def test_an_exception_that_the_caller_handles_is_no_cause(
     server, either, tmp_path, operation, handled
 ):
-    """A lost connection is retried whatever exception the caller is handling."""
+    """A lost connection is retried even if the caller is handling another exception."""
     server.inject(Fault.reset_before_body(method=operation.method))
     try:
         raise handled

@@ -1,4 +1,4 @@
-"""Write what is installed beside this Python; runs in the container, with nothing but Python.
+"""Write lists of the installed packages; runs in the container, without other packages.
 
 Usage: list_packages.py DIRECTORY
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 # Not part of any model's environment
 _TOOLS = {"pip", "setuptools", "wheel"}
-# Licences whose whole text stands where a name belongs
+# A longer field contains the licence's text instead of its name
 _LONGEST_NAME = 60
 
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def described(name: str, package: Distribution) -> dict[str, str | int]:
-    """Describe one package."""
+    """Return name, version, licence and installed bytes of a package."""
     files = [Path(str(file.locate())) for file in package.files or []]
     return {
         "name": name,
@@ -60,7 +60,7 @@ def license_of(package: Distribution) -> str:
 
 
 def normalized(name: str) -> str:
-    """Return a package's name as indexes spell it."""
+    """Return a package's name, normalized as by package indexes."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
