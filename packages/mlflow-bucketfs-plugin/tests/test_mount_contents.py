@@ -249,7 +249,7 @@ def test_unsafe_entries_are_refused(mounted, bucket_on_mount, local, make):
         lambda: mounted.get_local_path("plots/entry"),
         lambda: mounted._download_file("plots/entry", local.root / "x"),
     ):
-        with pytest.raises(MlflowException, match=f"{folder}/entry (leads to /|is no regular)"):
+        with pytest.raises(MlflowException, match=f"{folder}/entry (leads to /|is not a regular)"):
             read()
     assert not (local.root / "x").exists()
     assert not (local.root / "down" / "plots" / "entry").exists()
@@ -278,7 +278,7 @@ def test_models_with_unsafe_entries_are_refused(
     path.unlink()
     make(path.parent)
     (path.parent / "entry").rename(path)
-    with pytest.raises(MlflowException, match=r" leads (back )?to /|is no regular") as caught:
+    with pytest.raises(MlflowException, match=r" leads (back )?to /|is not a regular") as caught:
         mlflow.pyfunc.load_model(f"{archives}/whole")
     assert f"{path} " in str(caught.value)
     assert server.requests.connections == 0
