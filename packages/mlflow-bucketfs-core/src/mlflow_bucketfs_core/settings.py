@@ -185,7 +185,7 @@ def _fingerprint(text: str, name: str) -> str:
 
 
 def _absolute_path(text: str, name: str) -> str:
-    # not stripped, as other values are: blanks can be part of a path
+    # not stripped, unlike other values: blanks can be part of a path
     if not text.startswith("/") or text != text.strip():
         raise _value_error(
             name, f"an absolute path without blanks around it, by default {DEFAULT_MOUNT_ROOT}"

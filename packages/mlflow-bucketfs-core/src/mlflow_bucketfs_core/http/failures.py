@@ -139,7 +139,7 @@ def _permanent_error(status: int, request: Request) -> BucketFSError:
         )
         return request.error(UnexpectedResponseError, reason)
     reason = f"{uri.authority} answered {status}, which BucketFS does not do. Check host and port."
-    if status == _BAD_REQUEST and not uri.tls:  # so answer nginx, Apache and Go at a port for HTTPS
+    if status == _BAD_REQUEST and not uri.tls:  # of nginx, Apache and Go at a port for HTTPS
         reason += f" If the port is one for HTTPS, use {uri.scheme}s:// there."
     return request.error(UnexpectedResponseError, reason)
 
@@ -177,7 +177,7 @@ def incomplete_upload_failure(request: Request) -> TransientFailure:
 
 
 def own_error(chain: list[BaseException]) -> BucketFSError | None:
-    """Return this package's error in a chain, which the source of an upload raised, or None."""
+    """Return this package's error in a chain, raised by the source of an upload, or ``None``."""
     return _first(chain, BucketFSError)
 
 
