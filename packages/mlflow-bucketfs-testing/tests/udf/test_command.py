@@ -87,7 +87,7 @@ def test_rows_of_standard_input_and_buckets(folder):
         ("id,x,id\n", "the first line names a column twice: id, x, id"),
         ("", "the first line is empty: it must name the columns"),
         ("id;x;ok\n1;2;\n", "the first line has ';' but no comma: fields are separated by commas"),
-        ('id,x,ok\n"1"2,3,\n', "line 2 is no CSV"),
+        ('id,x,ok\n"1"2,3,\n', "line 2 is not valid CSV"),
     ],
 )
 def test_files_that_do_not_fit(folder, refused, rows, message):
@@ -147,7 +147,7 @@ def test_a_script_that_takes_too_long(folder, refused):
     )
 
     output = refused("f.sql", "--timeout", "0.1")
-    assert "the UDF took more than 0.1 s and was killed; allow more by timeout_s" in output
+    assert "the UDF took more than 0.1 s and was killed; allow more with timeout_s" in output
     assert "--timeout in a shell" in output
 
 

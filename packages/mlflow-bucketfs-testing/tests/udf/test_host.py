@@ -174,12 +174,15 @@ def test_a_run_that_takes_too_long(run_client):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("send_bytes(b'hello')", "5 bytes came that are no request .*: 68 65 6c 6c 6f"),
-        ("send(MessageType.META)", "META came; expected CLIENT"),
-        ("begin(); connection_id = 1; send(MessageType.NEXT)", "NEXT came with connection id 1"),
+        ("send_bytes(b'hello')", "received 5 bytes that are no request .*: 68 65 6c 6c 6f"),
+        ("send(MessageType.META)", "received META; expected CLIENT"),
+        (
+            "begin(); connection_id = 1; send(MessageType.NEXT)",
+            "received NEXT with connection id 1",
+        ),
         (
             "begin(); send(MessageType.EMIT, emit=pack_rows([ColumnType.INT64], Rows(1, [[1]])))",
-            "1 rows came with 0 strings; its columns STRING need 1",
+            "1 rows with 0 strings; its columns STRING need 1",
         ),
     ],
     ids=["bytes", "order", "id", "table"],
@@ -217,7 +220,7 @@ end()
 
 def test_a_client_that_does_not_end(run_client, monkeypatch):
     """A client that has finished but does not end is killed; its rows are returned."""
-    monkeypatch.setattr(host, "_LEAVE_S", 0.1)
+    monkeypatch.setattr(host, "_EXIT_S", 0.1)
 
     assert run_client("begin(); emit('a'); end(); time.sleep(600)").rows == [("a",)]
 

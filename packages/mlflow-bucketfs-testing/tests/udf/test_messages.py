@@ -267,7 +267,7 @@ def test_info_has_the_field_numbers_of_the_protocol():
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x08\x01"], ids=["empty", "text", "incomplete"])
 def test_bytes_that_are_no_message_are_refused(data):
     """The error says how many bytes came and shows their beginning."""
-    with pytest.raises(UdfProtocolError, match=f"{len(data)} bytes came that are no request"):
+    with pytest.raises(UdfProtocolError, match=f"received {len(data)} bytes that are no request"):
         _CODEC.decode_request(data)
 
 
@@ -279,17 +279,17 @@ def test_an_unknown_message_type_is_decoded():
 def test_an_unknown_enumerator_is_refused():
     """The error names the number that came and those that exist."""
     wire = bytes.fromhex("08 05 10 07 32 05 0a 01 63 10 09")
-    with pytest.raises(UdfProtocolError, match=r"ImportKind 9 came.*1 SCRIPT_CODE"):
+    with pytest.raises(UdfProtocolError, match=r"received ImportKind 9, .*1 SCRIPT_CODE"):
         _CODEC.decode_request(wire)
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (Table(rows=2, nulls=[False], int64=[1]), "came with 1 NULL flags"),
+        (Table(rows=2, nulls=[False], int64=[1]), "2 rows and 1 columns with 1 NULL flags"),
         (
             Table(rows=1, nulls=[False], doubles=[1.0]),
-            "1 rows came with 1 doubles; its columns INT64 need 0",
+            "1 rows with 1 doubles; its columns INT64 need 0",
         ),
         (Table(rows=1, nulls=[False], int64=[1], strings=["x"]), "1 strings; .* need 0"),
         (Table(rows=1, nulls=[True], int64=[1]), "1 int64; .* need 0"),

@@ -273,7 +273,7 @@ _STATES = {
     ],
     "finished": lambda talk: talk.send(MessageType.CLOSE, close=Close("no")),
 }
-_ANYWHERE = {"IMPORT", "PING_PONG", "CLOSE"}
+_ALWAYS = {"IMPORT", "PING_PONG", "CLOSE"}
 _ALLOWED = {
     "new": {"CLIENT"},
     "introduced": {"META", "CLIENT"},
@@ -296,19 +296,19 @@ def test_messages_at_the_wrong_time(state, kind):
     """In each state, a message is answered, or the error names the expected messages."""
     talk = Conversation(Work(groups=[_rows(1)]))
     _STATES[state](talk)
-    expected = _ALLOWED[state] | (set() if state == "finished" else _ANYWHERE)
+    expected = _ALLOWED[state] | (set() if state == "finished" else _ALWAYS)
 
     if kind.name in expected:
         assert talk.send(kind, **_BODIES.get(kind.name, {}))
     else:
-        with pytest.raises(UdfProtocolError, match=f"^{kind.name} came; expected ") as caught:
+        with pytest.raises(UdfProtocolError, match=f"^received {kind.name}; expected ") as caught:
             talk.send(kind, **_BODIES.get(kind.name, {}))
         assert set(re.findall("[A-Z_]{2,}", str(caught.value))) == expected | {kind.name}
 
 
 def test_a_message_of_an_unknown_type():
     """The error has the number of the unknown type."""
-    with pytest.raises(UdfProtocolError, match="message type 99 came; expected CLIENT, IMPORT"):
+    with pytest.raises(UdfProtocolError, match="received message type 99; expected CLIENT, IMPORT"):
         Conversation(Work()).session.answer(Request(99))
 
 
@@ -317,18 +317,18 @@ def test_a_wrong_connection_id():
     talk = Conversation(Work(groups=[_rows(1)])).begin()
     wrong = Request(MessageType.RUN, talk.connection_id + 1)
 
-    with pytest.raises(UdfProtocolError, match=r"RUN came with connection id .* expected "):
+    with pytest.raises(UdfProtocolError, match=r"received RUN with connection id .* expected "):
         talk.session.answer(wrong)
 
 
 @pytest.mark.parametrize(
     ("kind", "call", "message"),
     [
-        (MessageType.EMIT, None, "EMIT came without rows"),
-        (MessageType.CLOSE, None, "CLOSE came without the exception"),
-        (MessageType.IMPORT, None, "IMPORT came without a name"),
-        (MessageType.RETURN, _ADAPTER, "RETURN came without a result"),
-        (MessageType.UNDEFINED_CALL, _ADAPTER, "UNDEFINED_CALL came without a name"),
+        (MessageType.EMIT, None, "received EMIT without rows"),
+        (MessageType.CLOSE, None, "received CLOSE without the exception"),
+        (MessageType.IMPORT, None, "received IMPORT without a name"),
+        (MessageType.RETURN, _ADAPTER, "received RETURN without a result"),
+        (MessageType.UNDEFINED_CALL, _ADAPTER, "received UNDEFINED_CALL without a name"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -342,5 +342,5 @@ def test_messages_without_their_content(kind, call, message):
 
 def test_an_introduction_without_a_client():
     """An introduction without its content is refused."""
-    with pytest.raises(UdfProtocolError, match="CLIENT came without the client's name"):
+    with pytest.raises(UdfProtocolError, match="received CLIENT without the client's name"):
         Conversation(Work()).send(MessageType.CLIENT)

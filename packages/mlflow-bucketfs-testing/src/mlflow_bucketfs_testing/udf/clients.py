@@ -1,6 +1,6 @@
-"""The clients that run scripts, here or in a container: how each is started for a socket.
+"""The UDF clients, on this machine or in a container, and the commands that start them.
 
-Another kind of client is another subclass of `Client`, and a line in `find_client`.
+To add a kind of client, subclass `Client` and extend `find_client`.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 _REFERENCE_MODULE = "mlflow_bucketfs_testing.udf.reference_client"
 _ARGUMENTS = ("lang=python", "scriptOptionsParserVersion=1")  # of every client, after the socket
-# What a script printed is not lost when it fails or is killed: clients end without flushing
+# Clients end without flushing: otherwise the output of a failed or killed script is lost
 _UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 # Paths in a container
-_EXASOLS = "/exaudf/exaudfclient"
+_EXASOL_CLIENT = "/exaudf/exaudfclient"
 _SOCKETS = "/run/udf"
 _TESTING = "/run/udf-testing"
 _PACKAGES = "/run/udf-packages"
 
 
 class Client(ABC):
-    """A client that a runner starts for each run, in a ``with`` block around all of them.
+    """A UDF client, of which a runner starts a process per run, in a ``with`` block for all runs.
 
     Args:
-        name: as the option ``--mlflow-bucketfs-udf-client`` names it.
+        name: its name, as in the option ``--mlflow-bucketfs-udf-client``.
 
     Attributes:
         sees_buckets: whether the buckets are at ``/buckets`` in its processes.
-        other_user: whether its processes belong to another user, who must reach the socket.
+        other_user: whether its processes run as another user; the socket is then open to all.
     """
 
     sees_buckets = False
@@ -51,11 +51,11 @@ class Client(ABC):
         self.name = name
 
     def __enter__(self) -> Self:
-        """Prepare what all runs share; by default nothing."""
+        """Prepare the resources that all runs share; by default there are none."""
         return self
 
-    def __exit__(self, *_: object) -> None:  # noqa: B027 -- most share nothing
-        """Remove it again."""
+    def __exit__(self, *_: object) -> None:  # noqa: B027 -- most have no shared resources
+        """Release the shared resources."""
 
     @abstractmethod
     def command(self, socket: Path, buckets: Path | None) -> tuple[list[str], dict[str, str]]:
@@ -63,11 +63,11 @@ class Client(ABC):
 
         Args:
             socket: the socket that the process connects to.
-            buckets: directory that the process sees as the buckets; None: none.
+            buckets: directory with the buckets for the process; None for no buckets.
         """
 
-    def end(self, socket: Path) -> None:  # noqa: B027 -- most have nothing to end
-        """End what the process of a run left outside of its own session; by default nothing.
+    def end(self, socket: Path) -> None:  # noqa: B027 -- most have no such resources
+        """Release the resources of a run that outlive its process; by default there are none.
 
         Args:
             socket: the socket of the run.
@@ -75,10 +75,10 @@ class Client(ABC):
 
 
 class LocalClient(Client):
-    """A client that runs as a process of this user, and finds the buckets by a variable.
+    """A client that runs as a process of this user and gets the buckets' path in a variable.
 
     Args:
-        name: as the option names it.
+        name: its name, as in the option ``--mlflow-bucketfs-udf-client``.
         program: program and leading arguments.
     """
 
@@ -87,7 +87,7 @@ class LocalClient(Client):
         self._program = program
 
     def command(self, socket: Path, buckets: Path | None) -> tuple[list[str], dict[str, str]]:
-        """Return the command; its environment is ours, with ``EXA_BUCKETFS_MOUNT_ROOT``."""
+        """Return the command, and this process's environment plus ``EXA_BUCKETFS_MOUNT_ROOT``."""
         variables = {**os.environ, **_UNBUFFERED}
         if buckets is not None:
             variables["EXA_BUCKETFS_MOUNT_ROOT"] = str(buckets)
@@ -95,17 +95,17 @@ class LocalClient(Client):
 
 
 class SlcClient(Client):
-    """The client of a container: no network, a read-only system, user 500, its own ``/buckets``.
+    """A client in a container: user 500, no network, read-only files, buckets at ``/buckets``.
 
     Args:
-        archive: the exported ``.tar.gz``, which Docker runs, or the directory that it was
-            unpacked to, which root runs without Docker.
-        reach: loopback addresses of this machine, such as ``127.0.0.1:5000``, that scripts reach
-            under the same address although there is no network.
-        reference_packages: run the reference client in the container's Python instead of Exasol's
-            client, with the packages in this directory, which other users can read: pyzmq for
-            that Python, and protobuf if the container has none. For a container that was not
-            built on Exasol's base image.
+        archive: the exported ``.tar.gz``, to run with Docker, or its unpacked directory, to run
+            as root without Docker.
+        reach: loopback addresses of this machine, such as ``127.0.0.1:5000``, that scripts can
+            connect to although the container has no network.
+        reference_packages: directory, readable for all users, with pyzmq for the container's
+            Python, and protobuf if the container has none. With it, the reference client runs in
+            that Python instead of Exasol's client: for a container that was not built on
+            Exasol's base image.
         python: version of the container's Python, for ``reach`` and the reference client.
     """
 
@@ -129,14 +129,14 @@ class SlcClient(Client):
         self._runs: dict[Path, ExitStack] = {}
 
     def command(self, socket: Path, buckets: Path | None) -> tuple[list[str], dict[str, str]]:
-        """Return the command that runs the client in a fresh container.
+        """Return the command that runs the client in a new container.
 
         Args:
             socket: the socket that the client connects to.
-            buckets: directory that is ``/buckets`` in the container; None: an empty one.
+            buckets: directory that is ``/buckets`` in the container; None for an empty one.
 
         Raises:
-            UdfClientError: There is no container, nothing that runs it, or no client in it.
+            UdfClientError: the container is missing, cannot be run, or has no client.
         """
         mounts: dict[str, str | os.PathLike[str]] = {_SOCKETS: socket.parent}
         if buckets is not None:
@@ -164,11 +164,11 @@ class SlcClient(Client):
         self, mounts: dict[str, str | os.PathLike[str]]
     ) -> tuple[list[str], Mapping[str, str]]:
         if self._packages is None:
-            return [_EXASOLS], _UNBUFFERED
+            return [_EXASOL_CLIENT], _UNBUFFERED
         package = Path(mlflow_bucketfs_testing.__file__).parent
         mounts[f"{_TESTING}/{package.name}"] = package
         mounts[_PACKAGES] = self._packages
-        # Last, so that they replace nothing of what the container has
+        # Last, so that the container's own packages take precedence
         path = self._container.python_path([_TESTING, _PACKAGES])
         return self._container.python_command("-m", _REFERENCE_MODULE), {
             "PYTHONPATH": path,
@@ -178,23 +178,23 @@ class SlcClient(Client):
     def _require_client(self) -> None:
         if self._has_client:
             return
-        if self._container.run(["test", "-x", _EXASOLS], check=False).returncode:
+        if self._container.run(["test", "-x", _EXASOL_CLIENT], check=False).returncode:
             raise UdfClientError(
-                f"the container {self._container.archive} has no UDF client {_EXASOLS}: build it "
-                "on a base image of Exasol's"
+                f"the container {self._container.archive} has no UDF client {_EXASOL_CLIENT}: "
+                "build it on one of Exasol's base images"
             )
         self._has_client = True
 
 
 def find_client(name: str) -> Client:
-    """Return the client that an option names.
+    """Return the client for a value of ``--mlflow-bucketfs-udf-client``.
 
     Args:
         name: ``reference``, the path of an ``exaudfclient``, or ``slc:`` and the path of an
             exported container.
 
     Raises:
-        UdfClientError: It is missing, or not executable.
+        UdfClientError: the client is missing, or not executable.
     """
     if name == REFERENCE_CLIENT:
         return LocalClient(name, [sys.executable, "-m", _REFERENCE_MODULE])

@@ -1,8 +1,8 @@
 """The encoding of the messages between the database and Exasol's UDF client.
 
-`Codec` is the one interface to a message's bytes; `ProtobufCodec` is version 1 of the protocol,
-which every script-language container speaks. Its descriptors are built here from the field
-numbers, so there are no generated files.
+`Codec` is the interface to a message's bytes. `ProtobufCodec` implements version 1 of the
+protocol, which every script-language container uses. Its descriptors are built here from the
+field numbers, so there are no generated files.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from mlflow_bucketfs_testing.udf.messages import (
 
 
 class Codec(Protocol):
-    """Messages as bytes, one message per frame.
+    """An encoding of messages as bytes, one message per ZeroMQ frame.
 
-    All methods that decode raise `UdfProtocolError` for bytes that are no such message.
+    The methods that decode raise `UdfProtocolError` for bytes that are not a valid message.
     """
 
     def encode_request(self, request: Request) -> bytes:
-        """Return the bytes of a client's message."""
+        """Encode a client's message."""
         ...
 
     def decode_request(self, data: bytes) -> Request:
-        """Read a client's message."""
+        """Decode a client's message."""
         ...
 
     def encode_response(self, response: Response) -> bytes:
-        """Return the bytes of a host's message."""
+        """Encode a host's message."""
         ...
 
     def decode_response(self, data: bytes) -> Response:
-        """Read a host's message."""
+        """Decode a host's message."""
         ...
 
 
@@ -62,7 +62,7 @@ class ProtobufCodec:
     """Version 1 of the protocol: protobuf messages."""
 
     def encode_request(self, request: Request) -> bytes:
-        """Return the bytes of a client's message."""
+        """Encode a client's message."""
         message = _new("request", type=request.type, connection_id=request.connection_id)
         if request.client is not None:
             message.client.client_name = request.client.name
@@ -82,7 +82,7 @@ class ProtobufCodec:
         return _encoded(message)
 
     def decode_request(self, data: bytes) -> Request:
-        """Read a client's message."""
+        """Decode a client's message."""
         message = _decoded("request", data)
         return Request(
             type=_message_type(message.type),
@@ -103,7 +103,7 @@ class ProtobufCodec:
         )
 
     def encode_response(self, response: Response) -> bytes:
-        """Return the bytes of a host's message."""
+        """Encode a host's message."""
         message = _new("response", type=response.type, connection_id=response.connection_id)
         if response.info is not None:
             _set(message.info, **{name: getattr(response.info, name) for name in _INFO_FIELDS})
@@ -122,7 +122,7 @@ class ProtobufCodec:
         return _encoded(message)
 
     def decode_response(self, data: bytes) -> Response:
-        """Read a host's message."""
+        """Decode a host's message."""
         message = _decoded("response", data)
         return Response(
             type=_message_type(message.type),
@@ -146,7 +146,7 @@ class ProtobufCodec:
 
 def _put_close(message: Any, close: Close | None) -> None:
     if close is not None:
-        message.close.SetInParent()  # it is there even without a text
+        message.close.SetInParent()  # so that a CLOSE without a text has the field
         _set(message.close, exception_message=close.exception_message)
 
 
@@ -253,8 +253,8 @@ def _decoded(name: str, data: bytes) -> Any:
     if reason is not None:
         shown = data[:40].hex(" ") + (" ..." if len(data) > 40 else "")  # noqa: PLR2004 -- a line
         raise UdfProtocolError(
-            f"{len(data)} bytes came that are no {name} of the protocol's version 1 ({reason}): "
-            f"{shown or 'an empty frame'}"
+            f"received {len(data)} bytes that are no {name} of the protocol's version 1 "
+            f"({reason}): {shown or 'an empty frame'}"
         )
     return message
 
@@ -263,7 +263,7 @@ def _message_type(number: int) -> MessageType | int:
     try:
         return MessageType(number)
     except ValueError:
-        return number  # the session, or the channel, reports it with what it expected
+        return number  # the session or the channel reports it with the expected types
 
 
 def _enum(kind: type[Any], number: int) -> Any:
@@ -272,8 +272,8 @@ def _enum(kind: type[Any], number: int) -> Any:
     except ValueError:
         known = ", ".join(f"{value.value} {value.name}" for value in kind)
         raise UdfProtocolError(
-            f"{kind.__name__} {number} came, which the protocol does not know; expected one of "
-            f"{known}"
+            f"received {kind.__name__} {number}, which the protocol does not define; expected one "
+            f"of {known}"
         ) from None
 
 
@@ -282,8 +282,8 @@ def _enum(kind: type[Any], number: int) -> Any:
 _PACKAGE = "mlflow_bucketfs_testing.udf"
 
 # Message → field → number, label and type: `!` is required, `?` optional, `*` repeated, `#`
-# repeated and packed; a capital names another message. Enumerations are sent like int32, so
-# they are declared as such: a number that this list does not know arrives and can be reported.
+# repeated and packed; the type is another message or a scalar. Enumerations are encoded like
+# int32 and declared as such, so that an unknown number is decoded and can be reported.
 _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "client": {"client_name": (1, "!string"), "meta_info": (2, "?string")},
     "info": {
@@ -379,7 +379,7 @@ _TABLE_LISTS = tuple(name for name, (_, kind) in _FIELDS["table"].items() if kin
 
 @cache
 def _message_classes() -> dict[str, Any]:
-    """Build the classes of the messages, in a pool of their own."""
+    """Build the classes of the messages, in their own descriptor pool."""
     field_type = descriptor_pb2.FieldDescriptorProto
     labels = {
         "!": field_type.LABEL_REQUIRED,

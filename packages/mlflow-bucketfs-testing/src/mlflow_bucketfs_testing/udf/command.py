@@ -1,4 +1,4 @@
-"""``mlflow-bucketfs-testing udf``: a script on the rows of a CSV file."""
+"""``mlflow-bucketfs-testing udf``: run a script on the rows of a CSV file."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def run_script(
     client: str,
     timeout_s: float,
 ) -> None:
-    """Run a script and print its rows as CSV; what it writes itself goes to standard error.
+    """Run a script and print its rows as CSV; the script's output goes to standard error.
 
     Args:
         script: file with the ``CREATE SCRIPT`` statement.
-        rows: CSV file with a line of names; None: one row, for a script without parameters.
+        rows: CSV file with a header line; None: one row, for a script without parameters.
         group_by: columns to group by; empty: all rows are one group.
-        buckets: directory with the buckets; None: there are none.
-        client: the client to run.
-        timeout_s: how long it may take, in seconds, whether it sends anything meanwhile or not.
+        buckets: directory with the buckets; None for no buckets.
+        client: name of the client.
+        timeout_s: time limit of the run in seconds, whether its client is silent or not.
 
     Raises:
-        click.ClickException: The script, its rows or its run failed.
+        click.ClickException: the script or its rows are not valid, or the run failed.
     """
     try:
         with UdfRunner(client, buckets=buckets, timeout_s=timeout_s, silence_s=timeout_s) as runner:
@@ -74,13 +74,13 @@ def _no_values(script: Script) -> list[dict[str, Any]]:
 
 
 def _values(file: IO[str], script: Script) -> list[dict[str, Any]]:
-    """Read the file; the fields of the parameters become values of their types."""
+    """Read the rows of a file, and convert the fields of parameters to their types."""
     reader = csv.reader(file, strict=True)
     try:
         names = next(reader, [])
         rows = list(reader)
     except csv.Error as error:
-        raise UdfValueError(f"line {reader.line_num} is no CSV: {error}") from error
+        raise UdfValueError(f"line {reader.line_num} is not valid CSV: {error}") from error
     if not names:
         raise UdfValueError("the first line is empty: it must name the columns")
     if len(names) == 1 and (separator := next((c for c in ";\t|" if c in names[0]), None)):
@@ -92,7 +92,7 @@ def _values(file: IO[str], script: Script) -> list[dict[str, Any]]:
     types = {column.name.upper(): column.type for column in script.inputs}
     values = []
     for number, line in enumerate(rows, 1):
-        # an empty line is the one field of a file with one column: NULL
+        # in a file with one column, an empty line is a row with NULL
         fields = line or [""]
         if len(fields) != len(names):
             raise UdfValueError(

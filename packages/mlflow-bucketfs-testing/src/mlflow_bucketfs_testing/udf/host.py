@@ -1,7 +1,7 @@
-"""Run one UDF client: its socket, its process, and the limits of both.
+"""Run one UDF client: its process, its socket, and the limits of the run.
 
-Nothing of a run outlives it: the client is a `ProcessSession`, whose guard ends it and removes the
-socket even if this process is killed.
+The client is a `ProcessSession`: its guard ends the client and removes the socket even if this
+process is killed.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = is_about_udf
 
-_LONGEST_DIRECTORY = 60  # a socket's path has about 100 bytes in all
-_POLL_MS = 50  # how soon a client that died or took too much memory is noticed
+_LONGEST_DIRECTORY = 60  # a socket's path has at most about 100 bytes
+_POLL_MS = 50  # time until the end of a client or an exceeded limit is noticed
 _MEMORY_CHECK_S = 0.25
-_LEAVE_S = 5.0  # a client that has finished may take so long to end
+_EXIT_S = 5.0  # time that a client has to end after its last message
 _TAIL_LINES = 20
 _MIB = 1024**2
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may take.
+    """The limits of a run.
 
     Attributes:
-        timeout_s: the complete run, in seconds.
-        silence_s: the time between two messages of the client, in seconds.
+        timeout_s: time of the complete run, in seconds.
+        silence_s: time between two messages of the client, in seconds.
         memory: resident memory of all its processes, in bytes.
     """
 
@@ -61,22 +61,22 @@ def serve(
     limits: Limits,
     buckets: Path | None,
 ) -> tuple[str, float]:
-    """Start a client and answer it until it has finished.
+    """Start a client, and answer its requests until it has finished.
 
     Args:
-        session: what to answer.
-        codec: how messages are encoded.
+        session: the session, which creates the answers.
+        codec: the encoding of the messages.
         client: the client to start.
-        limits: what it may take.
-        buckets: directory that the client sees as the buckets; None: none.
+        limits: the limits of the run.
+        buckets: directory with the buckets for the client; None for no buckets.
 
     Returns:
-        What script and client wrote, and the seconds between the first and the last message.
+        the output of script and client, and the seconds between the first and the last message.
 
     Raises:
-        UdfClientError: The client cannot be started, ended too early, took too much time or
-            memory, or violated the protocol. None of its processes is left.
-        UdfError: An emitted value does not fit its column.
+        UdfClientError: the client cannot be started, ended too early, took too much time or
+            memory, or violated the protocol. All of its processes are ended.
+        UdfError: an emitted value does not fit its column.
     """
     directory = _private_directory(client)
     try:
@@ -86,7 +86,7 @@ def serve(
 
 
 class _Run:
-    """One process of a client, and the socket that it talks to."""
+    """One process of a client, and the socket that it connects to."""
 
     def __init__(
         self, session: Session, codec: Codec, client: Client, limits: Limits, directory: Path
@@ -112,7 +112,7 @@ class _Run:
                 ended = False
                 try:
                     seconds = self._converse(socket, process)
-                    ended = self._has_left(process)
+                    ended = self._has_ended(process)
                 finally:
                     process.end(timeout_s=1.0 if ended else 0.0)
             finally:
@@ -143,7 +143,7 @@ class _Run:
             ) from error
 
     def _converse(self, socket: Any, process: ProcessSession) -> float:
-        """Answer until the client has finished; return the seconds since its first message."""
+        """Answer requests until the client has finished; return the seconds since the first."""
         started = last = time.monotonic()
         first: float | None = None
         memory_checked = started
@@ -162,13 +162,13 @@ class _Run:
             if now - started > self._limits.timeout_s:
                 raise UdfTimeoutError(
                     f"the UDF took more than {self._limits.timeout_s:g} s and was killed; allow "
-                    f"more by timeout_s, or --timeout in a shell{self._tail()}"
+                    f"more with timeout_s, or with --timeout in a shell{self._tail()}"
                 )
             if now - last > self._limits.silence_s:
                 raise UdfTimeoutError(
                     f"the UDF client was silent for {self._limits.silence_s:g} s and was killed; "
-                    f"expected {self._session.expected}; if the script computes for so long "
-                    f"between two packets of rows, allow it by silence_s{self._tail()}"
+                    f"expected {self._session.expected}; if the script computes for longer "
+                    f"between two packets of rows, increase silence_s{self._tail()}"
                 )
         return time.monotonic() - (first or started)
 
@@ -192,9 +192,9 @@ class _Run:
                 f"{self._limits.memory / _MIB:.0f} MiB, and was killed{self._tail()}"
             )
 
-    def _has_left(self, process: ProcessSession) -> bool:
-        """Wait until the client, which has finished, ends; return whether it did."""
-        deadline = time.monotonic() + _LEAVE_S
+    def _has_ended(self, process: ProcessSession) -> bool:
+        """Wait for the end of a client that has finished; return whether it ended in time."""
+        deadline = time.monotonic() + _EXIT_S
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         return process.poll() is not None
@@ -211,5 +211,5 @@ def _private_directory(client: Client) -> Path:
     base = tempfile.gettempdir()
     # TMPDIR may be closed to other users, while /tmp is open to all
     if client.other_user or len(base) > _LONGEST_DIRECTORY:
-        base = "/tmp"  # noqa: S108 -- mkdtemp makes a directory in it that is ours alone
+        base = "/tmp"  # noqa: S108 -- mkdtemp creates a private directory in it
     return Path(tempfile.mkdtemp(prefix="udf-", dir=base))

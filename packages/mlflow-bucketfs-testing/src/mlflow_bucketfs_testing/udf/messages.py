@@ -16,7 +16,7 @@ WireValue: TypeAlias = "str | int | float | bool | None"
 
 
 class MessageType(enum.IntEnum):
-    """What a message is; an answer mostly has the type of its request."""
+    """The type of a message; most answers have the type of their request."""
 
     CLIENT = 1
     INFO = 2
@@ -38,7 +38,7 @@ class MessageType(enum.IntEnum):
 
 
 class ColumnType(enum.IntEnum):
-    """How the values of a column are sent."""
+    """The type of a column's values in messages."""
 
     DOUBLE = 1
     INT32 = 2
@@ -51,14 +51,14 @@ class ColumnType(enum.IntEnum):
 
 
 class IterationType(enum.IntEnum):
-    """Rows per call of ``run``: one (SCALAR, RETURNS), or any number (SET, EMITS)."""
+    """The number of rows per call of ``run``: one (SCALAR, RETURNS), or any (SET, EMITS)."""
 
     EXACTLY_ONCE = 1
     MULTIPLE = 2
 
 
 class ImportKind(enum.IntEnum):
-    """What an IMPORT asks for."""
+    """The kind of object that an IMPORT requests."""
 
     SCRIPT_CODE = 1
     CONNECTION = 2
@@ -78,8 +78,8 @@ class Column:
     """A column of the script's input or output.
 
     Attributes:
-        name: as the script spells it.
-        type: how its values are sent.
+        name: the name, as written in the script.
+        type: type of its values in messages.
         type_name: the SQL type, such as ``DECIMAL(18,0)``.
         size: length in characters of CHAR and VARCHAR.
         precision: digits of a DECIMAL.
@@ -96,7 +96,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows, held by column.
+    """Rows, stored by column.
 
     Attributes:
         count: number of rows; they may have no columns.
@@ -107,7 +107,7 @@ class Rows:
     columns: Sequence[Sequence[WireValue]]
 
     def part(self, first: int, end: int) -> Rows:
-        """Return the rows from `first` up to `end`, or fewer if there are fewer."""
+        """Return the existing rows from index ``first`` up to, but not including, ``end``."""
         count = max(min(end, self.count) - first, 0)
         return Rows(count, [column[first:end] for column in self.columns])
 
@@ -116,18 +116,18 @@ class Rows:
 class Table:
     """A packet of rows, as it is sent: the cells by type, row after row.
 
-    A NULL is in `nulls` only. `pack_rows` makes a table, `unpack_rows` reads one.
+    A NULL is in ``nulls`` only. `pack_rows` creates a table, `unpack_rows` reads one.
 
     Attributes:
         rows: number of rows.
-        rows_in_group: number of rows in the group; 0 in what the client emits.
-        strings: texts of NUMERIC, TIMESTAMP, DATE and STRING.
-        nulls: one per cell.
+        rows_in_group: number of rows in the group; 0 in emitted rows.
+        strings: values of NUMERIC, TIMESTAMP, DATE and STRING.
+        nulls: one flag per cell.
         bools: values of BOOLEAN.
         int32: values of INT32.
         int64: values of INT64.
         doubles: values of DOUBLE.
-        row_numbers: one per row; an emitted row has that of its input.
+        row_numbers: one per row; an emitted row has that of its input row.
     """
 
     rows: int
@@ -152,7 +152,7 @@ TABLE_CELLS = ("strings", *_CELLS.values())
 
 
 def _lists(kinds: Sequence[ColumnType]) -> dict[str, list[int]]:
-    """Return the columns whose cells share a list of a table, by the name of the list."""
+    """Return the indexes of the columns in each list of a table, by the name of the list."""
     lists: dict[str, list[int]] = {}
     for column, kind in enumerate(kinds):
         lists.setdefault(_CELLS.get(kind, "strings"), []).append(column)
@@ -166,7 +166,7 @@ def pack_rows(
     rows_in_group: int = 0,
     row_numbers: Iterable[int] = (),
 ) -> Table:
-    """Make a table of rows.
+    """Convert rows to a table.
 
     Args:
         kinds: the types of the columns.
@@ -191,18 +191,18 @@ def pack_rows(
 
 
 def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> Rows:
-    """Read the rows of a table.
+    """Convert a table to rows.
 
     Args:
         kinds: the types of the columns.
-        table: what came.
+        table: the received table.
 
     Raises:
-        UdfProtocolError: The table has more or fewer cells than its rows and columns need.
+        UdfProtocolError: the table has more or fewer cells than its rows and columns need.
     """
     if len(table.nulls) != table.rows * len(kinds):
         raise UdfProtocolError(
-            f"a table of {table.rows} rows and {len(kinds)} columns came with "
+            f"received a table of {table.rows} rows and {len(kinds)} columns with "
             f"{len(table.nulls)} NULL flags; expected one per cell"
         )
     lists = _lists(kinds)
@@ -216,7 +216,7 @@ def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> Rows:
         missing = nulls.count(True)
         if len(cells) != len(nulls) - missing:
             raise UdfProtocolError(
-                f"a table of {table.rows} rows came with {len(cells)} {name}; its columns "
+                f"received a table of {table.rows} rows with {len(cells)} {name}; its columns "
                 f"{', '.join(kind.name for kind in kinds)} need {len(nulls) - missing}"
             )
         if missing:
@@ -229,7 +229,7 @@ def unpack_rows(kinds: Sequence[ColumnType], table: Table) -> Rows:
 
 @dataclass(frozen=True)
 class Client:
-    """How the client introduces itself (CLIENT)."""
+    """The name and meta information of a client (CLIENT)."""
 
     name: str
     meta_info: str | None = None
@@ -237,11 +237,11 @@ class Client:
 
 @dataclass(frozen=True)
 class Info:
-    """What the client learns about script, session and database (INFO).
+    """The description of script, session and database for the client (INFO).
 
     Attributes:
         script_name: name of the script.
-        source_code: what follows ``AS`` in the script.
+        source_code: the code after ``AS`` in the script.
         script_schema: the script's schema.
         database_name: name of the database.
         database_version: its version.
@@ -251,7 +251,7 @@ class Info:
         node_id: number of this node, from 0.
         vm_id: number of the client's process.
         memory_limit: bytes that the client may use; 0 for no limit.
-        meta_info: what the client sent as `Client.meta_info`.
+        meta_info: the client's `Client.meta_info`.
         current_user: user of the session.
         current_schema: schema of the session.
         scope_user: user whose rights the script has.
@@ -276,13 +276,13 @@ class Info:
 
 @dataclass(frozen=True)
 class Meta:
-    """Input and output of the script (META).
+    """The description of the script's input and output for the client (META).
 
     Attributes:
         input_iteration: EXACTLY_ONCE for SCALAR, MULTIPLE for SET.
         output_iteration: EXACTLY_ONCE for RETURNS, MULTIPLE for EMITS.
         input_columns: the parameters.
-        output_columns: what is returned or emitted.
+        output_columns: the columns that are returned or emitted.
         single_call: whether a `SingleCall` follows instead of rows.
     """
 
@@ -295,14 +295,14 @@ class Meta:
 
 @dataclass(frozen=True)
 class Close:
-    """The end, because of an error (CLOSE)."""
+    """The end of a session because of an error (CLOSE)."""
 
     exception_message: str | None = None
 
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """Ask for the code of a script or for a connection (IMPORT)."""
+    """A request for the code of a script, or for a connection (IMPORT)."""
 
     name: str
     kind: ImportKind = ImportKind.SCRIPT_CODE
@@ -320,7 +320,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class ImportAnswer:
-    """Code, connection, or the reason why there is none (IMPORT)."""
+    """The requested code or connection, or the error if it does not exist (IMPORT)."""
 
     source_code: str | None = None
     exception_message: str | None = None
@@ -340,15 +340,15 @@ class Request:
     """A message of the client.
 
     Attributes:
-        type: what it is; a number that the protocol does not know stays an int.
-        connection_id: 0 in the first request, afterwards what the host answered.
-        client: with CLIENT.
-        close: with CLOSE.
-        import_request: with IMPORT.
-        emit: with EMIT, the rows.
-        ping: with PING_PONG, the client's meta information.
-        call_result: with RETURN.
-        undefined_call: with UNDEFINED_CALL, the name of the missing function.
+        type: its type; a number that the protocol does not define stays an int.
+        connection_id: 0 in the first request, then that of the host's answer.
+        client: content of CLIENT.
+        close: content of CLOSE.
+        import_request: content of IMPORT.
+        emit: content of EMIT, the rows.
+        ping: content of PING_PONG, the client's meta information.
+        call_result: content of RETURN.
+        undefined_call: content of UNDEFINED_CALL, the name of the missing function.
     """
 
     type: MessageType | int
@@ -367,15 +367,15 @@ class Response:
     """A message of the host.
 
     Attributes:
-        type: what it is; a number that the protocol does not know stays an int.
+        type: its type; a number that the protocol does not define stays an int.
         connection_id: the same in all messages to a client.
-        info: with INFO.
-        meta: with META.
-        close: with CLOSE.
-        import_answer: with IMPORT.
-        next: with NEXT and RESET, the rows.
-        ping: with PING_PONG, what the client sent.
-        call: with CALL.
+        info: content of INFO.
+        meta: content of META.
+        close: content of CLOSE.
+        import_answer: content of IMPORT.
+        next: content of NEXT and RESET, the rows.
+        ping: content of PING_PONG, that of the request.
+        call: content of CALL.
     """
 
     type: MessageType | int

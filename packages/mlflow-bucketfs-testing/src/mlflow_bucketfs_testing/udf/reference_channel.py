@@ -1,6 +1,6 @@
-"""The reference client's connection to the host: requests, and packets of rows both ways.
+"""The reference client's connection to the host: requests, and packets of rows in both directions.
 
-What a value becomes when it is sent, or when it is refused, is what Exasol's client makes of it.
+Values are converted and refused as in Exasol's client.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.udf.messages import WireValue
 
 _WATCH_SECONDS = 0.1
-# The code of the error for an answer of another type than the request asks for
+# The code of the error for an answer of an unexpected type, by the type of the request
 _WRONG_ANSWER = {
     MessageType.CLIENT: 1005,
     MessageType.META: 1019,
@@ -53,7 +53,7 @@ _WRONG_ANSWER = {
 }
 
 FLUSH_BYTES = 4_000_000
-"""Size of the emitted values, by Exasol's count, from which an EMIT is sent."""
+"""Size of the emitted values, as counted by `sent_size`, from which an EMIT is sent."""
 
 INTEGERS = {ColumnType.INT32: 2**31, ColumnType.INT64: 2**63}
 """The column types of integers, and the first number that is too large for each."""
@@ -64,8 +64,8 @@ _SIZES = {
     ColumnType.INT64: 8,
     ColumnType.BOOLEAN: 1,
 }
-# The functions of Exasol's client that take a value, and the C type of their argument: its errors
-# contain these names
+# The functions of Exasol's client that set an output value, and the C type of their argument: its
+# errors contain these names
 _SETTERS = {
     ColumnType.DOUBLE: ("setDouble", "double"),
     ColumnType.INT32: ("setInt32", "int"),
@@ -79,7 +79,7 @@ _SETTERS = {
 
 
 class HostError(Exception):
-    """The host ended the work, or answered with something that the protocol does not allow."""
+    """The host ended the session, or violated the protocol."""
 
 
 class Channel:
@@ -98,13 +98,13 @@ class Channel:
         self._connection_id = 0
         if not self._is_remote:
             watch = (address.removeprefix("ipc://"), os.getppid())
-            threading.Thread(target=_end_with_the_host, args=watch, daemon=True).start()
+            threading.Thread(target=_watch_host, args=watch, daemon=True).start()
 
     def introduce(self) -> tuple[Info, Meta]:
         """Repeat the first request until the host answers; return its description of the script.
 
         Raises:
-            HostError: The host refused, or answered with another message.
+            HostError: the host refused, or answered with another message.
         """
         client = Request(MessageType.CLIENT, client=Client(self._address))
         while True:
@@ -122,7 +122,7 @@ class Channel:
         info = self._checked(client, answer, (MessageType.INFO,)).info
         meta = self.exchange(MessageType.META).meta
         if info is None or meta is None:
-            raise HostError("INFO or META came without its content")
+            raise HostError("received INFO or META without its content")
         return info, meta
 
     def exchange(
@@ -136,7 +136,7 @@ class Channel:
             request: the request's content; None if it has none.
 
         Raises:
-            HostError: CLOSE came, or a message of another type or connection.
+            HostError: the answer is CLOSE, or has another type or connection id.
         """
         sent = request or Request(kind)
         self._socket.send(
@@ -145,7 +145,7 @@ class Channel:
         while True:
             try:
                 data = self._socket.recv()
-            except zmq.Again:  # the thread that watches the host ends an endless wait
+            except zmq.Again:  # if the host is gone, `_watch_host` ends this process
                 continue
             break
         try:
@@ -155,7 +155,7 @@ class Channel:
         return self._checked(sent, answer, expected or (kind,))
 
     def close(self, message: str) -> None:
-        """Report an error, with which the work ends.
+        """Report an error to the host, and end the session.
 
         Args:
             message: the text for the SQL user.
@@ -194,10 +194,10 @@ class Channel:
         )
 
 
-def _end_with_the_host(socket_path: str, parent: int) -> None:
-    """End this process when the host's socket is gone, or the process that started this one."""
-    woken = threading.Event()  # never: a clock that needs no other import
-    while not woken.wait(_WATCH_SECONDS):
+def _watch_host(socket_path: str, parent: int) -> None:
+    """End this process when the host's socket or the parent process is gone."""
+    never_set = threading.Event()  # to wait without another import
+    while not never_set.wait(_WATCH_SECONDS):
         if not os.access(socket_path, os.F_OK):
             _abort(f"F-UDF-CL-LIB-1000: cannot access socket file {socket_path}")
         if os.getppid() != parent:
@@ -217,14 +217,14 @@ def _abort(reason: str) -> NoReturn:
 
 
 class InputRows:
-    """The rows of a group, one packet at a time.
+    """The input rows of a group, received in packets.
 
     Args:
         channel: the connection to the host.
         kinds: types of the input columns.
 
     Raises:
-        HostError: The host did not send the first packet.
+        HostError: the host did not send the first packet.
     """
 
     def __init__(self, channel: Channel, kinds: Sequence[ColumnType]) -> None:
@@ -246,7 +246,7 @@ class InputRows:
             column: index of the column.
 
         Raises:
-            HostError: There is no row: the group is empty.
+            HostError: there is no row: the group is empty.
         """
         if not self._rows:
             raise HostError(
@@ -256,10 +256,10 @@ class InputRows:
         return self._rows[self._position][column]
 
     def next(self) -> bool:
-        """Go to the next row; False if there is none.
+        """Go to the next row, and return whether there is one.
 
         Raises:
-            HostError: The end was reached before, or the host did not send the next packet.
+            HostError: the end was reached before, or the host did not send the next packet.
         """
         if not self._rows:
             raise HostError("E-UDF-CL-LIB-1065: Iteration finished")
@@ -275,10 +275,10 @@ class InputRows:
             count: number of rows; there may be fewer.
 
         Returns:
-            The rows, and whether the end was reached.
+            the rows, and whether the end was reached.
 
         Raises:
-            HostError: The host did not send the next packet.
+            HostError: the host did not send the next packet.
         """
         taken: list[tuple[WireValue, ...]] = []
         while self._rows and len(taken) < count:
@@ -301,7 +301,7 @@ class InputRows:
 
     def _receive(self, kind: MessageType) -> None:
         self._position = 0
-        self._rows = []  # as at the end of the group, should the request fail
+        self._rows = []  # if the request fails, the group has ended
         table = self._channel.exchange(kind, kind, MessageType.DONE).next
         if table is None:
             return
@@ -320,12 +320,12 @@ class InputRows:
 
 
 class OutputRows:
-    """The emitted rows, sent when there are enough of them.
+    """The emitted rows, sent in packets.
 
     Args:
         channel: the connection to the host.
         kinds: types of the output columns.
-        rows: the input, whose row number each emitted row has.
+        rows: the input; each emitted row gets the number of its current row.
         waits: whether a full packet ends the run early instead of being sent (SCALAR RETURNS).
     """
 
@@ -345,10 +345,10 @@ class OutputRows:
 
         Args:
             rows: values as they are sent; None for NULL.
-            sizes: what each row counts for `FLUSH_BYTES`.
+            sizes: size of each row: the sum of `sent_size` of its values.
 
         Raises:
-            HostError: The host refused a packet.
+            HostError: the host refused a packet.
         """
         for row, size in zip(rows, sizes, strict=True):
             self._rows.append(row)
@@ -361,10 +361,10 @@ class OutputRows:
                     self.flush()
 
     def flush(self) -> None:
-        """Send what was added since the last packet.
+        """Send the rows that were added since the last packet.
 
         Raises:
-            HostError: The host refused the packet.
+            HostError: the host refused the packet.
         """
         if not self._rows:
             return
@@ -378,7 +378,7 @@ class OutputRows:
 
 
 def setter_error(kind: ColumnType) -> str:
-    """Return the text for a value that Exasol's client cannot pass from Python to C.
+    """Return the error text for a value that Exasol's client cannot pass from Python to C.
 
     Args:
         kind: type of the column.
@@ -395,7 +395,7 @@ def sent_integer(value: int, kind: ColumnType) -> int:
         kind: INT32 or INT64.
 
     Raises:
-        OverflowError: It is out of range.
+        OverflowError: the integer is out of range.
     """
     if not -INTEGERS[kind] <= value < INTEGERS[kind]:
         raise OverflowError(setter_error(kind))
@@ -403,14 +403,14 @@ def sent_integer(value: int, kind: ColumnType) -> int:
 
 
 def sent_text(value: str, kind: ColumnType) -> str:
-    """Return a text as it is sent: up to its first NUL, where a text of C ends.
+    """Return a text as it is sent: up to its first NUL, where a C string ends.
 
     Args:
         value: the text.
         kind: type of the column.
 
     Raises:
-        TypeError: It has surrogates, which UTF-8 has not.
+        TypeError: the text has surrogates, which UTF-8 cannot encode.
     """
     try:
         value.encode()
@@ -420,7 +420,7 @@ def sent_text(value: str, kind: ColumnType) -> str:
 
 
 def until_nul(text: str) -> str:
-    """Return the part of a text that a text of C can hold.
+    """Return the part of a text before its first NUL, where a C string ends.
 
     Args:
         text: the text.
@@ -429,7 +429,7 @@ def until_nul(text: str) -> str:
 
 
 def sent_size(kind: ColumnType, value: WireValue) -> int:
-    """Return what a value counts for `FLUSH_BYTES`.
+    """Return the size of a value in bytes, as Exasol's client counts it.
 
     Args:
         kind: type of the column.

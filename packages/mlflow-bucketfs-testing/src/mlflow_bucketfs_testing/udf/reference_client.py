@@ -1,9 +1,9 @@
 """The reference client: a stand-in for Exasol's ``exaudfclient`` that runs scripts in this Python.
 
 Run as ``python -m mlflow_bucketfs_testing.udf.reference_client ipc:///path lang=python``. It
-speaks the same protocol, gives a script the same ``ctx`` and ``exa``, and treats data and errors
-as Exasol's client does, including what that does wrong (docs/testing/udf-behaviour.md). Needed
-are pyzmq and protobuf, and pandas where a script uses data frames.
+uses the same protocol, gives a script the same ``ctx`` and ``exa``, and treats data and errors as
+Exasol's client does, including its defects (docs/testing/udf-behaviour.md). It needs pyzmq and
+protobuf, and pandas for scripts that use data frames.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SOCKET is ipc:///path or tcp://address:port.
 """
 _MAX_FILES = 32768
 _OWN_FOLDER = str(Path(__file__).parent)
-# The codes under which a failure reaches the SQL user, by what the client was doing
+# The codes before the text of an error for the SQL user, by the client's activity
 _PARSING = "F-UDF-CL-LIB-1125: F-UDF-CL-SL-PYTHON-1000"
 _CALLING = "F-UDF-CL-LIB-1126: F-UDF-CL-SL-PYTHON-1004"
 _RUNNING = "F-UDF-CL-LIB-1127: F-UDF-CL-SL-PYTHON-1002"
@@ -71,7 +71,7 @@ class ScriptError(Exception):
 
 
 class ExaUDFError(Exception):
-    """A failure with its traceback in its text, under the name that Exasol's client gives it."""
+    """A failure whose text has the traceback; the class has the name that Exasol's client uses."""
 
     __module__ = "builtins"
 
@@ -82,12 +82,12 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: socket, language and version of the options' parser, as for ``exaudfclient``.
     """
-    if not _are_understood(arguments):
+    if not _are_valid(arguments):
         sys.stderr.write(_USAGE)
         return 1
     _prepare_process()
     channel = Channel(arguments[0])
-    failure = _work(channel)
+    failure = _run_session(channel)
     if failure is None:
         try:
             channel.exchange(MessageType.FINISHED)
@@ -100,8 +100,8 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _work(channel: Channel) -> str | None:
-    """Do all that the host asks for, and return the text of the error that ended it, or None."""
+def _run_session(channel: Channel) -> str | None:
+    """Run the session with the host; return the text of the error that ended it, or None."""
     try:
         info, meta = channel.introduce()
     except HostError as error:
@@ -129,7 +129,7 @@ def _work(channel: Channel) -> str | None:
     return failure
 
 
-def _are_understood(arguments: list[str]) -> bool:
+def _are_valid(arguments: list[str]) -> bool:
     options = {"scriptOptionsParserVersion=1", "scriptOptionsParserVersion=2"}
     return (
         len(arguments) in (2, 3)
@@ -140,13 +140,13 @@ def _are_understood(arguments: list[str]) -> bool:
 
 
 def _prepare_process() -> None:
-    """Make the process like that of Exasol's client, in which Python is embedded."""
+    """Set up the process like that of Exasol's client, which embeds Python."""
     os.environ["HOME"] = "/tmp"  # noqa: S108 -- so does Exasol's client
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = _MAX_FILES if files == resource.RLIM_INFINITY else min(files, _MAX_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    # `python -m` looks for modules in the current directory, and gives scripts a `__main__`
+    # `python -m` puts the current directory on the path, and this module in `__main__`
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
     sys.argv = [""]
@@ -179,7 +179,7 @@ def _serve_calls(channel: Channel, script: Script) -> None:
 
 
 class Script:
-    """A script in its namespace.
+    """A script, loaded into its own namespace.
 
     Args:
         channel: the connection to the host.
@@ -187,14 +187,14 @@ class Script:
         meta: its input and output.
 
     Raises:
-        ScriptError: It cannot be compiled, or fails outside of its functions.
+        ScriptError: the script cannot be compiled, or fails outside of its functions.
     """
 
     def __init__(self, channel: Channel, info: Info, meta: Meta) -> None:
         self._channel = channel
         self._meta = meta
-        # Without `__name__`, which makes it that of `builtins`, and without `__file__`; these
-        # modules are there, because Exasol's client runs its own code in the same namespace
+        # Without `__file__`, and without `__name__`, which is then that of `builtins`. The modules
+        # are in it because Exasol's client runs its own code in the same namespace
         self._globals: dict[str, Any] = {
             "sys": sys,
             "os": os,
@@ -211,9 +211,9 @@ class Script:
             raise _script_error(_PARSING, 1005, error) from error
         try:
             try:
-                exec(code, self._globals)  # noqa: S102 -- this is what it is for
+                exec(code, self._globals)  # noqa: S102 -- the purpose of a UDF client
             except BaseException as error:  # noqa: BLE001 -- sys.exit() too
-                raise _with_traceback(1122, "Exception while parsing UDF", error)  # noqa: B904
+                raise _traceback_error(1122, "Exception while parsing UDF", error)  # noqa: B904
         except ExaUDFError as error:
             raise _script_error(_PARSING, 1017, error) from error
 
@@ -221,7 +221,7 @@ class Script:
         """Call ``run`` for a group: once, or for each row if the script is SCALAR.
 
         Raises:
-            ScriptError: It failed, or there is no such function.
+            ScriptError: the function failed, or does not exist.
         """
         try:
             self._run()
@@ -255,24 +255,25 @@ class Script:
                 if not is_scalar or not go_on():
                     break
         except BaseException as error:  # noqa: BLE001 -- sys.exit() too
-            raise _with_traceback(1114, "Exception during run", error)  # noqa: B904
-        # a packet that is refused here is not noticed: DONE will be refused, too
+            raise _traceback_error(1114, "Exception during run", error)  # noqa: B904
+        # a refusal of this packet is ignored, because the host then refuses DONE, too
         with suppress(HostError):
             output.flush()
 
     def call(self, call: Call) -> str | None:
-        """Call the function that a single call asks for; None if the script does not define it.
+        """Call the function of a single call; return None if the script does not define it.
 
         Args:
             call: the function, and its argument.
 
         Raises:
-            ScriptError: It failed, or returned something else than text.
+            ScriptError: the function failed, or did not return a text.
+            HostError: the function needs a specification, which this client does not support.
         """
         if call.function in (SingleCall.IMPORT_SPEC, SingleCall.EXPORT_SPEC):
             raise HostError(
                 f"{_SINGLE_CALLS[call.function]} needs a specification, which this client does "
-                "not read; use Exasol's client"
+                "not support; use Exasol's client"
             )
         function = self._globals.get(_SINGLE_CALLS[call.function])
         if function is None:
@@ -296,20 +297,20 @@ class Script:
             return function()
         except BaseException as error:  # noqa: BLE001 -- sys.exit() too
             what = f"Exception during singleCall {function.__name__}"
-            raise _with_traceback(1118, what, error)  # noqa: B904
+            raise _traceback_error(1118, what, error)  # noqa: B904
 
     def cleanup(self) -> None:
-        """Call ``cleanup``, if the script has it.
+        """Call ``cleanup``, if the script defines it.
 
         Raises:
-            ScriptError: It failed.
+            ScriptError: the function failed.
         """
         if "cleanup" not in self._globals:
             return
         try:
             self._globals["cleanup"]()
         except BaseException as error:
-            failure = _with_traceback(1109, "Exception during cleanup", error)
+            failure = _traceback_error(1109, "Exception during cleanup", error)
             raise _script_error(_CLEANING, 1023, failure) from error
 
 
@@ -321,7 +322,7 @@ def _refuse_in_scalar(*_: Any, **__: Any) -> NoReturn:
 
 
 class Exa:
-    """What a script has as ``exa``.
+    """The object ``exa`` of a script.
 
     Args:
         channel: the connection to the host.
@@ -364,7 +365,7 @@ class Exa:
             try:
                 exec(compile(code, name, "exec", dont_inherit=True), vars(module))  # noqa: S102
             except BaseException as error:  # noqa: BLE001 -- sys.exit() too
-                raise _with_traceback(1120, f"Importing module {name} failed", error)  # noqa: B904
+                raise _traceback_error(1120, f"Importing module {name} failed", error)  # noqa: B904
         return self.__modules[code]
 
     def get_connection(self, name: Any) -> Exa.ConnectionInformation:
@@ -390,7 +391,7 @@ class Exa:
         except HostError as error:
             raise ImportError(f"F-UDF-CL-SL-PYTHON-{what} failed: {error}") from None
         if answer is None or answer.exception_message is not None:
-            reason = answer.exception_message if answer else "IMPORT came without its content"
+            reason = answer.exception_message if answer else "received IMPORT without its content"
             raise ImportError(f"F-UDF-CL-SL-PYTHON-{what} failed: {reason}")
         return answer
 
@@ -461,8 +462,8 @@ def _script_error(stage: str, code: int, error: BaseException) -> ScriptError:
     return ScriptError(f"{stage}: F-UDF-CL-SL-PYTHON-{code}: {type(error).__name__}: {error}")
 
 
-def _with_traceback(code: int, what: str, error: BaseException) -> ExaUDFError:
-    """Return an error whose text has the traceback of another one, and print that text."""
+def _traceback_error(code: int, what: str, error: BaseException) -> ExaUDFError:
+    """Return an error whose text has the traceback of another error, and print that text."""
     shown = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
     _hide_own_frames(shown)
     lines = "".join(map(_clean_line, shown.format()))
@@ -472,7 +473,7 @@ def _with_traceback(code: int, what: str, error: BaseException) -> ExaUDFError:
 
 
 def _hide_own_frames(shown: traceback.TracebackException) -> None:
-    """Remove the frames of this client, where Exasol's has frames that it does not show either."""
+    """Remove this client's frames from a traceback, as Exasol's client removes its own."""
     shown.stack[:] = [f for f in shown.stack if os.path.dirname(f.filename) != _OWN_FOLDER]  # noqa: PTH120
     for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
         if other is not None:
@@ -480,7 +481,7 @@ def _hide_own_frames(shown: traceback.TracebackException) -> None:
 
 
 def _clean_line(line: str) -> str:
-    """Shorten a line of a traceback; that of a frame with its source is left as it is."""
+    """Shorten a frame of a traceback that has no source line, and drop the traceback's heading."""
     if frame := re.match(r'^\s+File "(.+)", line ([0-9]+), in (.+)$', line):
         name, number, function = frame.groups()
         return f"{name}:{number} {function}\n"
@@ -488,5 +489,5 @@ def _clean_line(line: str) -> str:
 
 
 if __name__ == "__main__":
-    # Nothing is flushed and no module torn down: Exasol's client ends like this, too
+    # Like Exasol's client, end without flushing output and without tearing down modules
     os._exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""``ctx`` of the reference client: a group is read, and rows are emitted, one by one or in frames.
+"""``ctx`` of the reference client: read a group and emit rows, one by one or in data frames.
 
-Which value is accepted, changed or refused, and with which text, is what Exasol's client does
-(docs/testing/udf-behaviour.md), including what it does wrong.
+Values are accepted, changed and refused as in Exasol's client, with the same error texts and
+including its defects (docs/testing/udf-behaviour.md).
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _NAMES_IN_ERRORS = {
 
 
 class Context:
-    """What ``run`` gets as ``ctx``.
+    """The argument ``ctx`` of ``run``.
 
-    Its own attributes are hidden, since every other name is that of a column.
+    Its own attributes have mangled names, since every other name is that of a column.
 
     Args:
         meta: input and output of the script.
-        rows: the input.
-        output: where emitted rows go.
+        rows: the input rows.
+        output: the emitted rows.
         script_globals: the script's globals, in which Exasol's client looks up ``datetime`` and
-            ``decimal``: a script that binds these names to something else breaks it.
+            ``decimal``: a script that binds these names to something else causes errors.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Context:
         return self.__value(index, 1086)
 
     def next(self, reset: bool = False) -> bool:
-        """Go to the next row; False if there is none.
+        """Go to the next row, and return whether there is one.
 
         Args:
             reset: whether to go to the first row instead.
@@ -142,7 +142,7 @@ class Context:
         """Return the current row and those that follow as a data frame; None at the end.
 
         Args:
-            num_rows: how many rows at most, or ``"all"``.
+            num_rows: largest number of rows, or ``"all"``.
             start_col: index of the first column.
         """
         if num_rows != "all" and not (type(num_rows) is int and num_rows > 0):
@@ -215,7 +215,7 @@ class Context:
             return None
         given = type(value)
         if given not in _PLAIN:
-            if value == None:  # noqa: E711 -- asked as Exasol's client asks: pandas.NA raises here
+            if value == None:  # noqa: E711 -- as in Exasol's client: pandas.NA raises here
                 return None
             self.__require_known(given)
         code, senders = _SENDERS[given]
@@ -223,7 +223,7 @@ class Context:
         return self.__refuse(code, value, column) if send is None else send(value)
 
     def __require_known(self, given: type) -> None:
-        """Refuse a type that the client does not know, by the names in the script's globals."""
+        """Raise for a type that the client does not support; types are looked up in the globals."""
         if given is not self.__globals["decimal"].Decimal:
             names = self.__globals["datetime"]
             if given is not names.date and given is not names.datetime:
@@ -287,10 +287,10 @@ _SENDERS: dict[type, tuple[int, Senders]] = {
 
 
 def _frames() -> ModuleType:
-    """Import what needs pandas, when a script first uses a data frame.
+    """Import the module that needs pandas, when a script first uses a data frame.
 
     Raises:
-        RuntimeError: pandas is not installed.
+        RuntimeError: pandas cannot be imported.
     """
     try:
         from mlflow_bucketfs_testing.udf import reference_frames  # noqa: PLC0415 -- see above

@@ -1,8 +1,8 @@
-"""Data frames in the reference client; imported when a script first uses one, for pandas' sake.
+"""Data frames in the reference client; imported only when a script uses one, as it needs pandas.
 
-Both directions do what Exasol's client does, with pandas and numpy deciding as they do there: a
-frame is made of rows of Python values, and one that is emitted is taken apart through
-``DataFrame.values``, in which all columns may have become float64.
+Both directions use pandas and numpy as Exasol's client does: a frame is created from rows of
+Python values, and an emitted frame is read through ``DataFrame.values``, which may convert all
+columns to float64.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mlflow_bucketfs_testing.udf.messages import Column, WireValue
 
-    # the value as it is sent, or an error with the text that the SQL user sees
+    # returns the value as it is sent, or raises with the text that the SQL user sees
     Send: TypeAlias = Callable[[Any], WireValue]
 
 _NULL_POINTER = "F-UDF-CL-SL-PYTHON-1130: PyObject is unexpectedly a null pointer"
@@ -37,7 +37,7 @@ _TIMESTAMP_LENGTH = len("2026-01-31 23:59:59.123456")
 
 
 class _RefusedError(Exception):
-    """A cell that the client refuses; the text follows the code for the complete frame."""
+    """A cell that the client refuses; in the message, its text follows the frame's error code."""
 
 
 # --- into a script -------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def frame_of(columns: Sequence[Column], rows: list[tuple[WireValue, ...]]) -> pd
         rows: the rows as they were sent; at least one.
 
     Raises:
-        RuntimeError: A text is no date, timestamp or decimal number.
+        RuntimeError: a text is not a date, timestamp or decimal number.
     """
     names = [column.name for column in columns]
     read = {index: _READERS[c.type] for index, c in enumerate(columns) if c.type in _READERS}
@@ -90,17 +90,17 @@ _READERS: dict[ColumnType, Callable[[Any], Any]] = {
 def rows_of(
     frame: pd.DataFrame, kinds: Sequence[ColumnType]
 ) -> tuple[list[list[WireValue]], str | None]:
-    """Take a data frame apart into columns of values as they are sent.
+    """Convert a data frame to columns of values as they are sent.
 
     Args:
         frame: the data frame; it has at least one row, and a column per output column.
         kinds: types of the output columns.
 
     Returns:
-        The columns, up to the first row that is refused; and why that one is, or None.
+        the columns up to the first refused row, and the reason why it is refused, or None.
 
     Raises:
-        RuntimeError: A column is refused, whatever its values are.
+        RuntimeError: a complete column is refused, because of its type.
     """
     dtypes = [str(dtype) for dtype in frame.dtypes]
     for dtype in dtypes:
@@ -125,7 +125,7 @@ def rows_of(
 
 
 def _sent(cells: list[Any], send: Send | None, column: int) -> tuple[list[WireValue], str | None]:
-    """Return the values of a column as they are sent, up to the first that is refused, and why."""
+    """Return a column's values as they are sent, up to the first refused one, and the reason."""
     if send is None:
         return cells, None
     values: list[WireValue] = []
@@ -135,7 +135,7 @@ def _sent(cells: list[Any], send: Send | None, column: int) -> tuple[list[WireVa
     except _RefusedError as error:
         return values, str(error)
     except (TypeError, OverflowError) as error:
-        # from Python 3.12 on, Exasol's client finds no text in the exception that it fetches
+        # from Python 3.12 on, the exception that Exasol's client fetches has no text
         text = "" if sys.version_info >= (3, 12) else str(error)
         return values, (
             f"F-UDF-CL-SL-PYTHON-1074: emit(): Error setting value for row {len(values)}, "
@@ -145,8 +145,8 @@ def _sent(cells: list[Any], send: Send | None, column: int) -> tuple[list[WireVa
 
 
 _DATETIME = "datetime64[ns]"
-# dtype → the dtype that the column is taken from ``DataFrame.values`` as, and the code of the
-# error for an output column of another type
+# dtype → the dtype to which the column's values in ``DataFrame.values`` are converted, and the
+# code of the error for an output column of another type
 _NUMBERS = {
     **{
         f"{sign}int{bits}": (f"{sign}int{bits}", code)
@@ -187,7 +187,7 @@ def _require_known(dtype: str) -> None:
 def _column(
     index: int, dtype: str, kind: ColumnType, objects: Any
 ) -> tuple[list[Any], Send | None]:
-    """Return the cells of a column, None for NULL, and how one is sent; None: as it is."""
+    """Return the cells of a column, None for NULL, and the sender of a cell; None: sent as is."""
 
     def refuse(code: int, given: str) -> Send:
         def send(_: Any) -> WireValue:
@@ -221,7 +221,7 @@ def _column(
     if type(first) not in _SEND_OBJECT:
         raise RuntimeError(
             f"F-UDF-CL-SL-PYTHON-1135: F-UDF-CL-SL-PYTHON-1056: emit: column {index}, unexpected "
-            f"python type: py_{_c_name(type(first))}"
+            f"python type: py_{_tp_name(type(first))}"
         )
     name, code, senders = _SEND_OBJECT[type(first)]
     return cells, senders.get(kind) or refuse(code, f"py_{name}")
@@ -237,19 +237,18 @@ def _number_cells(array: Any, kind: ColumnType) -> list[Any]:
     missing = np.isnan(array).nonzero()[0].tolist() if array.dtype.kind == "f" else ()
     if kind in INTEGERS:
         with np.errstate(invalid="ignore"):
-            array = array.astype("int64")  # truncated, and what is too large becomes -2**63
+            array = array.astype("int64")  # truncates; a number that is too large becomes -2**63
     cells: list[Any] = array.tolist()
     for row in missing:
         cells[row] = None
     return cells
 
 
-def _c_name(of: type) -> str:
-    """Return the name of a type in C: with its module, unless it is a class of Python's."""
-    is_class = of.__flags__ & (1 << 9)
-    return (
-        of.__name__ if is_class or of.__module__ == "builtins" else f"{of.__module__}.{of.__name__}"
-    )
+def _tp_name(of: type) -> str:
+    """Return the ``tp_name`` of a type in C: with its module, unless it is a heap type."""
+    is_heap_type = of.__flags__ & (1 << 9)
+    has_module = not is_heap_type and of.__module__ != "builtins"
+    return f"{of.__module__}.{of.__name__}" if has_module else of.__name__
 
 
 def _integer_sender(kind: ColumnType) -> Send:
@@ -310,12 +309,12 @@ def _float_sender(kind: ColumnType) -> Send:
 
 
 def _method_sender(call: Callable[[Any], Any], then: Send) -> Send:
-    """Send what a method of the value returns; a value that has no such method is refused."""
+    """Return a sender of a method's result; it refuses a value for which the method fails."""
 
     def send(value: Any) -> WireValue:
         try:
             result = call(value)
-        except Exception:  # noqa: BLE001 -- whatever it is, Exasol's client sees a null pointer
+        except Exception:  # noqa: BLE001 -- Exasol's client reports a null pointer for all of them
             raise _RefusedError(_NULL_POINTER) from None
         return then(result)
 
@@ -335,7 +334,7 @@ _SEND_NUMBER: dict[ColumnType, Send | None] = {
     ColumnType.DOUBLE: float,
 }
 # Type of the first value of an object column that is not NULL → its name, the code of the error
-# for an output column of another type, and how values are sent, whatever the others are
+# for an output column of another type, and the senders of all values of the column
 _SEND_OBJECT: dict[type, tuple[str, int, dict[ColumnType, Send]]] = {
     bool: ("bool", 1066, {ColumnType.BOOLEAN: _send_bool}),
     int: (

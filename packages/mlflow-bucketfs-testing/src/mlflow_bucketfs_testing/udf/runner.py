@@ -47,7 +47,7 @@ _GIB = 1024**3
 
 @dataclass(frozen=True)
 class UdfResult:
-    """What a script returned or emitted.
+    """The result of a run: the rows that a script returned or emitted, and its output.
 
     Attributes:
         rows: all rows, as tuples of Python values by the types of the output columns: int for
@@ -56,10 +56,10 @@ class UdfResult:
         groups: the rows of each group, by its key: the value of the column that `Udf.run` groups
             by, a tuple for several columns; None if it does not group.
         columns: names of the output columns.
-        output: what the script and its client wrote to standard output and standard error. In a
-            database it goes to the script output address.
-        seconds: time between the client's first and last message; the start of its process is
-            not in it.
+        output: standard output and standard error of the script and its client. A database sends
+            them to the script output address.
+        seconds: time between the client's first and last message, without the start of its
+            process.
     """
 
     rows: list[Row]
@@ -71,14 +71,14 @@ class UdfResult:
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a data frame with the names of the output columns.
 
-        Whole numbers with NULLs become ``Int64``, so that no digits are lost; Decimals, texts and
-        dates are objects.
+        Integers with NULLs become ``Int64``, so that no digits are lost; Decimals, texts and dates
+        are objects.
 
         Raises:
             ImportError: pandas is not installed.
         """
         try:
-            import pandas as pd  # noqa: PLC0415 -- only here, and not of the extra
+            import pandas as pd  # noqa: PLC0415 -- optional, and not part of the extra
         except ImportError as error:
             raise ImportError("to_pandas needs pandas: pip install pandas") from error
         frame = pd.DataFrame(self.rows, columns=list(self.columns), dtype=object)
@@ -99,25 +99,25 @@ _DTYPES: dict[frozenset[type], tuple[Any, Any]] = {
 
 
 class UdfRunner:
-    """Runs UDF scripts without a database: it plays the database's side for a UDF client.
+    """A runner of UDF scripts that replaces the database for a UDF client.
 
     Each run starts a process of the client and ends it again. Linux, macOS and WSL only.
 
     Args:
-        client: ``reference`` for the one of this package, the path of an ``exaudfclient``,
+        client: ``reference`` for the client of this package, the path of an ``exaudfclient``,
             ``slc:`` and the path of an exported container, or a `SlcClient`.
-        buckets: directory that holds ``<service>/<bucket>/…``, or an embedded BucketFS, for its
-            mount. The client gets it as ``EXA_BUCKETFS_MOUNT_ROOT``, and as
-            ``/buckets`` where it has a file system of its own.
-        timeout_s: how long a run may take, in seconds, unless the call says otherwise.
-        silence_s: how long the client may be silent, in seconds: starting, or computing between
-            two packets of rows.
-        int32_digits: most digits of a DECIMAL(p,0) that reaches the client as a 32-bit integer.
-        int64_digits: most digits of one that reaches it as a 64-bit integer. Which limits a
-            database uses is not documented.
+        buckets: directory that contains ``<service>/<bucket>/…``, or an embedded BucketFS, for its
+            mount. Scripts find it by the variable ``EXA_BUCKETFS_MOUNT_ROOT``, or in a container
+            at ``/buckets``.
+        timeout_s: time limit of a run, in seconds, if the call does not set one.
+        silence_s: limit of the time without a message from the client, in seconds: while it
+            starts, or computes between two packets of rows.
+        int32_digits: largest precision of a DECIMAL(p,0) that is sent as a 32-bit integer.
+        int64_digits: largest precision of one that is sent as a 64-bit integer. The limits of a
+            database are not documented.
 
     Raises:
-        UdfClientError: The client is missing or not executable.
+        UdfClientError: the client is missing or not executable.
 
     Example:
         ::
@@ -149,12 +149,12 @@ class UdfRunner:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Remove what the client prepared."""
+        """Release the client's resources."""
         self._client.__exit__(*error)
 
     @property
     def client(self) -> str:
-        """The client that runs the scripts, as the option names it."""
+        """The name of the client, as in the option ``--mlflow-bucketfs-udf-client``."""
         return self._client.name
 
     @property
@@ -165,13 +165,13 @@ class UdfRunner:
     def create(self, statement: str) -> Udf:
         """Create a script from its ``CREATE SCRIPT`` statement.
 
-        The code loses the indentation that the statement itself has.
+        The indentation of the statement is removed from its code.
 
         Args:
-            statement: one statement; a line with a lone ``/`` may end it.
+            statement: one statement; a line with only ``/`` may end it.
 
         Raises:
-            UdfScriptError: The statement was not understood; the error says where.
+            UdfScriptError: the statement cannot be parsed; the error has line and column.
         """
         script = parse_script(statement)
         return Udf(script, self._meta(script), self._serve)
@@ -215,15 +215,15 @@ class UdfRunner:
             return ""
         return (
             f"\n(The client {self._client.name!r} has no {_BUCKETS}: take the path from "
-            "EXA_BUCKETFS_MOUNT_ROOT, or run the script in a container, which has them there.)"
+            "EXA_BUCKETFS_MOUNT_ROOT, or run the script in a container, which has this directory.)"
         )
 
 
 class Udf:
-    """A script, ready to run. `UdfRunner.create` makes it.
+    """A script that can be run, created by `UdfRunner.create`.
 
     Attributes:
-        script: what the statement says.
+        script: the parsed statement.
     """
 
     def __init__(self, script: Script, meta: Meta, serve: Callable[..., _Done]) -> None:
@@ -248,23 +248,23 @@ class Udf:
         one row of NULLs, with groups it is empty.
 
         Args:
-            rows: a sequence of values per row, in the order of the parameters. Or mappings, or a
-                data frame, with a column for each parameter, by name; they may have more columns,
-                to group by. A data frame whose labels are no texts is read by position.
-            groups: what ``GROUP BY`` says, for SET scripts: a column, several, or a function of
-                a row. Each group has one call of ``run``. None: all rows are one group.
+            rows: a sequence of values per row, in the order of the parameters; or mappings or a
+                data frame, with a column for each parameter, by name, and further columns to
+                group by. A data frame with labels that are not texts is read by position.
+            groups: the ``GROUP BY`` of a SET script: a column, several columns, or a function of
+                a row. ``run`` is called once per group. None: all rows are one group.
             connections: the database's connections: name → address, user, password.
             scripts: scripts to import by ``exa.import_script``: name → source code.
-            packet_rows: most rows that are sent at once. What a database sends is not
-                documented; scripts must not depend on it.
+            packet_rows: largest number of rows in a packet. The packets of a database are not
+                documented; scripts must not depend on them.
             memory_limit: bytes that the script's processes may use; also ``exa.meta.memory_limit``.
-            timeout_s: how long it may take, in seconds; None: as long as the runner allows.
+            timeout_s: time limit in seconds; None: that of the runner.
 
         Raises:
-            UdfError: The script failed; the text is the one that a SQL user sees.
-            UdfValueError: A value does not fit its column; nothing was started.
-            UdfClientError: The client failed, took too long or too much memory.
-            ValueError: The script is an adapter or cannot be grouped, or ``packet_rows`` is not
+            UdfError: the script failed; the text is the one that a SQL user sees.
+            UdfValueError: a value does not fit its column; nothing was started.
+            UdfClientError: the client failed, took too long or too much memory.
+            ValueError: the script is an adapter or cannot be grouped, or ``packet_rows`` is not
                 positive.
         """
         __tracebackhide__ = True  # pytest would show the passwords of the connections
@@ -311,14 +311,14 @@ class Udf:
 
         Args:
             request: the database's request, as JSON.
-            connections: see `run`, as ``scripts``, ``memory_limit`` and ``timeout_s``.
-            scripts: scripts to import.
-            memory_limit: bytes that it may use.
-            timeout_s: how long it may take, in seconds.
+            connections: see `run`.
+            scripts: see `run`.
+            memory_limit: see `run`.
+            timeout_s: see `run`.
 
         Raises:
-            UdfError: The adapter failed, or has no function ``adapter_call``.
-            UdfClientError: The client failed, took too long or too much memory.
+            UdfError: the adapter failed, or has no function ``adapter_call``.
+            UdfClientError: the client failed, took too long or too much memory.
         """
         __tracebackhide__ = True  # see run
         call = Call(SingleCall.VIRTUAL_SCHEMA_ADAPTER, request)
@@ -326,14 +326,14 @@ class Udf:
         return self._single_call(work, memory_limit, timeout_s)
 
     def default_output_columns(self, *, timeout_s: float | None = None) -> str:
-        """Call ``default_output_columns`` of the script, and return the columns that it names.
+        """Call ``default_output_columns`` of the script, and return its result.
 
         Args:
-            timeout_s: how long it may take, in seconds; None: as long as the runner allows.
+            timeout_s: time limit in seconds; None: that of the runner.
 
         Raises:
-            UdfError: The script failed, or has no such function.
-            UdfClientError: The client failed, took too long or too much memory.
+            UdfError: the script failed, or does not define this function.
+            UdfClientError: the client failed, took too long or too much memory.
         """
         work = Work(call=Call(SingleCall.DEFAULT_OUTPUT_COLUMNS))
         return self._single_call(work, 4 * _GIB, timeout_s)
@@ -351,7 +351,7 @@ class Udf:
 
 @dataclass(frozen=True)
 class _Done:
-    """A run that came to its end."""
+    """The outcome of a run that did not fail."""
 
     session: Session
     output: str
@@ -359,7 +359,7 @@ class _Done:
 
 
 def _grouped(rows: Rows, keys: Sequence[Hashable]) -> dict[Hashable, Rows]:
-    """Return the rows of each group by its key; all by the key None if there are no keys."""
+    """Return the rows of each group by its key; without keys, all rows have the key None."""
     if not keys:
         return {None: rows}
     members: dict[Hashable, list[int]] = {}

@@ -53,7 +53,7 @@ class SqlType:
 
 @dataclass(frozen=True)
 class ScriptColumn:
-    """A parameter or an output column, its name as the statement spells it."""
+    """A parameter or an output column, with its name as written in the statement."""
 
     name: str
     type: SqlType
@@ -61,17 +61,17 @@ class ScriptColumn:
 
 @dataclass(frozen=True)
 class Script:
-    """What a ``CREATE SCRIPT`` statement says.
+    """A parsed ``CREATE SCRIPT`` statement.
 
     Attributes:
         schema: the schema before the name; None if there is none.
         name: the script's name; upper case unless it is quoted.
         language: the alias of the language, such as ``PYTHON3``.
-        kind: whether ``run`` gets one row, a group of rows, or the script is an adapter.
+        kind: SCALAR (``run`` gets one row), SET (``run`` gets a group of rows) or ADAPTER.
         returns: whether it RETURNS a value; False if it EMITS rows.
         inputs: the parameters.
-        outputs: what is emitted; one column for RETURNS.
-        code: what follows AS, without the indentation that the statement itself has.
+        outputs: the output columns; one for RETURNS.
+        code: the code after AS, without the indentation of the statement.
     """
 
     schema: str | None
@@ -87,14 +87,14 @@ class Script:
 def parse_script(text: str) -> Script:
     """Parse one ``CREATE SCRIPT`` statement.
 
-    A line that holds nothing but ``/`` ends the code, as in Exasol's clients; without one the
-    code goes to the end of the text.
+    A line with only ``/`` ends the code, as in Exasol's clients. Without such a line, the code
+    extends to the end of the text.
 
     Args:
         text: the statement.
 
     Raises:
-        UdfScriptError: It was not understood; the error says where and what was expected.
+        UdfScriptError: the statement cannot be parsed; the error has line and column.
     """
     return _Parser(text).script()
 
@@ -107,7 +107,7 @@ class _Token:
 
     @property
     def keyword(self) -> str:
-        """The token in upper case; a quoted name is no keyword."""
+        """The token in upper case; empty for a quoted name."""
         return "" if self.kind == "quoted" else self.text.upper()
 
 
@@ -199,7 +199,7 @@ class _Parser:
             token = self._token
             name = self._identifier("a column's name", keep_case=True)
             if any(column.name == name for column in columns):
-                self._fail(f"the column {name} is there already", token)
+                self._fail(f"the column {name} exists already", token)
             columns.append(ScriptColumn(name, self._type()))
             if self._token.keyword == "ORDER":
                 self._fail(
@@ -213,9 +213,8 @@ class _Parser:
     def _refuse_dots(self, what: str) -> None:
         if self._token.kind == "dots":
             self._fail(
-                f"... is not supported: only the SQL statement that calls the script says how many "
-                f"{what} there are, and of which types, and there is no such statement here; "
-                f"write the {what} out"
+                f"... is not supported: the {what} and their types depend on the SQL statement "
+                f"that calls the script, which does not exist here; list the {what}"
             )
 
     def _type(self) -> SqlType:
@@ -236,7 +235,7 @@ class _Parser:
             return self._timestamp(token)
         if name in _UNSUPPORTED_TYPES:
             self._fail(
-                f"the type {name} is not supported: what the client gets is not known", token
+                f"the type {name} is not supported: its encoding for the client is unknown", token
             )
         return self._text_type(name, token)
 
@@ -247,8 +246,8 @@ class _Parser:
         precision, scale = (*arguments, *(18, 0)[len(arguments) :])
         if not 1 <= precision <= _MAX_PRECISION or scale > precision:
             self._fail(
-                f"{name}({precision},{scale}) does not exist: a DECIMAL has 1 to "
-                f"{_MAX_PRECISION} digits, and no more than that after the point",
+                f"{name}({precision},{scale}) does not exist: the precision of a DECIMAL is 1 to "
+                f"{_MAX_PRECISION}, and its scale is not larger",
                 token,
             )
         return SqlType("DECIMAL", precision, scale)
@@ -260,7 +259,7 @@ class _Parser:
         if not arguments:
             return SqlType("TIMESTAMP")
         if arguments[0] > _MAX_TIMESTAMP_DIGITS:
-            self._fail(f"a TIMESTAMP has 0 to {_MAX_TIMESTAMP_DIGITS} digits", token)
+            self._fail(f"the precision of a TIMESTAMP is 0 to {_MAX_TIMESTAMP_DIGITS}", token)
         return SqlType("TIMESTAMP", precision=arguments[0])
 
     def _text_type(self, name: str, token: _Token) -> SqlType:
@@ -274,7 +273,7 @@ class _Parser:
             self._expect("VARCHAR")
             name, varying = "CLOB", True
         elif name != "NCHAR" and not varying:
-            self._fail(f"{token.text} is no type of Exasol", token)
+            self._fail(f"{token.text} is not a type of Exasol", token)
         arguments = self._numbers(1)
         if not arguments and varying and name != "CLOB":
             self._fail(f"{token.text} needs a size, such as {token.text}(100)", token)
@@ -353,7 +352,7 @@ class _Parser:
             alone = ": the text must be one CREATE SCRIPT statement" if keyword == "CREATE" else ""
             self._fail(f"expected {keyword}{alone}")
         token = self._token
-        if keyword != "AS":  # what follows AS is no SQL
+        if keyword != "AS":  # the text after AS is not SQL
             self._advance()
         return token
 

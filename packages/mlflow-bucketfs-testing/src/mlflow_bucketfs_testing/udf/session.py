@@ -1,6 +1,6 @@
-"""The database's side of a conversation with one UDF client, without any I/O.
+"""The database's side of a session with one UDF client, without any I/O.
 
-`Session.answer` maps each request to its response, and collects what the script returns.
+`Session.answer` maps each request to its response, and collects the rows of the script.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _CONNECTION_KIND = "password"  # the only kind that Exasol has
 
 @dataclass(frozen=True)
 class Work:
-    """What the client has to do: rows in groups, or a call of one function without rows.
+    """The work for a client: rows in groups, or a call of one function without rows.
 
     Attributes:
         groups: the rows of each group; empty for a single call.
         call: the single call; None for rows.
-        packet_rows: most rows in a packet.
+        packet_rows: largest number of rows in a packet.
         connections: name → address, user, password.
         scripts: name → source code.
     """
@@ -61,7 +61,7 @@ class Work:
 
 @enum.unique
 class _State(enum.Enum):
-    """Where the conversation is: the messages that may come next."""
+    """A state of a session; its value is the messages that the client may send next."""
 
     NEW = (MessageType.CLIENT,)
     # a client repeats its first message until it is answered
@@ -74,22 +74,22 @@ class _State(enum.Enum):
     FINISHED = ()
 
 
-_ANYWHERE = (MessageType.IMPORT, MessageType.PING_PONG, MessageType.CLOSE)
+_ALWAYS = (MessageType.IMPORT, MessageType.PING_PONG, MessageType.CLOSE)
 
 
 class Session:
-    """The conversation with one client, from its first message to its last.
+    """The session with one client, from its first message to its last.
 
     Args:
-        info: what the client learns about script and database.
-        meta: what it learns about input and output.
+        info: the description of script and database for the client.
+        meta: the description of input and output for the client.
         outputs: the output columns of the script.
-        work: what it has to do.
+        work: the work for the client.
 
     Attributes:
-        groups: what was emitted in each group, as Python values.
-        call_result: what a single call returned.
-        undefined_call: name of the function of a single call that the script does not have.
+        groups: the emitted rows of each group, as Python values.
+        call_result: the result of a single call.
+        undefined_call: name of a single call's function that the script does not define.
         failure: the exception's text, if the client reported one.
     """
 
@@ -135,7 +135,7 @@ class Session:
         return ", ".join(kind.name for kind in self._allowed()) or "no further message"
 
     def _allowed(self) -> tuple[MessageType, ...]:
-        return () if self.finished else (*self._state.value, *_ANYWHERE)
+        return () if self.finished else (*self._state.value, *_ALWAYS)
 
     def answer(self, request: Request) -> Response:
         """Return the response to a request.
@@ -144,18 +144,19 @@ class Session:
             request: the client's message.
 
         Raises:
-            UdfProtocolError: The protocol does not allow this message now, or not in this form.
-            UdfError: An emitted value does not fit its column.
+            UdfProtocolError: the protocol does not allow this message now, or not in this form.
+            UdfError: an emitted value does not fit its column.
         """
         kind = request.type
         if not isinstance(kind, MessageType):
-            raise UdfProtocolError(f"message type {kind} came; expected {self.expected}")
+            raise UdfProtocolError(f"received message type {kind}; expected {self.expected}")
         if kind not in self._allowed():
-            raise UdfProtocolError(f"{kind.name} came; expected {self.expected}")
+            raise UdfProtocolError(f"received {kind.name}; expected {self.expected}")
         wanted = 0 if kind is MessageType.CLIENT else _CONNECTION_ID
         if request.connection_id != wanted and self._state is not _State.NEW:
             raise UdfProtocolError(
-                f"{kind.name} came with connection id {request.connection_id}; expected {wanted}"
+                f"received {kind.name} with connection id {request.connection_id}; expected "
+                f"{wanted}"
             )
         return self._answers[kind](request)
 
@@ -232,13 +233,13 @@ class Session:
         if self._meta.input_iteration is IterationType.EXACTLY_ONCE:
             wanted = self._work.groups[len(self.groups) - 1].count
             if self._first_row < returned < wanted:
-                # when what is returned fills a packet, the client ends the run: the other rows
-                # are for the next
+                # the client ends a run when the returned rows fill a packet: the next run gets
+                # the other rows
                 self._first_row = returned
                 return _response(MessageType.DONE)
         if returned != wanted:
             raise UdfProtocolError(
-                f"DONE came after {returned} rows of a script that RETURNS; expected {wanted}"
+                f"received DONE after {returned} rows of a script that RETURNS; expected {wanted}"
             )
         self._first_row = 0
         return _response(MessageType.DONE)
@@ -247,14 +248,14 @@ class Session:
 
     def _return(self, request: Request) -> Response:
         if request.call_result is None:
-            raise UdfProtocolError("RETURN came without a result; expected one")
+            raise UdfProtocolError("received RETURN without a result; expected one")
         self.call_result = request.call_result
         self._state = _State.AFTER_CALL
         return _response(MessageType.RETURN)
 
     def _undefined(self, request: Request) -> Response:
         if request.undefined_call is None:
-            raise UdfProtocolError("UNDEFINED_CALL came without a name; expected one")
+            raise UdfProtocolError("received UNDEFINED_CALL without a name; expected one")
         self.undefined_call = request.undefined_call
         self._state = _State.AFTER_CALL
         return _response(MessageType.UNDEFINED_CALL)
@@ -286,10 +287,10 @@ def _response(kind: MessageType, **body: Any) -> Response:
 
 def _body(body: _T | None, kind: str, what: str) -> _T:
     if body is None:
-        raise UdfProtocolError(f"{kind} came without {what}; expected it")
+        raise UdfProtocolError(f"received {kind} without {what}; expected it")
     return body
 
 
 def _named(known: Mapping[str, _T], name: str) -> _T | None:
-    """Find a name as it is, or in upper case, as SQL takes one that is not quoted."""
+    """Find a value by its exact name, or by its name in upper case, like an unquoted SQL name."""
     return known.get(name, known.get(name.upper()))

@@ -1,6 +1,6 @@
-"""Rows of a run: from what the caller passes to what is sent, and from what is sent to Python.
+"""Conversion of rows: from the caller's values to the values in messages, and back to Python.
 
-They are held by column: `split_rows` selects the script's parameters and the groups,
+Rows are stored by column. `split_rows` selects the script's parameters and the groups;
 `wire_columns` and `python_columns` convert by the SQL type of each column.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = is_about_udf
 
-_INT_DIGITS = 18  # of DECIMAL(p,0) that come back as int; longer ones as Decimal
+_INT_DIGITS = 18  # largest precision of a DECIMAL(p,0) that is returned as int, not Decimal
 _NEVER_NULL = frozenset({bool, int, date, datetime})  # the fast path for most cells
 _TRUE = frozenset({"true", "t", "1", "yes", "y", "on"})
 _FALSE = frozenset({"false", "f", "0", "no", "n", "off"})
@@ -40,10 +40,10 @@ _OTHER_TYPES = {
 }
 
 Input: TypeAlias = "Iterable[Sequence[Any] | Mapping[str, Any]] | pd.DataFrame"
-"""What the rows of a run can be."""
+"""The rows of a run, as the caller may pass them."""
 
 Grouping: TypeAlias = str | Sequence[str] | Callable[[Sequence[Any]], Hashable]
-"""What ``GROUP BY`` says: a column, several, or a function of the script's arguments."""
+"""The ``GROUP BY`` of a run: a column, several, or a function of the script's arguments."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Arguments:
     Attributes:
         count: number of rows.
         columns: the values of each parameter.
-        keys: the key of each row's group; empty if nothing is grouped.
+        keys: the key of each row's group; empty if the rows are not grouped.
     """
 
     count: int
@@ -62,17 +62,17 @@ class Arguments:
 
 
 def split_rows(rows: Input, parameters: Sequence[str], grouping: Grouping | None) -> Arguments:
-    """Return the arguments of a script, by column, and how they are grouped.
+    """Return the arguments of a script, by column, and the group key of each row.
 
     Args:
         rows: sequences with a value per parameter; or mappings, or a data frame, from which the
-            parameters are taken by name. A data frame whose labels are no texts is a sequence of
-            rows.
+            parameters are taken by name. A data frame with labels that are not texts is read by
+            position.
         parameters: names of the script's parameters.
         grouping: how the rows are grouped; None: all are one group.
 
     Raises:
-        UdfValueError: A column is missing, or a row is no sequence of values.
+        UdfValueError: a column is missing, or a row is not a sequence of values.
     """
     count, labels, columns = _by_column(rows, parameters)
     arguments = [columns[_position(name, labels)] for name in parameters]
@@ -91,7 +91,7 @@ def _by_column(
     rows: Input, parameters: Sequence[str]
 ) -> tuple[int, list[str], list[Sequence[Any]]]:
     """Return the number of rows, and names and values of their columns."""
-    if hasattr(rows, "iloc"):  # a data frame; pandas need not be installed
+    if hasattr(rows, "iloc"):  # a data frame, recognized without importing pandas
         frame: Any = rows
         columns = [frame.iloc[:, number].tolist() for number in range(len(frame.columns))]
         if all(isinstance(label, str) for label in frame.columns):
@@ -124,7 +124,7 @@ def _require_width(what: str, width: int, parameters: Sequence[str]) -> None:
 
 
 def _position(name: str, labels: Sequence[str]) -> int:
-    """Find a column: by its exact name, or by one that differs in case only."""
+    """Return the index of a column, found by its exact name or by its name in another case."""
     if labels.count(name) == 1:
         return labels.index(name)
     alike = [number for number, label in enumerate(labels) if label.upper() == name.upper()]
@@ -142,12 +142,12 @@ def _key(value: Any) -> Hashable:
 
 
 def wire_column(column: ScriptColumn, *, int32_digits: int, int64_digits: int) -> Column:
-    """Describe a column to the client.
+    """Return the description of a column for the client.
 
     Args:
         column: a column of the script.
-        int32_digits: most digits of a DECIMAL(p,0) that is sent as INT32.
-        int64_digits: most digits of one that is sent as INT64.
+        int32_digits: largest precision of a DECIMAL(p,0) that is sent as INT32.
+        int64_digits: largest precision of one that is sent as INT64.
     """
     sql = column.type
     kind = _OTHER_TYPES.get(sql.kind, ColumnType.NUMERIC)
@@ -169,15 +169,15 @@ def wire_column(column: ScriptColumn, *, int32_digits: int, int64_digits: int) -
 def wire_columns(
     columns: Sequence[Sequence[Any]], types: Sequence[ScriptColumn], kinds: Sequence[ColumnType]
 ) -> list[Sequence[WireValue]]:
-    """Convert the columns of the input to what is sent.
+    """Convert the columns of the input to values as they are sent.
 
     Args:
         columns: the values of each column.
         types: the parameters of the script.
-        kinds: how the values of each are sent.
+        kinds: the type of each column in messages.
 
     Raises:
-        UdfValueError: A value does not fit its column.
+        UdfValueError: a value does not fit its column.
     """
     return [_sent(*each) for each in zip(columns, types, kinds, strict=True)]
 
@@ -190,7 +190,7 @@ def _sent(values: Sequence[Any], column: ScriptColumn, kind: ColumnType) -> Sequ
     try:
         cells.extend(None if is_null(value) else convert(value) for value in values)
     except ValueError as error:
-        # extend keeps what came before the failure
+        # extend keeps the cells before the failure
         raise UdfValueError(
             f"row {len(cells) + 1}, column {column.name}: {_shown(values[len(cells)])} does not "
             f"fit {column.type}: {error}"
@@ -201,7 +201,7 @@ def _sent(values: Sequence[Any], column: ScriptColumn, kind: ColumnType) -> Sequ
 def python_columns(
     columns: Sequence[Sequence[WireValue]], types: Sequence[ScriptColumn], *, first: int = 1
 ) -> list[Sequence[Any]]:
-    """Convert the columns of what was emitted to Python values.
+    """Convert the columns of emitted rows to Python values.
 
     Args:
         columns: the cells of each column.
@@ -209,7 +209,7 @@ def python_columns(
         first: number of the first row, for errors.
 
     Raises:
-        UdfError: A value is none of its column's type: the database refuses it.
+        UdfError: a value does not fit its column: the database refuses it.
     """
     return [_received(cells, column, first) for cells, column in zip(columns, types, strict=True)]
 
@@ -232,7 +232,7 @@ def _received(cells: Sequence[WireValue], column: ScriptColumn, first: int) -> S
 def _needs_no_conversion(values: Sequence[Any], sql: SqlType) -> bool:
     """Return whether a column needs no conversion, in either direction: the fast path.
 
-    If False, its values must be converted and checked one by one.
+    If False, its values are converted and checked one by one.
     """
     kinds = set(map(type, values))
     if sql.kind == "DOUBLE":
@@ -251,14 +251,14 @@ def _needs_no_conversion(values: Sequence[Any], sql: SqlType) -> bool:
 
 
 def value_of_text(text: str, sql: SqlType) -> Any:
-    """Convert the text of a CSV file to the value of a column; an empty text is NULL.
+    """Convert a field of a CSV file to a value of its column's type; an empty field is NULL.
 
     Args:
         text: the field.
         sql: the type of its column.
 
     Raises:
-        ValueError: The text is no such value.
+        ValueError: the text is not a value of this type.
     """
     parse = _PARSERS.get(sql.kind, str)
     return parse(text) if text else None
@@ -276,7 +276,7 @@ def _double(text: str) -> float:
 
 
 def _number(text: str) -> str:
-    if "_" in text:  # Python's, not SQL's
+    if "_" in text:  # valid in Python, but not in SQL
         raise ValueError("it is no number")
     return text
 
@@ -368,7 +368,9 @@ def _text_to_wire(sql: SqlType) -> Callable[[Any], WireValue]:
         try:
             value.encode("ascii" if sql.ascii else "utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(f"the character {value[error.start]!a} is not in it") from None
+            raise ValueError(
+                f"the character {value[error.start]!a} is not in its character set"
+            ) from None
         return str(value).ljust(size) if sql.kind == "CHAR" else str(value)
 
     return convert
