@@ -30,5 +30,5 @@ def test_page_without_a_comment_is_refused(tmp_path, comment):
     page.write_text(text, encoding="utf-8")
     command = [sys.executable, WRITER, page]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "ValueError: the page asks for the tables" in done.stderr
+    assert "ValueError: the page has comments for the tables" in done.stderr
     assert page.read_text(encoding="utf-8") == text

@@ -1,4 +1,4 @@
-"""The tables of docs/testing/udf-behaviour.md, made of `behaviours.py`.
+"""Generate the tables of docs/testing/udf-behaviour.md from `behaviours.py`.
 
 ``python behaviour_page.py docs/testing/udf-behaviour.md`` writes them into the page.
 """
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-_PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SECTION = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
-    """Return the page's text with the tables that its comments ask for.
+    """Return the page's text with its tables filled in.
 
     Args:
         page: the text, with comments ``<!-- table: NAME -->`` … ``<!-- end -->``.
 
     Raises:
-        ValueError: The comments do not ask for every table once.
+        ValueError: the page does not have the comments of every table once.
     """
-    names = [place[2] for place in _PLACE.finditer(page)]
+    names = [found[2] for found in _SECTION.finditer(page)]
     if sorted(names) != sorted(_TABLES):
-        raise ValueError(f"the page asks for the tables {names}, and there are {[*_TABLES]}")
-    return _PLACE.sub(lambda place: f"{place[1]}\n{_TABLES[place[2]]()}\n\n{place[3]}", page)
+        raise ValueError(f"the page has comments for the tables {names}; expected {[*_TABLES]}")
+    return _SECTION.sub(lambda found: f"{found[1]}\n{_TABLES[found[2]]()}\n\n{found[3]}", page)
 
 
 def _emitted(rows: Iterable[behaviours.Emitted]) -> str:
@@ -100,7 +100,7 @@ def _lines(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    # an indentation would be lost
+    # Markdown collapses spaces
     visible = text.replace("|", "\\|").replace("\0", "\\0").replace("    ", "\u00a0\u00a0")
     return f"`{visible}`"
 

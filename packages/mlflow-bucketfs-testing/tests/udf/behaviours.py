@@ -1,7 +1,7 @@
-"""What Exasol's UDF client does to data: the rows of docs/testing/udf-behaviour.md, as data.
+"""The behaviour of Exasol's UDF client: the rows of the tables in docs/testing/udf-behaviour.md.
 
-Each row says what a script does, and what is sent to the database then. `EVIDENCE` says how we
-know. A row holds for every version of pandas and numpy that the packages allow.
+Each row has the code of a script, and the values that are then sent to the database. `EVIDENCE`
+has the sources. A row holds for every version of pandas and numpy that the packages allow.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ OUTPUTS = (
 """The types of the output column, one for each way in which the client sends values."""
 
 Outcome: TypeAlias = "list[Any] | str | tuple[list[Any], str]"
-"""The values that are sent; or how it is refused, as the number of Exasol's code or the name of a
-Python exception without one; or both, if the rows before the refused one are sent."""
+"""The values that are sent; or the error, as the number of Exasol's code or the name of a Python
+exception without a code; or both, if the rows before the refused one are sent."""
 
 _SMALL, _LONG, _NUMERIC, _DOUBLE, _BOOLEAN, _TEXT, _DATE, _TIMESTAMP = OUTPUTS
 
 
 @dataclass(frozen=True)
 class Emitted:
-    """What becomes of something emitted into a script's only output column, by its type.
+    """The outcome of emitting a value or data frame, by the type of the only output column.
 
     Attributes:
         code: the argument of ``ctx.emit``.
@@ -54,20 +54,20 @@ class Emitted:
     evidence: str = "M"
 
     def outcome(self, output: str) -> Outcome:
-        """Return what becomes of it in an output column of a type."""
+        """Return the outcome for an output column of a type."""
         return self.sent.get(output, self.otherwise)
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a script reads from a column.
+    """The values that a script reads from a column.
 
     Attributes:
         column: name and type of the parameter.
-        value: what is in it.
-        frames: dtype and first two values of ``ctx.get_dataframe("all")``, if all rows have a
-            value, if some have, and if none has.
-        row: what ``ctx["column"]`` is.
+        value: value of the column.
+        frames: dtype and first two values of ``ctx.get_dataframe("all")``, if all rows have the
+            value, if some have it, and if none has it.
+        row: ``repr`` of ``ctx["column"]``.
         evidence: a key of `EVIDENCE`.
     """
 
@@ -80,10 +80,10 @@ class Read:
 
 @dataclass(frozen=True)
 class Step:
-    """What happens to a script that reads three rows of all columns of `READS`.
+    """The outcome of a script that reads three rows of all columns of `READS`.
 
     Attributes:
-        what: what it shows.
+        what: description of the behaviour.
         code: lines of Python.
         outcome: the values that are sent.
         outputs: types of the output columns.
@@ -99,10 +99,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Script:
-    """What becomes of a whole script that reads `SCRIPT_ROWS`.
+    """The outcome of a complete script that reads `SCRIPT_ROWS`.
 
     Attributes:
-        what: what it shows.
+        what: description of the behaviour.
         head: the statement up to ``AS``.
         code: the script.
         outcome: the values that are sent; or the text that the SQL user sees.
@@ -229,7 +229,7 @@ FRAMES = (
         "1062",
         "infinity: -2^63, silently",
     ),
-    Emitted("frame(np.array([np.nan], 'float64'))", {}, [None], "NaN is NULL, whatever the column"),
+    Emitted("frame(np.array([np.nan], 'float64'))", {}, [None], "NaN is NULL in every column"),
     Emitted("frame([True, False])", {_BOOLEAN: [True, False]}, "1065"),
     Emitted("frame(pd.array([True, None], 'boolean'))", {_BOOLEAN: [True, None]}, "1066"),
     Emitted("objects('x', None)", {_NUMERIC: ["x", None], _TEXT: ["x", None]}, "1070"),
@@ -253,7 +253,10 @@ FRAMES = (
     ),
     Emitted("objects('12', '13.5')", {_NUMERIC: ["12", "13.5"], _TEXT: ["12", "13.5"]}, "1070"),
     Emitted(
-        "objects('ab\\0cd')", {_NUMERIC: ["ab"], _TEXT: ["ab"]}, "1070", "cut at the NUL, silently"
+        "objects('ab\\0cd')",
+        {_NUMERIC: ["ab"], _TEXT: ["ab"]},
+        "1070",
+        "truncated at the NUL, silently",
     ),
     Emitted("objects('äö€')", {_NUMERIC: ["äö€"], _TEXT: ["äö€"]}, "1070"),
     Emitted("objects('\\ud800')", {_NUMERIC: "1074", _TEXT: "1137"}, "1070"),
@@ -311,7 +314,7 @@ FRAMES = (
         "objects(5.5, float('nan'))",
         _numbers([5, None], [5, None], ["5.5", "nan"], [5.5, nan]),
         "1140",
-        "NaN is NULL in whole numbers only",
+        "NaN is NULL in integer columns only",
     ),
     Emitted(
         "objects(float('inf'))",
@@ -414,7 +417,7 @@ VALUES = (
     Emitted("'x'", {_TEXT: ["x"]}, "1094"),
     Emitted("'12'", {_TEXT: ["12"]}, "1094"),
     Emitted("''", {_TEXT: [""]}, "1094"),
-    Emitted("'ab\\0cd'", {_TEXT: ["ab"]}, "1094", "cut at the NUL, silently"),
+    Emitted("'ab\\0cd'", {_TEXT: ["ab"]}, "1094", "truncated at the NUL, silently"),
     Emitted("'äö€'", {_TEXT: ["äö€"]}, "1094"),
     Emitted("'\\ud800'", {_TEXT: "TypeError"}, "1094"),
     Emitted("Decimal('1.50')", _numbers([1], [1], ["1.50"], [1.5]), "1095", "truncated, silently"),
@@ -693,7 +696,7 @@ SCRIPTS = (
         ["1.5", "2.5"],
     ),
     Script(
-        "a frame in a SCALAR script has one row, and does not go on",
+        "every frame in a SCALAR script is the current row",
         _SCALAR_EMITS,
         "def run(ctx):\n    for _ in range(2):\n"
         "        ctx.emit(repr(ctx.get_dataframe('all').x.tolist()))",

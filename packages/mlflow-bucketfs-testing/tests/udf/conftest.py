@@ -1,4 +1,4 @@
-"""UDF clients of the tests' own: real processes that speak the protocol, or violate it."""
+"""UDF clients for tests: real processes that follow the protocol, or violate it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def end():
 
 @pytest.fixture
 def client(tmp_path):
-    """Return a function that makes the executable of a UDF client out of Python code."""
+    """Return a function that creates the executable of a UDF client from Python code."""
 
     def make(code, prelude=_PRELUDE):
         program = tmp_path / "exaudfclient"
@@ -55,7 +55,7 @@ def client(tmp_path):
 
 @pytest.fixture
 def run_client(client):
-    """Return a function that runs a script of one VARCHAR in a client of the test's own."""
+    """Return a function that runs a script with one VARCHAR column in a client of Python code."""
 
     def run(code, rows=(("a",),), *, client_limits=None, **arguments):
         with UdfRunner(client(code), **(client_limits or {})) as runner:

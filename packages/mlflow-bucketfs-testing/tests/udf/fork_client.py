@@ -1,9 +1,9 @@
-"""The reference client by a fork of a process that has imported what many scripts import.
+"""Start the reference client fast, by a fork of a server that has imported common modules.
 
-Run as a script: ``serve SOCKET MODULES…`` imports the modules, waits for requests and answers each
-by a fork. ``run SOCKET ARGUMENTS…`` is the process that the runner starts instead of a client: it
-hands its arguments, environment and output to the server, and ends as the fork does.
-Imported, `started` starts the server for the runner of a test.
+Run as a script: ``serve SOCKET MODULES…`` imports the modules, and forks a client for each request.
+``run SOCKET ARGUMENTS…`` is the process that the runner starts instead of a client: it passes its
+arguments, environment and output to the server, and ends with the exit status of the fork.
+Tests import `started`, which starts the server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def started(*modules: str, env: Mapping[str, str] | None = None) -> Iterator[Cli
         modules: names of modules.
         env: the server's environment; None for that of this process.
     """
-    # here, since `run` starts faster without them
+    # imported here, because `run` starts faster without them
     import subprocess  # noqa: PLC0415
     from tempfile import TemporaryDirectory  # noqa: PLC0415
 
@@ -54,7 +54,7 @@ def started(*modules: str, env: Mapping[str, str] | None = None) -> Iterator[Cli
 
 
 def run(address: str, arguments: list[str]) -> int:
-    """Have the server run a client, and return its exit status."""
+    """Request a client from the server, and return the client's exit status."""
     request = {"arguments": arguments, "env": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
@@ -65,7 +65,7 @@ def run(address: str, arguments: list[str]) -> int:
 
 
 def serve(address: str, modules: list[str]) -> None:
-    """Import the modules, and fork for each request."""
+    """Import the modules, and fork a client for each request."""
     from mlflow_bucketfs_testing.udf import reference_client, reference_frames  # noqa: F401, PLC0415
 
     for module in modules:
@@ -79,10 +79,10 @@ def serve(address: str, modules: list[str]) -> None:
             connection, _ = listener.accept()
             with connection:
                 if os.fork() == 0:
-                    _become(connection, reference_client.main)
+                    _run_client(connection, reference_client.main)
 
 
-def _become(connection, main) -> None:
+def _run_client(connection, main) -> None:
     message, streams, _, _ = socket.recv_fds(connection, _LONGEST, 2)
     while block := connection.recv(_LONGEST):
         message += block
@@ -103,5 +103,5 @@ def _become(connection, main) -> None:
 
 
 if __name__ == "__main__":
-    role, place, *rest = sys.argv[1:]
-    sys.exit(serve(place, rest) if role == "serve" else run(place, rest))
+    role, address, *rest = sys.argv[1:]
+    sys.exit(serve(address, rest) if role == "serve" else run(address, rest))

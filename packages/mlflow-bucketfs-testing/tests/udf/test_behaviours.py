@@ -1,7 +1,7 @@
-"""The client that the option names treats data and errors as Exasol's does, row by row.
+"""The client of ``--mlflow-bucketfs-udf-client`` treats data and errors as Exasol's client does.
 
-The rows are in `behaviours.py`. Many of them share a process: each is a group of its rows. The
-processes of the reference client are forks of one that has imported pandas.
+The cases are the rows in `behaviours.py`. Many cases share a process: each is a group of its input.
+The processes of the reference client are forks of a process that has imported pandas.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mlflow_bucketfs_testing.udf.messages import MessageType, Table, unpack_rows
 
 
 def _load(name):
-    """Import a module beside this one: tests are no package."""
+    """Import a module of this directory, which is not a package."""
     spec = util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = sys.modules[name] = util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -37,13 +37,13 @@ MARK = "behaviour: "
 
 @dataclass(frozen=True)
 class Case:
-    """A call of ``run`` in a script that has many of them, told apart by their group.
+    """One of the cases in a script, selected by the group of a call of ``run``.
 
     Attributes:
-        name: what a test's report calls it.
+        name: id of the test.
         code: lines of Python.
-        outcome: what the row of the table says.
-        rows: the three rows that the script reads: "all", "some" or "none" of which have values.
+        outcome: the expected outcome, from the table.
+        rows: whether "all", "some" or "none" of the three input rows have values.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Case:
 
 @cache
 def cases():
-    """Return all rows of the table but `SCRIPTS` as `Case`, by the script's output columns."""
+    """Return the rows of all tables except `SCRIPTS` as `Case`, by the script's output columns."""
     found = {}
     for output in behaviours.OUTPUTS:
         found[output,] = [
@@ -122,19 +122,19 @@ def rows(outputs):
 
 
 class Recorder(ProtobufCodec):
-    """Keeps what is emitted as it is sent: a database would refuse some of it, or convert it."""
+    """A codec that records emitted rows as they are sent, because the host would convert them."""
 
     def __init__(self):
         self.groups = []
 
     def encode_response(self, response):
-        """Note the types of the output columns."""
+        """Record the types of the output columns."""
         if response.meta is not None:
             self.kinds = [column.type for column in response.meta.output_columns]
         return super().encode_response(response)
 
     def decode_request(self, data):
-        """Note the rows of an EMIT, and pass on one without rows."""
+        """Record the rows of an EMIT, and return an EMIT without rows."""
         request = super().decode_request(data)
         if request.type is MessageType.RUN:
             self.groups.append([])
@@ -146,7 +146,7 @@ class Recorder(ProtobufCodec):
 
 
 def observed(sent, raised):
-    """Return what happened in the form of `behaviours.Outcome`."""
+    """Return the observed outcome as a `behaviours.Outcome`."""
     if raised is None:
         return sent
     kind, text = raised
@@ -157,7 +157,7 @@ def observed(sent, raised):
 
 @pytest.fixture(scope="module")
 def udf_runner(request):
-    """Run scripts by the client that the option names."""
+    """Start a runner with the client of ``--mlflow-bucketfs-udf-client``."""
     name = udf_client_option(request.config)
     if name != REFERENCE_CLIENT:
         with UdfRunner(name) as started:
@@ -169,7 +169,7 @@ def udf_runner(request):
 
 @pytest.fixture(scope="module")
 def outcomes(udf_runner):
-    """Run the cases with some output columns, once, and return what happened in each."""
+    """Return a function that runs the cases with some output columns once, and returns outcomes."""
 
     @cache
     def run(outputs):
@@ -197,7 +197,7 @@ def outcomes(udf_runner):
 )
 def test_data(outcomes, outputs, number):
     """A script reads and sends the values in the table."""
-    # as texts: 1 is not 1.0, and NaN is NaN
+    # compared as texts: 1 differs from 1.0, and NaN equals NaN
     assert repr(outcomes(outputs)[number]) == repr(cases()[outputs][number].outcome)
 
 
@@ -205,7 +205,7 @@ def test_data(outcomes, outputs, number):
     "script", [pytest.param(script, id=script.what) for script in behaviours.SCRIPTS]
 )
 def test_scripts(udf_runner, script):
-    """A script returns the rows, or fails with the text, that the table says."""
+    """A script returns the rows in the table, or fails with the text in it."""
     udf = udf_runner.create(f"CREATE PYTHON3 {script.head} AS\n{script.code}\n/")
     try:
         outcome = [row[0] for row in udf.run(behaviours.SCRIPT_ROWS).rows]

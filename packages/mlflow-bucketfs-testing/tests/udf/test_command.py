@@ -26,7 +26,7 @@ def run(ctx):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a script."""
+    """Return a directory with a script."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "total.sql").write_text(_SCRIPT)
     return tmp_path
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(folder):
-    """Return a function that runs the command and returns what it says of its failure."""
+    """Return a function that runs the command, which must fail, and returns its output."""
     del folder
 
     def run(*arguments):
@@ -46,7 +46,7 @@ def refused(folder):
 
 
 def test_rows_of_a_file(folder):
-    """Ids keep their digits, an empty field is NULL both ways, the script's output is apart."""
+    """Ids keep their digits, empty fields are NULLs, and the script's output goes to stderr."""
     (folder / "rows.csv").write_text(
         f"ID,region,x,OK\n9007199254740993,south,1.10,true\n2,north,,\n{'9' * 36},south,2.20,\n"
     )
@@ -63,7 +63,7 @@ def test_rows_of_a_file(folder):
 
 
 def test_rows_of_standard_input_and_buckets(folder):
-    """``-`` is standard input, and ``--buckets`` is what the script finds."""
+    """``-`` is standard input, and the script gets the directory of ``--buckets``."""
     (folder / "f.sql").write_text(
         "CREATE PYTHON3 SCALAR SCRIPT f(x VARCHAR(10)) RETURNS VARCHAR(1000) AS\nimport os\n"
         "root = os.environ['EXA_BUCKETFS_MOUNT_ROOT']\n"
@@ -98,7 +98,7 @@ def test_files_that_do_not_fit(folder, refused, rows, message):
     assert f"Error: rows.csv: {message}" in output
 
 
-def test_a_script_that_is_not_understood(folder, refused):
+def test_a_script_that_cannot_be_parsed(folder, refused):
     """The error names the file, the line and the column."""
     (folder / "bad.sql").write_text("CREATE PYTHON3 SET SCRIPT f(\n  ...) EMITS (x INT) AS x")
     (folder / "rows.csv").write_text("x\n")
@@ -109,7 +109,7 @@ def test_a_script_that_is_not_understood(folder, refused):
 
 
 def test_a_script_that_fails(folder, refused):
-    """The text is the one that a SQL user sees, once; what the script printed comes before it."""
+    """The script's output is printed, then once the error text that a SQL user sees."""
     (folder / "f.sql").write_text(
         "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\n"
         "def run(ctx):\n    print('seen')\n    return 1 / ctx.x\n"

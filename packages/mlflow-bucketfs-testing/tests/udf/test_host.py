@@ -1,4 +1,4 @@
-"""The host with real client processes: those that work, and all the ways in which others fail."""
+"""The host with real client processes, which work or fail."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ end()
     assert 0 < result.seconds < 60
 
 
-def test_an_exception_of_the_script_is_what_a_user_sees(run_client):
-    """The text, the codes in it, and what the script had written."""
+def test_an_exception_of_the_script_is_raised(run_client):
+    """The error has the exception's text, the codes in it, and the script's output."""
     text = "F-UDF-CL-LIB-1127: F-UDF-CL-SL-PYTHON-1002: no\nTraceback: 7"
     with pytest.raises(UdfError) as caught:
         run_client(f"""
@@ -78,14 +78,14 @@ def test_an_exception_without_a_code():
     assert UdfError("no").code is None
 
 
-def test_a_client_that_is_not_there(tmp_path):
-    """The path is named before anything is started."""
+def test_a_client_that_is_missing(tmp_path):
+    """A missing client is reported with its path before anything is started."""
     with pytest.raises(UdfClientError, match=f"there is no UDF client at {tmp_path}/none"):
         UdfRunner(str(tmp_path / "none"))
 
 
 def test_a_client_that_is_not_executable(tmp_path):
-    """The error says what to do."""
+    """The error has the command that makes the client executable."""
     program = tmp_path / "exaudfclient"
     program.touch(mode=0o600)
 
@@ -121,8 +121,8 @@ def test_a_client_that_cannot_be_executed(tmp_path, content, message):
         runner.create(_SCRIPT).run([("a",)])
 
 
-def test_a_client_that_vanishes(client):
-    """The error names a client that was removed after the runner was made."""
+def test_a_client_that_is_removed(client):
+    """The error names a client that was removed after the runner was created."""
     with UdfRunner(client("")) as runner:
         udf = runner.create(_SCRIPT)
         Path(runner.client).unlink()
@@ -140,7 +140,7 @@ def test_a_client_that_vanishes(client):
     ids=["start", "group", "signal"],
 )
 def test_a_client_that_ends_too_early(run_client, code, how, expected, status):
-    """The error has its status, what was expected, and the last lines that it wrote."""
+    """The error has the exit status, the expected messages, and the last lines of output."""
     noise = "print(*range(100), sep=chr(10), flush=True)\n"
     with pytest.raises(
         UdfClientDiedError, match=f"ended with {how} .*expected {expected}"
@@ -188,13 +188,13 @@ def test_a_run_that_takes_too_long(run_client):
     ids=["bytes", "order", "id", "table"],
 )
 def test_a_client_that_violates_the_protocol(run_client, code, message):
-    """The error says what came, and what was expected."""
+    """The error has the received and the expected message."""
     with pytest.raises(UdfProtocolError, match=message):
         run_client(code)
 
 
 def test_a_script_that_emits_too_much_for_its_column(run_client):
-    """The run ends with the value, its row and its column."""
+    """The error has the value, its row and its column."""
     with pytest.raises(UdfError, match=r"row 2, output column y: .* it has 1001 characters"):
         run_client("begin(); emit('a', 'b' * 1001)")
 
@@ -226,7 +226,7 @@ def test_a_client_that_does_not_end(run_client, monkeypatch):
 
 
 def test_a_long_temporary_directory(run_client, monkeypatch, tmp_path):
-    """The path of a socket has about 100 bytes, whatever TMPDIR is."""
+    """A TMPDIR that is too long for the path of a socket is not used."""
     long = tmp_path / ("d" * 100)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -247,10 +247,10 @@ def test_the_socket_is_private(run_client):
 
 
 def test_the_socket_of_a_client_of_another_user(run_client, monkeypatch):
-    """User 500 can connect; where the test may, the client becomes this user."""
+    """Another user can connect to the socket; as root, the test's client becomes user 500."""
     monkeypatch.setattr(LocalClient, "other_user", True)
     become = "os.setgid(500); os.setuid(500)\n" if os.geteuid() == 0 else ""
-    # a socket that connects after the change of the user
+    # connects after the change of the user
     again = "socket = zmq.Context().socket(zmq.REQ); socket.connect(sys.argv[1])\n"
 
     result = run_client(_SHOW_MODES + become + again + "begin(); emit('a'); end()")
@@ -264,7 +264,7 @@ def test_the_socket_of_a_client_of_another_user(run_client, monkeypatch):
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_owner_leaves_nothing(client, session_processes, wait_until, signal_number):
-    """No client and no socket is left, whichever signal ends the process that runs UDFs."""
+    """No client and no socket is left after a signal ends the process that runs UDFs."""
     endless = client("begin(); print(sys.argv[1], flush=True); time.sleep(600)")
     program = f"""
 from mlflow_bucketfs_testing import UdfRunner

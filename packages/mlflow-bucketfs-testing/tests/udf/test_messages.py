@@ -1,4 +1,4 @@
-"""The codec: both directions, and the bytes themselves."""
+"""Messages and their encoding in both directions, and the encoded bytes."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ _RESPONSES = st.builds(
 
 
 @given(_REQUESTS)
-def test_requests_survive_the_codec(request):
+def test_requests_round_trip(request):
     """A request is the same after encoding and decoding."""
     assert _CODEC.decode_request(_CODEC.encode_request(request)) == request
 
 
 @given(_RESPONSES)
-def test_responses_survive_the_codec(response):
+def test_responses_round_trip(response):
     """A response is the same after encoding and decoding."""
     assert _CODEC.decode_response(_CODEC.encode_response(response)) == response
 
@@ -147,8 +147,8 @@ def _kinds_and_rows(draw):
 
 
 @given(_kinds_and_rows())
-def test_rows_survive_a_table(kinds_and_rows):
-    """Rows of any types, with NULLs anywhere, come back as they went in."""
+def test_rows_round_trip(kinds_and_rows):
+    """Rows of any types, with NULLs, are the same after packing and unpacking."""
     kinds, rows = kinds_and_rows
     table = pack_rows(kinds, rows)
     assert table.rows == rows.count
@@ -181,7 +181,7 @@ def test_rows_survive_a_table(kinds_and_rows):
     ids=lambda value: value.type.name if isinstance(value, Request) else "",
 )
 def test_requests_have_the_bytes_of_the_protocol(message, wire):
-    """The bytes are those that the published field numbers give, written out by hand."""
+    """A request is encoded as the bytes that follow from the published field numbers."""
     assert _CODEC.encode_request(message).hex(" ") == wire
     assert _CODEC.decode_request(bytes.fromhex(wire)) == message
 
@@ -230,7 +230,7 @@ def test_requests_have_the_bytes_of_the_protocol(message, wire):
     ids=lambda value: value.type.name if isinstance(value, Response) else "",
 )
 def test_responses_have_the_bytes_of_the_protocol(message, wire):
-    """The bytes are those that the published field numbers give, written out by hand."""
+    """A response is encoded as the bytes that follow from the published field numbers."""
     assert _CODEC.encode_response(message).hex(" ") == wire
     assert _CODEC.decode_response(bytes.fromhex(wire)) == message
 
@@ -266,18 +266,18 @@ def test_info_has_the_field_numbers_of_the_protocol():
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x08\x01"], ids=["empty", "text", "incomplete"])
 def test_bytes_that_are_no_message_are_refused(data):
-    """The error says how many bytes came and shows their beginning."""
+    """The error has the number of bytes and the first of them."""
     with pytest.raises(UdfProtocolError, match=f"received {len(data)} bytes that are no request"):
         _CODEC.decode_request(data)
 
 
 def test_an_unknown_message_type_is_decoded():
-    """A type of a later protocol arrives as its number, so that it can be reported."""
+    """The type of a later protocol is decoded as its number, so that it can be reported."""
     assert _CODEC.decode_request(b"\x08\x63\x10\x07") == Request(99, 7)
 
 
 def test_an_unknown_enumerator_is_refused():
-    """The error names the number that came and those that exist."""
+    """The error has the received number and the existing ones."""
     wire = bytes.fromhex("08 05 10 07 32 05 0a 01 63 10 09")
     with pytest.raises(UdfProtocolError, match=r"received ImportKind 9, .*1 SCRIPT_CODE"):
         _CODEC.decode_request(wire)
@@ -297,6 +297,6 @@ def test_an_unknown_enumerator_is_refused():
     ],
 )
 def test_a_table_that_does_not_fit_its_columns_is_refused(table, message):
-    """Cells that are missing, left over or of another type are a protocol error."""
+    """Missing cells, extra cells and cells of another type are protocol errors."""
     with pytest.raises(UdfProtocolError, match=message):
         unpack_rows([ColumnType.INT64], table)

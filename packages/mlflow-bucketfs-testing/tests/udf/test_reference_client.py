@@ -1,6 +1,6 @@
-"""The reference client: its life as a process, its packets, and what a script finds around it.
+"""The reference client: its process, its packets, and the environment of a script.
 
-What it does to data and which errors it raises is in `test_behaviours.py`.
+`test_behaviours.py` tests how it treats data, and its errors.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ MODULE = "mlflow_bucketfs_testing.udf.reference_client"
 
 
 class Watcher(ProtobufCodec):
-    """Keeps the client's messages, and changes some of the answers to them."""
+    """A codec that records the client's messages, and changes some of the answers to them."""
 
     def __init__(self, changed=None):
         self.requests = []
         self._changed = changed or {}
 
     def decode_request(self, data):
-        """Note the request."""
+        """Record the request."""
         self.requests.append(super().decode_request(data))
         return self.requests[-1]
 
     def encode_response(self, response):
-        """Send another answer to a request of this type, once."""
+        """Encode another answer to the first request of a type in ``changed``."""
         change = self._changed.pop(self.requests[-1].type, None)
         return super().encode_response(change(response) if change else response)
 
@@ -53,7 +53,7 @@ class Watcher(ProtobufCodec):
 
 @pytest.fixture
 def watch(monkeypatch):
-    """Return a function that runs a script with a DOUBLE, and the watcher of its messages."""
+    """Return a function that runs a script, and returns its result or error, and the `Watcher`."""
 
     def run(code, rows=((1.5,),), *, head=None, changed=None, **arguments):
         watcher = Watcher(changed)
@@ -70,19 +70,19 @@ def watch(monkeypatch):
 
 
 def test_order_of_messages(watch):
-    """A group is begun, read to its end, emitted and ended; then there is none."""
+    """The client reads a group to its end, emits its rows, and ends after the last group."""
     _, watcher = watch("def run(ctx):\n    while ctx.next(): pass\n    ctx.emit('x')")
     assert watcher.types == "CLIENT META RUN NEXT NEXT EMIT DONE RUN FINISHED"
 
 
 def test_an_error_ends_with_close(watch):
-    """After CLOSE the client says nothing, and ends with status 1; what it emitted is lost."""
+    """CLOSE is the client's last message, and rows that it has not sent yet are lost."""
     _, watcher = watch("def run(ctx):\n    ctx.emit('x')\n    1 / 0")
     assert watcher.types == "CLIENT META RUN NEXT CLOSE"
 
 
 def test_packets_of_four_million_bytes(watch):
-    """A text counts its bytes and four more, and what reaches 4,000,000 is sent."""
+    """A packet is sent when its size reaches 4,000,000; a text counts its bytes plus four."""
     text = 999_998 * "ä"  # 1,999,996 bytes
     code = f"def run(ctx):\n    for _ in range(3): ctx.emit(ctx.x and {len(text)} * 'ä')"
     result, watcher = watch(code)
@@ -101,7 +101,7 @@ def test_packets_of_a_frame(watch):
 
 
 def test_a_run_that_returns_too_much_for_a_packet(watch):
-    """A run of SCALAR RETURNS ends early then, and another one has the other rows."""
+    """A run of SCALAR RETURNS ends when its packet is full, and the next one has other rows."""
     head = "SCALAR SCRIPT f(x DOUBLE) RETURNS VARCHAR(2000000)"
     rows = [(float(number),) for number in range(5)]
     code = "def run(ctx): return repr(ctx.x).ljust(2_000_000)"
@@ -119,7 +119,7 @@ def test_row_numbers(watch):
 
 
 def test_reset(watch):
-    """A reset asks for the first packet again."""
+    """A reset requests the first packet again."""
     code = "def run(ctx):\n    while ctx.next(): pass\n    ctx.reset()\n    ctx.emit(repr(ctx.x))"
     result, watcher = watch(code, [(1.0,), (2.0,)])
     assert result.rows == [("1.0",)]
@@ -160,14 +160,14 @@ def test_reset(watch):
         ),
     ],
 )
-def test_answers_that_the_client_does_not_expect(watch, kind, answer, text):
-    """The client reports them and ends; the SQL user sees what the host said."""
+def test_unexpected_answers(watch, kind, answer, text):
+    """The client reports an unexpected answer and ends; the SQL user sees its text."""
     error, watcher = watch("def run(ctx): pass", changed={kind: answer})
     assert (watcher.closed, str(error)) == (text, text)
 
 
 def test_a_refused_packet(watch):
-    """A packet that the host refuses raises in the script, with the host's text."""
+    """A packet that the host refuses raises an error in the script, with the host's text."""
     changed = {
         MessageType.EMIT: lambda given: Response(
             MessageType.CLOSE, given.connection_id, close=Close("value too long")
@@ -179,7 +179,7 @@ def test_a_refused_packet(watch):
 
 
 def test_meta(watch):
-    """The script finds itself, its columns and its session in ``exa.meta``."""
+    """``exa.meta`` describes the script, its columns and its session."""
     code = """
 def run(ctx):
     meta = exa.meta
@@ -201,8 +201,8 @@ code = exa.meta.script_code"""
     ]
 
 
-def test_what_is_imported(watch):
-    """Code is a module once, however often and by whatever name it is imported."""
+def test_imported_scripts(watch):
+    """Scripts with the same code are imported as one module."""
     code = """
 def run(ctx):
     a, b = exa.import_script("LIB"), exa.import_script("OTHER")
@@ -212,8 +212,8 @@ def run(ctx):
     assert result.rows == [("(True, 'LIB', '<LIB>', (2, 'F'))",)]
 
 
-def test_what_cannot_be_imported(watch):
-    """A missing script, a broken one and a missing connection are errors with codes."""
+def test_failed_imports(watch):
+    """A missing script, a script that fails and a missing connection are errors with codes."""
     code = """
 def run(ctx):
     for ask in (exa.import_script, exa.get_connection):
@@ -244,7 +244,7 @@ def run(ctx):
 
 
 def test_a_connection_hides_its_password(watch):
-    """A connection shows all but its password."""
+    """The text of a connection does not contain its password."""
     code = "def run(ctx):\n    c = exa.get_connection('C')\n    ctx.emit(f'{c} {c.password}')"
     result, _ = watch(code, connections={"C": ("https://a", "u", "p4ss")})
     assert result.rows == [
@@ -252,8 +252,8 @@ def test_a_connection_hides_its_password(watch):
     ]
 
 
-def test_an_error_in_a_library_keeps_its_source(watch):
-    """Frames of the script are short, those of libraries as Python shows them, ours are none."""
+def test_a_traceback_through_a_library(watch):
+    """A traceback has short frames of the script, Python's of libraries, none of the client."""
     error, _ = watch("import json\ndef run(ctx):\n    json.loads('{')")
     lines = str(error).splitlines()
     assert lines[1] == "F:3 run"
@@ -263,7 +263,7 @@ def test_an_error_in_a_library_keeps_its_source(watch):
 
 
 def test_errors_in_run_and_in_cleanup(watch):
-    """Both reach the SQL user; the second does not show the first as its context."""
+    """The SQL user sees both errors; the second does not have the first as its context."""
     error, _ = watch("def run(ctx): 1 / 0\ndef cleanup(): raise ValueError('c')")
     first, _, second = str(error).partition("\n\n and caught another exception during cleanup\n\n")
     assert first.startswith("F-UDF-CL-LIB-1111: Caught exception\n\nF-UDF-CL-LIB-1127: ")
@@ -274,7 +274,7 @@ def test_errors_in_run_and_in_cleanup(watch):
 
 
 def test_the_process(watch):
-    """A script sees no current directory to import from, the home of Exasol, and no core dumps."""
+    """A script has Exasol's home, no core dumps, and no current directory on its path."""
     code = """
 import resource
 def run(ctx):
@@ -287,7 +287,7 @@ def run(ctx):
 
 
 def test_without_pandas(watch, tmp_path, monkeypatch):
-    """A script that asks for a frame learns that pandas is missing; others do without."""
+    """Only a script that uses a data frame fails without pandas, and its error names pandas."""
     (tmp_path / "pandas.py").write_text("raise ImportError('no pandas here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     result, _ = watch("def run(ctx): ctx.emit(repr('pandas' in sys.modules))")
@@ -296,8 +296,8 @@ def test_without_pandas(watch, tmp_path, monkeypatch):
     assert "need pandas, which cannot be imported (no pandas here); install it for" in str(error)
 
 
-def test_what_is_loaded():
-    """The client loads neither pytest nor a server: it starts fast, and in any container."""
+def test_imported_modules():
+    """The client imports neither pytest nor pandas nor a server, so that it starts fast."""
     code = f"import sys, {MODULE}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in run.stdout.split()}
@@ -314,8 +314,8 @@ def test_what_is_loaded():
         ["ipc:///tmp/x", "lang=python", "scriptOptionsParserVersion=3"],
     ],
 )
-def test_arguments_that_are_not_understood(arguments):
-    """The client prints how it is used, and ends with status 1."""
+def test_invalid_arguments(arguments):
+    """The client prints its usage, and ends with status 1."""
     command = [sys.executable, "-m", MODULE, *arguments]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr.split(":")[0]) == (1, "Usage")
@@ -323,7 +323,7 @@ def test_arguments_that_are_not_understood(arguments):
 
 @pytest.mark.parametrize("lost", ["socket", "parent"])
 def test_a_client_whose_host_is_gone(tmp_path, lost):
-    """The client ends when the socket vanishes, or the process that started it."""
+    """The client ends when its socket or its parent process is gone."""
     address = f"ipc://{tmp_path}/s"
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         socket.linger = 0
@@ -337,14 +337,14 @@ def test_a_client_whose_host_is_gone(tmp_path, lost):
             parent.kill()
         else:
             (tmp_path / "s").unlink()
-        # its end closes the pipe
+        # the end of the client closes the pipe
         text = parent.communicate()[1].decode()
     codes = {"socket": "F-UDF-CL-LIB-1000", "parent": "F-UDF-CL-LIB-1001"}
     assert text.startswith(codes[lost])
 
 
 def test_a_client_repeats_its_introduction(tmp_path):
-    """The client repeats its first message on a new socket until somebody answers."""
+    """The client repeats its first message on a new socket until the host answers."""
     address = f"ipc://{tmp_path}/s"
     codec = ProtobufCodec()
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
@@ -367,7 +367,7 @@ def test_a_client_repeats_its_introduction(tmp_path):
             assert second == first
             request = codec.decode_request(second)
             assert request.client.name == address
-            # more than once on a machine that is busy for longer than the client waits
+            # repeated if a busy machine answers later than the client's time-out
             while request.type is MessageType.CLIENT:
                 answer(sender, Response(MessageType.CLOSE, 1, close=Close("go away")))
                 sender, data = receive()

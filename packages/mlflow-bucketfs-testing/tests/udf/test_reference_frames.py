@@ -1,4 +1,4 @@
-"""Data frames of the reference client: what is exact, whatever the values."""
+"""Data frames of the reference client: the conversions that are exact for all values."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mlflow_bucketfs_testing.udf.reference_frames import frame_of, rows_of
 _INT64 = st.integers(-(2**63), 2**63 - 1)
 _DECIMAL = st.decimals(allow_nan=False, allow_infinity=False, places=2)
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
-# Types of columns, each with values of one type, for the first decides how the others are sent:
-# pairs of a value of Python and what is sent
+# Types of columns, and pairs of a Python value and the value that is sent. The values of a column
+# have one type, because the first decides how all are sent
 _ANY = [
     (ColumnType.INT32, st.integers(-(2**31), 2**31 - 1).map(lambda value: (value, value))),
     (ColumnType.INT64, _INT64.map(lambda value: (value, value))),
@@ -26,7 +26,7 @@ _ANY = [
     (ColumnType.STRING, _TEXT.map(lambda value: (value, value))),
     (ColumnType.DATE, st.dates().map(lambda value: (value, value.isoformat()))),
 ]
-_INEXACT = (ColumnType.INT32, ColumnType.INT64, ColumnType.DOUBLE)  # in a frame, beside a NULL
+_INEXACT = (ColumnType.INT32, ColumnType.INT64, ColumnType.DOUBLE)  # in a frame with a NULL
 _EXACT = [(kind, values) for kind, values in _ANY if kind not in _INEXACT]
 
 
@@ -44,7 +44,7 @@ def _columns(draw, choices):
 
 @given(_columns(_ANY))
 def test_a_frame_of_plain_values_is_sent_as_it_is(drawn):
-    """An all-object frame of Python values loses nothing, whatever its columns are."""
+    """A frame of Python objects is sent without loss."""
     kinds, columns = drawn
     frame = pd.DataFrame(
         {
@@ -58,8 +58,8 @@ def test_a_frame_of_plain_values_is_sent_as_it_is(drawn):
 
 
 @given(_columns(_EXACT))
-def test_a_frame_that_is_passed_on_is_what_was_read(drawn):
-    """Numbers as text, booleans, texts and dates come out of a frame as they went in."""
+def test_a_frame_that_is_read_and_emitted_is_unchanged(drawn):
+    """Numbers as text, booleans, texts and dates are the same after reading and emitting."""
     kinds, columns = drawn
     given_columns = [Column(str(index), kind, "") for index, kind in enumerate(kinds)]
     rows = list(zip(*([wire for _, wire in cells] for cells in columns), strict=True))
@@ -70,7 +70,7 @@ def test_a_frame_that_is_passed_on_is_what_was_read(drawn):
 
 @given(st.datetimes(), st.booleans())
 def test_timestamps_are_read_as_strptime_reads_them(moment, short):
-    """The fast way for texts of the usual length gives the same as the slow way."""
+    """The fast path for texts of the usual length gives the same result as ``strptime``."""
     text = moment.isoformat(" ", "milliseconds" if short else "microseconds")
     frame = frame_of([Column("t", ColumnType.TIMESTAMP, "")], [(text,)])
     expected = dt.datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f")  # noqa: DTZ007 -- no zone
@@ -78,6 +78,6 @@ def test_timestamps_are_read_as_strptime_reads_them(moment, short):
 
 
 @given(_TEXT)
-def test_a_text_counts_its_bytes(text):
-    """A text counts its bytes in UTF-8, and four more."""
+def test_the_size_of_a_text(text):
+    """The size of a text is the number of its bytes in UTF-8 plus four."""
     assert sent_size(ColumnType.STRING, text) == 4 + len(text.encode())

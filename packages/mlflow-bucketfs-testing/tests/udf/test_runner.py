@@ -36,14 +36,14 @@ _BIG = 9007199254740993
 
 @pytest.fixture(scope="module")
 def runner():
-    """The reference client, without buckets."""
+    """Start a runner with the reference client, without buckets."""
     with UdfRunner() as started:
         yield started
 
 
 @pytest.fixture
 def no_process(monkeypatch):
-    """Nothing may be started."""
+    """Fail the test if a client is started."""
 
     def fail(*_, **__):
         pytest.fail("a client was started")
@@ -124,7 +124,7 @@ def test_every_type_and_its_null_in_several_packets(runner):
 
 
 def test_scalar_scripts(runner):
-    """``run`` has one row at a time; a script may emit any number of rows for each."""
+    """``run`` gets one row at a time, and may emit any number of rows for it."""
     returns = runner.create(
         "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS DOUBLE AS\n"
         "def run(ctx): return None if ctx.x is None else ctx.x / 2\n"
@@ -141,7 +141,7 @@ def test_scalar_scripts(runner):
 
 
 def test_connections_and_imported_scripts(runner):
-    """A script sees what the call gives, and no password is in the result."""
+    """A script gets the connections and scripts that are passed to the call."""
     udf = runner.create("""
         CREATE PYTHON3 SCALAR SCRIPT f() EMITS (a VARCHAR(100), b VARCHAR(100)) AS
         lib = exa.import_script("LIB")
@@ -160,7 +160,7 @@ def test_connections_and_imported_scripts(runner):
 
 @pytest.mark.parametrize("call", ["run([()]", "call_adapter(''"], ids=["run", "call_adapter"])
 def test_passwords_are_not_in_reports(pytester, call):
-    """A report shows neither the arguments of the call nor anything made of them."""
+    """A report of pytest does not show the password of a connection."""
     pytester.makepyfile(f"""
         import pytest
         from mlflow_bucketfs_testing import UdfRunner
@@ -182,7 +182,7 @@ def test_passwords_are_not_in_reports(pytester, call):
 
 
 def test_reports_end_in_the_test(pytester):
-    """A report shows the test, the error of the script and its output, and none of our code."""
+    """A report of pytest shows the script's error and output, and no code of the package."""
     pytester.makepyfile("""
         def test(udf_runner):
             udf_runner.create(
@@ -201,7 +201,7 @@ def test_reports_end_in_the_test(pytester):
 
 
 def test_an_adapter(runner):
-    """The adapter's function gets the request, and its answer is returned."""
+    """``adapter_call`` gets the request, and its answer is returned."""
     udf = runner.create("""
         CREATE PYTHON3 ADAPTER SCRIPT a AS
         import json
@@ -228,7 +228,7 @@ def test_default_output_columns(runner):
 
 
 def test_an_exception_in_a_script(runner):
-    """The text is the client's with its codes; what was printed is beside it."""
+    """The error has the client's text and codes, and separately the script's output."""
     udf = runner.create(
         "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\n"
         "def run(ctx):\n  print('seen', flush=True)\n  raise ValueError('no such flower')\n"
@@ -260,7 +260,7 @@ def test_buckets_by_the_variable(tmp_path):
 
 
 def test_a_literal_path_below_buckets(runner):
-    """Where the client has no such directory, the error says what to use instead."""
+    """If the client has no ``/buckets``, the error names the variable to use instead."""
     udf = runner.create(
         "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\n"
         "def run(ctx): open('/buckets/bfsdefault/default/none')\n"
@@ -273,7 +273,7 @@ def test_a_literal_path_below_buckets(runner):
 
 
 def test_many_rows_in_frames(runner):
-    """Ten packets of whole data frames come back in order."""
+    """The rows of ten data frames are returned in order."""
     udf = runner.create("""
         CREATE PYTHON3 SET SCRIPT f(id DECIMAL(18,0), x DOUBLE)
         EMITS (id DECIMAL(18,0), x DOUBLE) AS
@@ -322,7 +322,7 @@ def test_rows_that_do_not_fit(runner, rows, message):
 
 
 @pytest.mark.usefixtures("no_process")
-def test_arguments_that_make_no_sense(runner):
+def test_invalid_arguments(runner):
     """Invalid arguments are refused before a client is started."""
     scalar = runner.create("CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS INT AS\nx")
     with pytest.raises(ValueError, match="F is a SCALAR script: only SET scripts have groups"):
@@ -380,7 +380,7 @@ def test_a_result_without_rows_as_a_data_frame():
 
 
 def test_a_data_frame_without_pandas(monkeypatch):
-    """The error says what to install."""
+    """The error has the command that installs pandas."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):
         UdfResult([], {}, ("a",), output="", seconds=0.0).to_pandas()

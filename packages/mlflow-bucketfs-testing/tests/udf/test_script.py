@@ -1,4 +1,4 @@
-"""The parser of CREATE SCRIPT: what it understands, and what it says of the rest."""
+"""The parser of CREATE SCRIPT: valid statements, and errors with their position."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def _types_of(columns):
     return [str(column.type) for column in columns]
 
 
-def test_a_script_is_understood():
-    """Names, kind, columns and code; comments and case of the keywords do not matter."""
+def test_a_script_is_parsed():
+    """Names, kind, columns and code are parsed; comments and the case of keywords are ignored."""
     script = parse_script(
         '-- scores\ncreate Or replace python3_mlflow SET script /* where */ s."my f""n" (\n'
         '  Id DECIMAL(36,0), -- the key\n  "a b" VARCHAR(10) ascii\n)\nEMITS (y DOUBLE) as\n'
@@ -52,16 +52,16 @@ def test_an_adapter_script_has_no_columns():
     assert (script.kind, script.inputs, script.outputs, script.code) == ("ADAPTER", (), (), _CODE)
 
 
-def test_the_statements_indentation_is_not_the_codes():
-    """A statement inside a Python test is indented as a whole."""
+def test_the_indentation_of_the_statement_is_removed():
+    """The code of an indented statement loses the indentation of the statement."""
     lines = ("", "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS", "def run(ctx):", "", "  x", "/")
     text = "\n".join(line and f"    {line}" for line in lines)
 
     assert parse_script(text).code == "def run(ctx):\n\n  x\n"
 
 
-def test_indentation_stays_where_the_statement_has_none():
-    """As in a database, such code does not work: it must not work here either."""
+def test_the_indentation_of_the_code_is_kept():
+    """Indented code of a statement without indentation stays invalid, as in a database."""
     assert parse_script("CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\n  x\n/").code == "  x\n"
 
 
@@ -97,7 +97,7 @@ def test_indentation_stays_where_the_statement_has_none():
     ],
 )
 def test_types_and_their_aliases(text, name):
-    """Every name that Exasol has for a type is understood as that type, in any place."""
+    """Every alias of a type is parsed as that type, in parameters and in output columns."""
     statement = f"CREATE PYTHON3 SET SCRIPT f(a {text}, b {text}) EMITS (c {text}) AS x"
     script = parse_script(statement)
 
@@ -123,8 +123,8 @@ _COLUMNS = st.lists(
 
 
 @given(_NAMES, _COLUMNS, _COLUMNS.filter(bool))
-def test_quoted_names_and_printed_types_survive(name, inputs, outputs):
-    """Any name, quoted, and any type, as it is printed, come back from the parser."""
+def test_quoted_names_and_printed_types_round_trip(name, inputs, outputs):
+    """Any quoted name and any printed type are the same after parsing."""
 
     def quoted(text):
         return '"{}"'.format(text.replace('"', '""'))
@@ -144,7 +144,7 @@ def test_quoted_names_and_printed_types_survive(name, inputs, outputs):
     st.text(alphabet=st.sampled_from(list("CREATE OR SCRIPT f(x INT) AS\n.\"',/-*")), max_size=60)
 )
 def test_any_text_is_parsed_or_refused(text):
-    """The parser ends with a script or with its own error, whatever it gets."""
+    """For any text, the parser returns a script or raises its own error."""
     try:
         parse_script(text)
     except UdfScriptError as error:
@@ -201,8 +201,8 @@ def test_any_text_is_parsed_or_refused(text):
         ),
     ],
 )
-def test_what_is_not_understood_is_located(text, line, column, message):
-    """The error says what was expected, and line and column of what is in its place."""
+def test_errors_have_a_position(text, line, column, message):
+    """The error has the expected text, and the line and column of the text found instead."""
     with pytest.raises(UdfScriptError, match=re.escape(message)) as caught:
         parse_script(text)
 

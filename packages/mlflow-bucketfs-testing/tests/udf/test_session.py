@@ -68,18 +68,18 @@ class Conversation:
         return response
 
     def begin(self):
-        """Introduce the client, and ask for the description."""
+        """Send CLIENT and META."""
         self.send(MessageType.CLIENT, client=Client("ipc:///x", "m"))
         self.send(MessageType.META)
         return self
 
     def begin_group(self):
-        """Begin, up to the first group."""
+        """Send the requests up to the first RUN."""
         self.begin().send(MessageType.RUN)
         return self
 
     def rows(self, kind):
-        """Ask for rows; None if there are no more."""
+        """Request rows; return None if there are no more."""
         response = self.send(kind)
         if response.type is MessageType.DONE:
             return None
@@ -96,7 +96,7 @@ def _rows(*values):
 
 
 def test_groups_in_packets():
-    """The whole way: each group in packets, what is emitted by group, then the end."""
+    """The client gets each group in packets; emitted rows are collected by group."""
     talk = Conversation(Work(groups=[_rows(1, 2, 3), _rows(4)], packet_rows=2))
 
     info = talk.send(MessageType.CLIENT, client=Client("ipc:///x", "m")).info
@@ -123,7 +123,7 @@ def test_groups_in_packets():
 
 
 def test_reset_begins_the_group_again():
-    """RESET answers with the first packet, whatever was read, and NEXT goes on from there."""
+    """RESET is answered with the group's first packet, and the following NEXT with the second."""
     talk = Conversation(Work(groups=[_rows(1, 2, 3)], packet_rows=2)).begin_group()
 
     assert talk.rows(MessageType.NEXT) == [1, 2]
@@ -145,7 +145,7 @@ def test_a_client_repeats_its_introduction():
 
 
 def test_an_exception_of_the_script_ends_the_conversation():
-    """CLOSE is answered with FINISHED, wherever it comes; its text is the failure."""
+    """CLOSE is answered with FINISHED, and its text is the failure."""
     talk = Conversation(Work(groups=[_rows(1)])).begin_group()
 
     close = Close("F-UDF-CL-LIB-1127: no")
@@ -155,7 +155,7 @@ def test_an_exception_of_the_script_ends_the_conversation():
 
 
 def test_an_exception_without_a_text_is_a_failure():
-    """CLOSE without a text is a failure with a text of ours."""
+    """CLOSE without a text is a failure with a default text."""
     talk = Conversation(Work(groups=[_rows(1)]))
     talk.send(MessageType.CLOSE, close=Close())
 
@@ -193,7 +193,7 @@ def test_pings_are_answered():
     ],
 )
 def test_imports(name, kind, answer):
-    """Scripts and connections, by the name as it is or in upper case; others do not exist."""
+    """Scripts and connections are found by their exact name or their name in upper case."""
     work = Work(
         groups=[_rows(1)],
         scripts={"lib": "lower", "LIB": "upper", "S.LIB": "schema"},
@@ -217,7 +217,7 @@ def test_passwords_are_not_shown():
 
 
 def test_a_single_call():
-    """RUN is answered with the call, and its result comes back."""
+    """RUN is answered with the call, and the result of the call is kept."""
     talk = Conversation(Work(call=_ADAPTER)).begin()
 
     assert talk.send(MessageType.RUN).call == _ADAPTER
@@ -227,7 +227,7 @@ def test_a_single_call():
     assert talk.session.call_result == "{1}"
 
 
-def test_a_single_call_of_a_function_that_is_not_there():
+def test_a_single_call_of_a_missing_function():
     """The session has the name of the missing function."""
     talk = Conversation(Work(call=_ADAPTER)).begin()
     talk.send(MessageType.RUN)

@@ -1,6 +1,6 @@
-"""UDF clients in a container, here this machine's own files, which root runs without Docker.
+"""UDF clients in a container without Docker: root runs this machine's file system as a container.
 
-With a real container, by Docker, they are tested in ``integration-tests/tests/udf``.
+``integration-tests/tests/udf`` tests them in a real container with Docker.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCRIPT = "CREATE PYTHON3 SCALAR SCRIPT f(x INT) RETURNS VARCHAR(2000) AS\ndef r
 
 @pytest.fixture(scope="module")
 def container(container_python):
-    """A directory that is a container with a Python of this one's version."""
+    """Return a directory that is a container with the Python version of the tests."""
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     if container_python != ours:
         pytest.skip(f"the system's python3 is {container_python}, the packages are for {ours}")
@@ -43,7 +43,7 @@ def client(container):
 
 
 def test_a_script_runs_as_in_a_database(client, bucketfs_server):
-    """The buckets are at their literal path, for another user, without a network."""
+    """A script runs as another user, without a network, with the buckets at ``/buckets``."""
     bucketfs_server.put("slc-client.txt", b"42")
     bucketfs_server.sync_mount()
     with UdfRunner(client, buckets=bucketfs_server) as runner:
@@ -59,7 +59,7 @@ def test_a_script_runs_as_in_a_database(client, bucketfs_server):
 
 
 def test_a_server_of_this_machine_is_reached(container, bucketfs_server):
-    """With `reach`, a script reaches the server under its address on this machine."""
+    """With ``reach``, a script reaches the server under its address on this machine."""
     bucketfs_server.put("reached.txt", b"hello")
     address = bucketfs_server.url.removeprefix("http://")
     client = SlcClient(container, reach=[address], reference_packages=_PACKAGES, python="3")
@@ -88,7 +88,7 @@ def temporary(monkeypatch):
     ],
 )
 def test_nothing_of_a_run_is_left(client, temporary, code, error, timeout_s):
-    """No process and no file is left, if a script takes too long or kills its process."""
+    """No process and no file is left after a script takes too long or kills its process."""
     with (
         UdfRunner(client, timeout_s=timeout_s) as runner,
         pytest.raises(error, match="its last output:\n    begun"),
@@ -99,7 +99,7 @@ def test_nothing_of_a_run_is_left(client, temporary, code, error, timeout_s):
 
 
 def test_a_killed_runner_leaves_no_client(container, temporary, wait_until):
-    """The client ends by itself once its socket is gone, which the runner's guard removes."""
+    """The client ends after the runner is killed, because the guard removes its socket."""
     code = f"print({temporary.name!r}, flush=True)\n    import time; time.sleep(600)"
     source = (
         "from mlflow_bucketfs_testing import SlcClient, UdfRunner\n"
@@ -109,7 +109,7 @@ def test_a_killed_runner_leaves_no_client(container, temporary, wait_until):
     )
 
     def directory():
-        # in /tmp, whatever TMPDIR is: the container's user must reach the socket
+        # always in /tmp, because the container's user must reach the socket
         logs = temporary.parent.glob("udf-*/output")
         return next((log.parent for log in logs if temporary.name in _text(log)), None)
 
@@ -124,7 +124,7 @@ def test_a_killed_runner_leaves_no_client(container, temporary, wait_until):
 
 @pytest.mark.usefixtures("container")
 def test_a_container_without_a_client_is_refused():
-    """The error says what a container must be built on."""
+    """The error names the base images that contain a client."""
     with (
         UdfRunner("slc:/") as runner,
         pytest.raises(UdfClientError, match=r"no UDF client /exaudf/exaudfclient: build it on"),
@@ -133,7 +133,7 @@ def test_a_container_without_a_client_is_refused():
 
 
 def test_a_missing_container_is_named(tmp_path):
-    """The error says which file is not there."""
+    """The error has the path of the missing container."""
     with (
         UdfRunner(f"slc:{tmp_path}/none.tar.gz") as runner,
         pytest.raises(UdfClientError, match=r"no exported container .*/none\.tar\.gz"),
@@ -142,7 +142,7 @@ def test_a_missing_container_is_named(tmp_path):
 
 
 def _in_containers(temporary):
-    """Return the processes of containers that see a folder of a directory."""
+    """Return the processes of containers in which a part of a directory is mounted."""
     found = []
     for process in psutil.process_iter():
         mounted = _text(Path(f"/proc/{process.pid}/mountinfo"))
@@ -151,7 +151,7 @@ def _in_containers(temporary):
 
 
 def _text(file):
-    # the files are those of other processes: they may be gone, or be written right now
+    # files of other processes may be gone, or partially written
     with suppress(OSError):
         return file.read_text(errors="replace")
     return ""

@@ -1,4 +1,4 @@
-"""Values on their way to the client and back."""
+"""Conversion of values to messages and back."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _TYPES_AND_COLUMNS = st.one_of(
 
 
 @given(_TYPES_AND_VALUES)
-def test_values_survive_the_wire(sql_and_value):
+def test_values_round_trip(sql_and_value):
     """A value that fits its column is returned equal and with the same Python type; '' is NULL."""
     sql, value = sql_and_value
     expected = None if value == "" else value
@@ -80,8 +80,8 @@ def test_values_survive_the_wire(sql_and_value):
 
 
 @given(_TYPES_AND_COLUMNS)
-def test_a_column_is_converted_as_its_values_are(sql_and_values):
-    """The fast path for columns gives the same as the conversion of each value."""
+def test_a_column_is_converted_like_its_values(sql_and_values):
+    """The fast path for columns gives the same result as the conversion of each value."""
     sql, values = sql_and_values
     column = ScriptColumn("c", sql)
     kind = wire_column(column, int32_digits=9, int64_digits=18).type
@@ -93,8 +93,8 @@ def test_a_column_is_converted_as_its_values_are(sql_and_values):
 
 
 @given(_TYPES_AND_VALUES)
-def test_values_survive_csv(sql_and_value):
-    """The text of a value in a CSV file is that value, with all of its digits."""
+def test_values_round_trip_through_csv(sql_and_value):
+    """The text of a value in a CSV file is converted to that value, with all of its digits."""
     sql, value = sql_and_value
     text = f"{value:f}" if isinstance(value, Decimal) else str(value)
 
@@ -122,7 +122,7 @@ def test_decimals_are_sent_by_their_digits(digits, kind):
     "value", [None, "", float("nan"), np.float32("nan"), Decimal("NaN"), pd.NA, pd.NaT]
 )
 @pytest.mark.parametrize("sql", [_INT, _LONG, _DOUBLE, _TEXT, _BOOLEAN, _DATE, _TIMESTAMP], ids=str)
-def test_everything_that_is_null(value, sql):
+def test_nulls(value, sql):
     """None, an empty text, NaN and the missing values of pandas are NULL."""
     assert _sent(value, sql) is None
 
@@ -151,7 +151,7 @@ def test_everything_that_is_null(value, sql):
     ],
 )
 def test_other_types_that_fit(value, sql, wire):
-    """Numpy's and pandas' values, and values of a type that the column holds exactly."""
+    """Values of numpy, pandas and other types are sent if the column holds them exactly."""
     sent = _sent(value, sql)
 
     assert sent == wire
@@ -164,7 +164,7 @@ def test_other_types_that_fit(value, sql, wire):
         (10**18, _INT, "more than 18 digits before the point"),
         (1.5, _INT, "more than 0 digits after the point"),
         (True, _INT, "it is a boolean"),
-        ("1", _INT, "it is no number but str"),
+        ("1", _INT, "it is not a number but str"),
         (float("inf"), _LONG, "there is no infinity"),
         (Decimal("Infinity"), _LONG, "there is no infinity"),
         (Decimal("0.001"), _MONEY, "more than 2 digits after the point"),
@@ -172,9 +172,9 @@ def test_other_types_that_fit(value, sql, wire):
         (float("inf"), _DOUBLE, "there is no infinity"),
         (Decimal("1E+400"), _DOUBLE, "there is no infinity"),
         (True, _DOUBLE, "it is a boolean"),
-        ("1", _DOUBLE, "it is no number but str"),
-        (1, _BOOLEAN, "it is no boolean but int"),
-        (1, _TEXT, "it is no text but int"),
+        ("1", _DOUBLE, "it is not a number but str"),
+        (1, _BOOLEAN, "it is not a boolean but int"),
+        (1, _TEXT, "it is not a text but int"),
         ("abcd", _TEXT, "it has 4 characters"),
         ("\ud800", _TEXT, "the character '\\ud800' is not in its character set"),
         (
@@ -182,15 +182,15 @@ def test_other_types_that_fit(value, sql, wire):
             SqlType("VARCHAR", size=3, ascii=True),
             "the character '\\xe9' is not in its character set",
         ),
-        ("2020-01-01", _DATE, "it is no date but str"),
+        ("2020-01-01", _DATE, "it is not a date but str"),
         (dt.datetime.fromisoformat("2020-01-01 01:00"), _DATE, "it has a time"),
-        ("2020-01-01", _TIMESTAMP, "it is no timestamp but str"),
+        ("2020-01-01", _TIMESTAMP, "it is not a timestamp but str"),
         (dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc), _TIMESTAMP, "it has a time zone"),
         (pd.Timestamp("2020-01-01 00:00:00.000000001"), _TIMESTAMP, "more than 6 digits"),
     ],
 )
-def test_what_does_not_fit_is_named(value, sql, reason):
-    """The error names row, column, value, type and reason."""
+def test_values_that_do_not_fit(value, sql, reason):
+    """The error has row, column, value, type and reason."""
     column = ScriptColumn("c", sql)
     kind = wire_column(column, int32_digits=9, int64_digits=18).type
 
@@ -203,18 +203,18 @@ def test_what_does_not_fit_is_named(value, sql, reason):
 @pytest.mark.parametrize(
     ("text", "sql", "reason"),
     [
-        ("x", _INT, "^it is no number$"),
-        ("1_0", _INT, "^it is no number$"),
+        ("x", _INT, "^it is not a number$"),
+        ("1_0", _INT, "^it is not a number$"),
         ("x", _DOUBLE, "could not convert string to float: 'x'"),
-        ("1_0", _DOUBLE, "^it is no number$"),
+        ("1_0", _DOUBLE, "^it is not a number$"),
         ("maybe", _BOOLEAN, "^it is neither true nor false$"),
         ("1.1.2020", _DATE, "Invalid isoformat string: '1.1.2020'"),
         ("now", _TIMESTAMP, "Invalid isoformat string: 'now'"),
     ],
     ids=str,
 )
-def test_texts_that_are_no_values(text, sql, reason):
-    """A field of a CSV file that is no value of its column's type is an error."""
+def test_texts_that_are_not_values(text, sql, reason):
+    """A field of a CSV file that is not a value of its column's type is an error."""
     with pytest.raises(ValueError, match=reason):
         value_of_text(text, sql)
 
@@ -236,8 +236,8 @@ def test_texts_that_are_no_values(text, sql, reason):
         ("2020-01-02 00:00:00", _DATE, dt.date(2020, 1, 2)),
     ],
 )
-def test_what_is_emitted_becomes_python(wire, sql, value):
-    """The output column's type decides; NaN and the empty text are NULL."""
+def test_emitted_values(wire, sql, value):
+    """Emitted values are converted by the column's type; NaN and the empty text are NULL."""
     received = _received(wire, sql)
 
     assert received == value
@@ -254,8 +254,8 @@ def test_what_is_emitted_becomes_python(wire, sql, value):
         ("soon", _DATE, "Invalid isoformat string"),
     ],
 )
-def test_what_is_emitted_but_does_not_fit_is_named(wire, sql, reason):
-    """A database refuses such a value; the error names row, column, value and type."""
+def test_emitted_values_that_do_not_fit(wire, sql, reason):
+    """The error for an emitted value has row, column, value and type."""
     with pytest.raises(UdfError, match=reason) as caught:
         python_columns([[wire]], [ScriptColumn("y", sql)], first=7)
 

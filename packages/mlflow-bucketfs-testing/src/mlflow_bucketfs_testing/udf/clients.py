@@ -203,7 +203,7 @@ def find_client(name: str) -> Client:
     path = Path(name).absolute()
     if not path.is_file():
         raise UdfClientError(
-            f"there is no UDF client at {path}: name an exaudfclient, as it is in a "
+            f"there is no UDF client at {path}: give the path of the exaudfclient of a "
             f"script-language container, or use {REFERENCE_CLIENT!r}"
         )
     if not os.access(path, os.X_OK):

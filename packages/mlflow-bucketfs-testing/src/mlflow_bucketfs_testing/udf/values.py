@@ -268,7 +268,7 @@ def _decimal(text: str) -> Decimal:
     try:
         return Decimal(_number(text))
     except InvalidOperation:
-        raise ValueError("it is no number") from None
+        raise ValueError("it is not a number") from None
 
 
 def _double(text: str) -> float:
@@ -277,7 +277,7 @@ def _double(text: str) -> float:
 
 def _number(text: str) -> str:
     if "_" in text:  # valid in Python, but not in SQL
-        raise ValueError("it is no number")
+        raise ValueError("it is not a number")
     return text
 
 
@@ -342,7 +342,7 @@ def _decimal_to_wire(sql: SqlType, *, as_text: bool) -> Callable[[Any], WireValu
         elif _is_float(value):
             number = Decimal(repr(float(value)))
         else:
-            raise ValueError(f"it is no number but {type(value).__name__}")
+            raise ValueError(f"it is not a number but {type(value).__name__}")
         if isinstance(number, Decimal) and not number.is_finite():
             raise ValueError("there is no infinity in Exasol")
         if not -limit < number < limit:
@@ -362,7 +362,7 @@ def _text_to_wire(sql: SqlType) -> Callable[[Any], WireValue]:
 
     def convert(value: Any) -> WireValue:
         if not isinstance(value, str):
-            raise ValueError(f"it is no text but {type(value).__name__}")  # noqa: TRY004
+            raise ValueError(f"it is not a text but {type(value).__name__}")  # noqa: TRY004
         if len(value) > size:
             raise ValueError(f"it has {len(value)} characters")
         try:
@@ -380,7 +380,7 @@ def _double_to_wire(value: Any) -> float:
     if _is_boolean(value):
         raise ValueError("it is a boolean")
     if not (isinstance(value, Decimal) or _is_float(value) or hasattr(value, "__index__")):
-        raise ValueError(f"it is no number but {type(value).__name__}")
+        raise ValueError(f"it is not a number but {type(value).__name__}")
     try:
         number = float(value)
     except OverflowError:
@@ -392,13 +392,13 @@ def _double_to_wire(value: Any) -> float:
 
 def _boolean_to_wire(value: Any) -> bool:
     if not _is_boolean(value):
-        raise ValueError(f"it is no boolean but {type(value).__name__}")
+        raise ValueError(f"it is not a boolean but {type(value).__name__}")
     return bool(value)
 
 
 def _date_to_wire(value: Any) -> str:
     if not isinstance(value, date):
-        raise ValueError(f"it is no date but {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"it is not a date but {type(value).__name__}")  # noqa: TRY004
     if isinstance(value, datetime) and value.timetz() != time():
         raise ValueError("it has a time")
     return value.isoformat()[:10]
@@ -406,7 +406,7 @@ def _date_to_wire(value: Any) -> str:
 
 def _timestamp_to_wire(value: Any) -> str:
     if not isinstance(value, date):
-        raise ValueError(f"it is no timestamp but {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"it is not a timestamp but {type(value).__name__}")  # noqa: TRY004
     if not isinstance(value, datetime):
         return f"{value.isoformat()} 00:00:00.000000"
     if value.tzinfo:
