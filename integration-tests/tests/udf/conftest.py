@@ -1,8 +1,8 @@
 """Models in BucketFS, and the three executors of UDFs that score with them.
 
-A UDF client runs the scripts, with SQLite for the tables: the one that
-``--mlflow-bucketfs-udf-client`` names, and the one in the exported script-language container.
-With an Exasol at hand, the database does it all::
+Two executors run the scripts with a UDF client, and SQLite for the tables: the client of
+``--mlflow-bucketfs-udf-client``, and that of the exported script-language container. The third is
+an Exasol database, if there is one::
 
     uv run --group exasol --group slc pytest integration-tests/tests/udf --backend=onprem
 """
@@ -39,7 +39,7 @@ REGIONS = ("south", "north")
 
 @dataclass(frozen=True)
 class Models:
-    """Two models of iris flowers, with signatures, and what they say about some flowers."""
+    """Two models of iris flowers, with signatures, and their predictions for some flowers."""
 
     location: str
     other_location: str
@@ -50,25 +50,25 @@ class Models:
 
 @dataclass
 class Udfs:
-    """What executes pages, and what stands there for what the pages print."""
+    """An executor of the pages' statements, and the values that replace the pages' placeholders."""
 
     executor: Runner | Exasol
     stand_ins: dict[str, str]
 
     def use(self, location: str) -> None:
-        """Let a model stand for the one of the pages, as soon as UDFs see it."""
+        """Replace the model of the pages by this one, as soon as UDFs see it."""
         self.stand_ins[page.MODEL_PATH] = self.executor.path(location)
         self.stand_ins[page.MODEL_LOCATION] = location
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Execute a statement; numbers come back as Decimals, whatever their type is in SQL."""
+        """Execute a statement; numbers are returned as Decimals for all SQL types."""
         return [
             tuple(None if value is None else Decimal(str(value)) for value in row)
             for row in self.executor.execute(statement)
         ]
 
     def create(self, heading: str) -> None:
-        """Execute what a section of the page creates, and nothing else."""
+        """Execute only the ``CREATE`` statements of a section of the page."""
         for each in page.statements(heading, self.stand_ins):
             if each.startswith("CREATE "):
                 self.execute(each)
@@ -78,7 +78,7 @@ class Udfs:
         return [self.execute(each) for each in page.statements(heading, self.stand_ins)][-1]
 
     def insert(self, flowers: list[tuple[int | None, list[float], str]]) -> None:
-        """Put flowers into the table: number, sizes, region."""
+        """Insert flowers into the table: number, sizes, region."""
         rows = (
             f"({'NULL' if number is None else number}, {', '.join(map(str, sizes))}, '{region}')"
             for number, sizes, region in flowers
@@ -88,7 +88,7 @@ class Udfs:
 
 @pytest.fixture(scope="session")
 def models(bucketfs_target, bucketfs_uri, tmp_path_factory) -> Models:
-    """Save models as MLflow does, and put them into BucketFS; that needs no MLflow server."""
+    """Save models with MLflow and upload them to BucketFS, without an MLflow server."""
     features, species = load_iris(return_X_y=True, as_frame=True)
     features.columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     labels = {"iris": species, "other": 2 - species}
@@ -118,7 +118,7 @@ def models(bucketfs_target, bucketfs_uri, tmp_path_factory) -> Models:
 
 @pytest.fixture(scope="session")
 def reference_packages(tmp_path_factory) -> Path:
-    """What the reference client needs in the container and does not find there: pyzmq."""
+    """Return a directory with pyzmq, which the reference client needs in the container."""
     folder: Path = tmp_path_factory.mktemp("reference")
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
@@ -127,14 +127,14 @@ def reference_packages(tmp_path_factory) -> Path:
     wanted = f"pyzmq=={version('pyzmq')}"
     install = (uv, "pip", "install", "--quiet", "--target", folder, "--only-binary", ":all:")
     subprocess.run([*install, "--no-deps", *target, wanted], check=True)
-    # for the container's user
+    # readable for the container's user
     folder.chmod(0o755)
     return folder
 
 
 @pytest.fixture
 def mount(models, bucketfs_target, bucketfs_server) -> Path:
-    """The directory that shows the buckets to UDFs, with the models in it."""
+    """Return the directory in which UDFs see the buckets, with the models in it."""
     del models
     if bucketfs_target.backend != "embedded":
         pytest.skip("only the embedded BucketFS has a mount on this machine")
@@ -145,14 +145,14 @@ def mount(models, bucketfs_target, bucketfs_server) -> Path:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Client]:
-    """The reference client, started by forks."""
+    """Return the reference client, started by forks."""
     with forking_client() as client:
         yield client
 
 
 @pytest.fixture
 def host(request, mount, monkeypatch) -> Iterator[Udfs]:
-    """The client of ``--mlflow-bucketfs-udf-client``, by default the reference client here."""
+    """Return an executor with the client of ``--mlflow-bucketfs-udf-client``."""
     for name in os.environ.keys() - without_settings(os.environ).keys():
         monkeypatch.delenv(name)
     name = udf_client_option(request.config)
@@ -170,22 +170,21 @@ def host(request, mount, monkeypatch) -> Iterator[Udfs]:
 
 @pytest.fixture
 def fresh_host(mount) -> Iterator[Udfs]:
-    """The reference client, with processes that import everything themselves."""
+    """Return an executor with the reference client, in processes that are not forks."""
     with closing(Runner(mount, lambda _: REFERENCE_CLIENT)) as runner:
         yield Udfs(runner, {})
 
 
 @pytest.fixture
 def container(request, mount, slc_container, slc_archive) -> Iterator[Udfs]:
-    """The exported container: its own client, or the reference client where it was built on a
-    stand-in for Exasol's base image, which has none.
-    """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
-    del slc_container  # asked for, since it skips
+    """Return an executor with the client of the exported container, or the reference client."""
+    del slc_container  # requested, because it skips
     if udf_client_option(request.config).startswith("slc:"):
-        pytest.skip("--mlflow-bucketfs-udf-client names a container: `host` is there already")
+        pytest.skip("--mlflow-bucketfs-udf-client names a container: `host` runs it already")
     info = slc_archive.with_name("build-info.json")
     base = json.loads(info.read_text(encoding="utf-8"))["base_image"] if info.is_file() else {}
     is_stand_in = base.get("origin") not in (None, "pulled")
+    # a stand-in for Exasol's base image has no client
     packages = request.getfixturevalue("reference_packages") if is_stand_in else None
     runner = Runner(
         mount, lambda reach: SlcClient(slc_archive, reach=reach, reference_packages=packages)
@@ -196,21 +195,21 @@ def container(request, mount, slc_container, slc_archive) -> Iterator[Udfs]:
 
 @pytest.fixture
 def exasol(request, database) -> Iterator[Udfs]:
-    """A real database with the container deployed."""
+    """Return an executor with a real database, in which the container is deployed."""
     if request.config.getoption("--skip-slc"):
         pytest.skip("--skip-slc: the container is not deployed")
     language = request.getfixturevalue("deployed_slc")
-    # deployed for new sessions: this one is older
+    # the container is deployed for new sessions, and this one is older
     languages = "SELECT system_value FROM exa_parameters WHERE parameter_name = 'SCRIPT_LANGUAGES'"
     database.execute(
         "ALTER SESSION SET SCRIPT_LANGUAGES = {languages}",
         {"languages": database.execute(languages).fetchval()},
     )
-    # they belong to no schema: those of a database that is in use must stay as they are
+    # connections belong to no schema: do not replace those of a database that is in use
     names = "('MLFLOW', 'BUCKETFS')"
     query = f"SELECT COUNT(*) FROM exa_all_connections WHERE connection_name IN {names}"
     if int(database.execute(query).fetchval()):
-        pytest.skip(f"the database has connections of the names {names}, which the page replaces")
+        pytest.skip(f"the page would replace connections of the database: {names}")
     yield Udfs(Exasol(database, language), {page.LANGUAGE: language})
     database.execute("DROP CONNECTION IF EXISTS MLFLOW")
     database.execute("DROP CONNECTION IF EXISTS BUCKETFS")
@@ -218,10 +217,10 @@ def exasol(request, database) -> Iterator[Udfs]:
 
 @pytest.fixture(params=["host", "container", "exasol"])
 def udfs(request, models) -> Udfs:
-    """What executes the page, with the page's tables, and flowers and models in them."""
+    """Return an executor that has the page's tables, with flowers and models in them."""
     udfs: Udfs = request.getfixturevalue(request.param)
     udfs.use(models.location)
-    udfs.executor.path(models.other_location)  # an Exasol waits until UDFs see it
+    udfs.executor.path(models.other_location)  # Exasol waits until UDFs see the model
     udfs.read("The model and the flowers")
     udfs.insert(
         [(number, sizes, REGIONS[number % 2]) for number, sizes in enumerate(models.flowers)]

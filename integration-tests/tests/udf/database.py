@@ -1,6 +1,6 @@
-"""A database for the statements of the pages with UDFs, where there is no Exasol.
+"""A database that executes the statements of the pages with UDFs, without Exasol.
 
-SQLite evaluates which rows a script gets, in which groups; `UdfRunner` runs the script.
+SQLite selects and groups the rows of a script; `UdfRunner` runs the script.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _CALL = re.compile(
     r"(?P<source>\s+FROM (?:(?!\s+GROUP BY ).)*)?(?:\s+GROUP BY (?P<key>.*))?",
     re.DOTALL,
 )
-# Not a name that a parameter could have
+# Not a valid name of a parameter
 _KEY = "group by"
 
 
 class Database:
-    """Tables, scripts and connections, as the statements create them.
+    """The tables, scripts and connections that the statements create.
 
     Attributes:
-        output: what the script of the last call wrote.
+        output: output of the script in the last call.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Database:
         self._scripts: dict[str, str] = {}
         self._connections: dict[str, tuple[str, str, str]] = {}
         self._tables = sqlite3.connect(":memory:")
-        # one node
+        # the database has one node
         self._tables.create_function("IPROC", 0, lambda: 0)
 
     def execute(self, statement: str, runner: UdfRunner) -> list[tuple[Any, ...]]:
@@ -59,7 +59,7 @@ class Database:
         return []
 
     def close(self) -> None:
-        """Forget everything."""
+        """Close the tables, which are lost."""
         self._tables.close()
 
     def _call(self, udf: Udf, call: re.Match[str]) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Where the pages' statements can be executed: by a UDF client, or by an Exasol.
+"""The executors of the pages' statements: a UDF client, or an Exasol database.
 
 Each executes one statement at a time and returns its rows.
 """
@@ -20,9 +20,9 @@ from .database import Database
 
 _PACKAGES = Path(__file__).parents[3] / "packages"
 _FORK_CLIENT = _PACKAGES / "mlflow-bucketfs-testing" / "tests" / "udf" / "fork_client.py"
-# What the scripts of the pages and their models import
+# The modules that the scripts of the pages and their models import
 _IMPORTS = ("mlflow.pyfunc", "mlflow.sklearn", "skops.io", "sklearn.linear_model")
-# The mount of an Exasol follows an upload after a while; MLmodel is uploaded last.
+# The mount of a database shows an upload after a delay; MLmodel is uploaded last.
 _SEEN = """
 CREATE OR REPLACE {language} SCALAR SCRIPT seen(model VARCHAR(2000)) RETURNS BOOLEAN AS
 import os, time
@@ -36,7 +36,7 @@ def run(ctx):
 
 def forking_client() -> AbstractContextManager[Client]:
     """Return a context with the reference client, forked by a server that has imported MLflow."""
-    # a file of another package's tests, which cannot be imported by a name
+    # a file in the tests of another package cannot be imported by its name
     spec = util.spec_from_file_location("fork_client", _FORK_CLIENT)
     assert spec
     assert spec.loader
@@ -49,16 +49,16 @@ def forking_client() -> AbstractContextManager[Client]:
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment that has no settings of BucketFS and MLflow, as that of a UDF."""
+    """Return an environment without settings of BucketFS and MLflow, like that of a UDF."""
     return {k: v for k, v in environment.items() if not k.startswith(("EXA_", "MLFLOW_"))}
 
 
 class Runner:
-    """A UDF client: each call of a script is a process of its own, without a password.
+    """An executor with a UDF client: each call of a script has its own process.
 
     Args:
-        mount: the directory that has the buckets; replace it to have a UDF see another one.
-        client: returns the client for the addresses of this machine that scripts must reach.
+        mount: directory with the buckets; as an attribute, it can be replaced by another one.
+        client: function that returns the client, given addresses that scripts connect to.
     """
 
     def __init__(self, mount: Path, client: Callable[[Sequence[str]], str | Client]) -> None:
@@ -81,12 +81,12 @@ class Runner:
         assert path == in_database.replace("/buckets", str(self.mount), 1)
         return path
 
-    def reaches(self, *urls: str) -> None:
-        """Let UDFs reach servers of this machine: in a container these, and nothing else."""
+    def allow(self, *urls: str) -> None:
+        """Let UDFs in a container connect to these servers of this machine, and to no others."""
         self._reach = [url.removeprefix("http://") for url in urls]
 
     def close(self) -> None:
-        """Close the database, which loses the tables."""
+        """Close the database."""
         self.database.close()
 
     def _runner(self) -> UdfRunner:
@@ -94,10 +94,10 @@ class Runner:
 
 
 class Exasol:
-    """A real database.
+    """An executor with a real database.
 
     Args:
-        connection: to a schema of its own; pyexasol's.
+        connection: connection of pyexasol, with its own schema.
         language: the alias of the container.
     """
 
@@ -112,11 +112,11 @@ class Exasol:
         return rows
 
     def path(self, location: str) -> str:
-        """Return the path at which UDFs see a model, once they do."""
+        """Wait until UDFs see a model, and return its path."""
         path = str(udf_path(location))
         seen = self._connection.execute("SELECT seen({model})", {"model": path})
         assert seen.fetchval(), f"not on the mount after a minute: {location}"
         return path
 
-    def reaches(self, *urls: str) -> None:
-        """Let UDFs reach servers of this machine: that is up to the network."""
+    def allow(self, *urls: str) -> None:
+        """Do nothing: the network decides whether UDFs can connect to servers of this machine."""

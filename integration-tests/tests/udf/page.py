@@ -1,4 +1,4 @@
-"""The pages with UDFs in parts: their Python, and their statements by section."""
+"""Read the pages with UDFs: their Python, and their SQL statements by section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STATEMENT = re.compile(
     r"(CREATE OR REPLACE \w+ (?:SCALAR|SET) SCRIPT .*?)\n/$|(.+?);$", re.MULTILINE | re.DOTALL
 )
 
-# What stands on the page for what every reader has elsewhere. Nothing else may be replaced.
+# The placeholders of the page, which every reader replaces. Tests must replace nothing else.
 LOCATION = "exa+bfss://db.example.com:2581/bfsdefault/default/mlflow"
 MODEL_LOCATION = f"{LOCATION}/…"
 MODEL_PATH = "/buckets/bfsdefault/default/mlflow/…"
@@ -67,7 +67,7 @@ def _blocks(language: str, text: str) -> Iterator[str]:
 
 
 def _replaced(text: str, stand_ins: Mapping[str, str]) -> str:
-    # the longest first, as one is the beginning of another
+    # the longest first, because one is a prefix of another
     for printed in sorted(stand_ins, key=len, reverse=True):
         text = text.replace(printed, stand_ins[printed])
     return text

@@ -1,4 +1,4 @@
-"""The scripts that score many rows at a time: those of the user guide and of the container."""
+"""The scripts of the user guide that score many rows at a time."""
 # ruff: noqa: S608 -- the statements are the tests' own
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import pytest
 
 from . import page
 
-# What no float64 holds, up to the largest number of a DECIMAL(18,0); the ids of each batch
+# Ids that float64 cannot represent, up to the largest DECIMAL(18,0), and the ids of each batch
 _FIRST, _LAST = 2**53 + 1, 10**18 - 1
 _BATCHES = [[_FIRST], [None], [_FIRST, None], [-_FIRST, _LAST], [_FIRST, None, -_FIRST, _LAST]]
 _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
@@ -15,7 +15,7 @@ _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
 @pytest.fixture
 def large_ids(udfs, models) -> list[tuple[int | None, float]]:
-    """Give the flowers of the table large ids, a batch in each region; return ids and species."""
+    """Insert flowers with large ids, one batch per region; return their ids and species."""
     numbered = [(number, batch) for batch, ids in enumerate(_BATCHES) for number in ids]
     udfs.execute("DELETE FROM flowers")
     udfs.insert([(number, models.flowers[batch], f"batch {batch}") for number, batch in numbered])
@@ -29,7 +29,7 @@ def test_many_rows_at_a_time(udfs, models, bucketfs_server):
 
 
 def test_started_faster(udfs, large_ids):
-    """Without the garbage collector and the look at versions, the result is the same."""
+    """The result is the same without garbage collection and without the check of versions."""
     assert _in_order(udfs.read("Start faster")) == _in_order(large_ids)
 
 
@@ -42,8 +42,8 @@ def test_several_models(udfs, models, bucketfs_server):
     assert bucketfs_server.requests.count() == 0
 
 
-def test_large_ids_come_out_exact(udfs, models, large_ids):
-    """All in one batch and in batches of several sizes, also beside an id that is NULL."""
+def test_large_ids_stay_exact(udfs, models, large_ids):
+    """Large ids stay exact in batches of several sizes, also if another id is NULL."""
     assert _in_order(udfs.read("Many rows at a time")) == _in_order(large_ids)
     scored = udfs.execute(_species_by_region(models))
     assert _in_order(scored) == _in_order(large_ids)
@@ -51,7 +51,7 @@ def test_large_ids_come_out_exact(udfs, models, large_ids):
 
 @pytest.mark.parametrize("udfs", ["host"], indirect=True)
 def test_more_rows_than_a_data_frame_has(udfs, models):
-    """A group that fills more than one data frame is scored to its last row, ids and all."""
+    """All rows of a group that needs more than one data frame are scored, with exact ids."""
     ids = [*range(_FIRST, _FIRST + 10_002), None]
     udfs.execute("DELETE FROM flowers")
     udfs.insert([(number, models.flowers[0], "north") for number in ids])
@@ -63,7 +63,7 @@ def test_more_rows_than_a_data_frame_has(udfs, models):
 def test_a_script_that_changes_ids_is_noticed(udfs, models, large_ids):
     """Integers that share an array with floats become floats, as in Exasol's client."""
     del large_ids
-    # as a float it has a digit more than the column
+    # as a float, this id has more digits than its column allows
     udfs.execute(f"DELETE FROM flowers WHERE id = {_LAST}")
     create, _ = page.statements("Many rows at a time", udfs.stand_ins)
     changing = create.replace("DECIMAL(36,0)", "DECIMAL(18,0)").replace(".astype(object)", "")

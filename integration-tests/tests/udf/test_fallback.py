@@ -14,7 +14,7 @@ from .executors import Exasol
 
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
 def test_with_a_fallback(udfs, models, bucketfs_server, tmp_path, harm):
-    """A model that the mount lacks or has damaged comes over HTTP, with the password."""
+    """A model that is missing or damaged on the mount is loaded over HTTP, with the password."""
     real = isinstance(udfs.executor, Exasol)
     if not real:
         udfs.executor.mount = Path(shutil.copytree(udfs.executor.mount, tmp_path / "mount"))
@@ -23,12 +23,12 @@ def test_with_a_fallback(udfs, models, bucketfs_server, tmp_path, harm):
             shutil.rmtree(model)
         else:
             damaged = next(model.glob("model.*"))
-            damaged.unlink()  # as read-only as on the mount
+            damaged.unlink()  # the copy is read-only, as on the mount
             damaged.write_bytes(b"damaged")
-        udfs.executor.reaches(bucketfs_server.url)
+        udfs.executor.allow(bucketfs_server.url)
         udfs.stand_ins[page.READ_PASSWORD] = "read"
     elif harm == "missing":
-        pytest.skip("what is in BucketFS comes to the mount of an Exasol")
+        pytest.skip("the mount of a database has every model that is in BucketFS")
     assert udfs.read("With a fallback to HTTP") == [(models.species[0],)]
     if not real:
         assert bucketfs_server.requests.listings == 1

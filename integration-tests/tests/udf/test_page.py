@@ -1,4 +1,4 @@
-"""Every statement of the pages is tried."""
+"""The tests execute every statement of the pages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from . import page
 
 
 def test_the_container_readme_shows_a_script_of_the_page():
-    """What it says about scoring is what is tested here."""
+    """The scripts in the container's README are scripts of the page."""
     blocks = page.sql_blocks(page.CONTAINER_README.read_text(encoding="utf-8"))
     shown = [block for block in blocks if not block.startswith("ALTER ")]
     assert shown
     assert [block for block in shown if block not in page.sql()] == []
 
 
-def test_every_statement_of_the_page_is_tried():
-    """A section with statements that no test reads would stay untried."""
+def test_every_statement_of_the_page_is_executed():
+    """The page has no sections with statements except those that the tests execute."""
     assert page.headings() == [
         "The model and the flowers",
         "One row at a time, by location",
@@ -30,7 +30,7 @@ def test_every_statement_of_the_page_is_tried():
 
 
 def test_the_page_is_split_as_pyexasol_does():
-    """Statements end where Exasol's own client for Python sees their end."""
+    """The page has the same statements as pyexasol finds in it."""
     reason = "comes with the group exasol: uv run --group exasol pytest"
     pyexasol = pytest.importorskip("pyexasol._sql_splitter", reason=reason)
     ours = [each for heading in page.headings() for each in page.statements(heading, {})]

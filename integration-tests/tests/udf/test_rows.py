@@ -20,7 +20,7 @@ from .executors import Exasol
 _FEATURES = "sepal_length, sepal_width, petal_length, petal_width"
 
 
-# A UDF's code, before and after that of the page
+# Code of a UDF, before and after the code of the page
 _WATCH = """
 import sys
 opened = []
@@ -40,7 +40,7 @@ def run(ctx):
 
 @dataclass(frozen=True)
 class Logged:
-    """What the Python of the page prints about the model that it logs."""
+    """The location and path of the model that the Python of the page logs, as it prints them."""
 
     location: str
     path: str
@@ -48,7 +48,7 @@ class Logged:
 
 @pytest.fixture(scope="module")
 def logged(mlflow_server, mlflow_client_env, bucketfs_uri, tmp_path_factory) -> Logged:
-    """Run the Python of the page in a process of its own, as its reader does."""
+    """Run the Python of the page in its own process, as its reader does."""
     if mlflow_server.backend_store_uri is None:
         pytest.skip("the server of --mlflow-server may have a model `iris` of its own")
     stand_ins = {
@@ -69,7 +69,7 @@ def logged(mlflow_server, mlflow_client_env, bucketfs_uri, tmp_path_factory) -> 
 
 
 def test_the_page_prints_where_the_model_is(logged, bucketfs_uri):
-    """The location is below that of the experiment, the path is where UDFs see it."""
+    """The printed location is below that of the experiment, and the path is that of UDFs."""
     assert logged.location.startswith(f"{bucketfs_uri}/udfs/")
     assert logged.path == str(udf_path(logged.location))
 
@@ -86,28 +86,29 @@ def test_one_row_at_a_time(logged, udfs, models, bucketfs_server, heading):
     assert bucketfs_server.requests.count() == 0
 
 
-def test_a_script_needs_no_import_but_its_own(fresh_host, models):
-    """In a Python that has imported nothing, a script finds MLflow, plugin and model."""
+def test_a_script_needs_only_its_own_imports(fresh_host, models):
+    """In a process that has imported no modules, a script can load the model with the plugin."""
     fresh_host.use(models.location)
     assert fresh_host.read("One row at a time, by location") == [(models.species[0],)]
 
 
 def test_by_alias(logged, udfs, models, bucketfs_server, mlflow_udf_tracking_uri):
-    """The alias is resolved by the tracking server, the files come from the mount."""
+    """The tracking server resolves the alias, and the files are read from the mount."""
     if isinstance(udfs.executor, Exasol) and "//127." in mlflow_udf_tracking_uri:
         pytest.skip(
-            "UDFs of the database do not reach it: --mlflow-bucketfs-mlflow-server-host ADDRESS"
+            "UDFs of the database cannot reach the MLflow server: set "
+            "--mlflow-bucketfs-mlflow-server-host ADDRESS"
         )
     udfs.use(logged.location)
     udfs.stand_ins[page.TRACKING_SERVER] = mlflow_udf_tracking_uri
-    udfs.executor.reaches(mlflow_udf_tracking_uri)
+    udfs.executor.allow(mlflow_udf_tracking_uri)
     assert udfs.read("By alias") == [(models.species[0],)]
     assert bucketfs_server.requests.count() == 0
 
 
 @pytest.mark.parametrize("udfs", ["host"], indirect=True)
-def test_an_unreachable_tracking_server_is_given_up(udfs):
-    """The script of the page tries twice; MLflow's defaults try for minutes."""
+def test_an_unreachable_tracking_server(udfs):
+    """The script of the page fails after two attempts; MLflow's defaults retry for minutes."""
     attempts = []
 
     class Silent(socketserver.BaseRequestHandler):
@@ -118,7 +119,7 @@ def test_an_unreachable_tracking_server_is_given_up(udfs):
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
         udfs.stand_ins[page.TRACKING_SERVER] = url
-        udfs.executor.reaches(url)
+        udfs.executor.allow(url)
         try:
             with pytest.raises(UdfError, match="registered-models/alias failed"):
                 udfs.read("By alias")
@@ -139,10 +140,10 @@ def test_an_unreachable_tracking_server_is_given_up(udfs):
     ids=["by_location", "by_alias", "in_batches", "with_fallback"],
 )
 def test_a_process_loads_the_model_once(logged, udfs, mlflow_udf_tracking_uri, heading, call):
-    """However many rows and groups a process gets, it opens no model after its first call."""
+    """A process opens the model in its first call only, for any number of rows and groups."""
     udfs.use(logged.location)
     udfs.stand_ins[page.TRACKING_SERVER] = mlflow_udf_tracking_uri
-    udfs.executor.reaches(mlflow_udf_tracking_uri)
+    udfs.executor.allow(mlflow_udf_tracking_uri)
     for statement in page.statements(heading, udfs.stand_ins):
         if " SCRIPT " in statement:
             create, code = statement.split(" AS\n", 1)
