@@ -69,7 +69,7 @@ def logged(mlflow_server, mlflow_client_env, bucketfs_uri, tmp_path_factory) -> 
 
 
 def test_the_page_prints_where_the_model_is(logged, bucketfs_uri):
-    """The printed location is below that of the experiment, and the path is that of UDFs."""
+    """The printed location is below that of the experiment; the printed path is that for UDFs."""
     assert logged.location.startswith(f"{bucketfs_uri}/udfs/")
     assert logged.path == str(udf_path(logged.location))
 

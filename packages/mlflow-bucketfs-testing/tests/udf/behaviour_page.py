@@ -1,4 +1,4 @@
-"""Generate the tables of docs/testing/udf-behaviour.md from `behaviours.py`.
+"""Generate the tables of docs/testing/udf-behaviour.md from ``behaviours.py``.
 
 ``python behaviour_page.py docs/testing/udf-behaviour.md`` writes them into the page.
 """

@@ -1,7 +1,7 @@
 """The client of ``--mlflow-bucketfs-udf-client`` treats data and errors as Exasol's client does.
 
-The cases are the rows in `behaviours.py`. Many cases share a process: each is a group of its input.
-The processes of the reference client are forks of a process that has imported pandas.
+The cases are the rows in ``behaviours.py``. Many cases share a process: each is a group of its
+input. The processes of the reference client are forks of a process that has imported pandas.
 """
 
 from __future__ import annotations

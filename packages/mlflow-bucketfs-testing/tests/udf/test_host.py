@@ -94,7 +94,7 @@ def test_a_client_that_is_not_executable(tmp_path):
 
 
 def _elf_for_another_libc():
-    """Return a program whose dynamic loader does not exist here, as in a container of musl's."""
+    """Return a program whose dynamic loader does not exist here, as if built for musl."""
     program = Path("/bin/true").read_bytes()
     loader = re.search(rb"/lib[\w/.-]*/ld-[\w.-]+", program)
     if not program.startswith(b"\x7fELF") or loader is None:

@@ -1,4 +1,4 @@
-"""Messages and their encoding in both directions, and the encoded bytes."""
+"""Messages, their encoding in both directions, and the encoded bytes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The reference client: its process, its packets, and the environment of a script.
 
-`test_behaviours.py` tests how it treats data, and its errors.
+``test_behaviours.py`` tests how it treats data, and its errors.
 """
 
 from __future__ import annotations

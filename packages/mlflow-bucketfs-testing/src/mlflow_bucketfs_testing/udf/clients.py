@@ -34,7 +34,7 @@ _PACKAGES = "/run/udf-packages"
 
 
 class Client(ABC):
-    """A UDF client, of which a runner starts a process per run, in a ``with`` block for all runs.
+    """A UDF client; a runner uses it as a context for all runs, and starts a process for each.
 
     Args:
         name: its name, as in the option ``--mlflow-bucketfs-udf-client``.

@@ -41,7 +41,7 @@ def run_script(
         group_by: columns to group by; empty: all rows are one group.
         buckets: directory with the buckets; None for no buckets.
         client: name of the client.
-        timeout_s: time limit of the run in seconds, whether its client is silent or not.
+        timeout_s: time limit of the run, and of the silence of its client, in seconds.
 
     Raises:
         click.ClickException: the script or its rows are not valid, or the run failed.

@@ -377,7 +377,7 @@ class OutputRows:
 # --- values as they are sent ---
 
 
-def setter_error(kind: ColumnType) -> str:
+def setter_error_text(kind: ColumnType) -> str:
     """Return the error text for a value that Exasol's client cannot pass from Python to C.
 
     Args:
@@ -398,7 +398,7 @@ def sent_integer(value: int, kind: ColumnType) -> int:
         OverflowError: the integer is out of range.
     """
     if not -INTEGERS[kind] <= value < INTEGERS[kind]:
-        raise OverflowError(setter_error(kind))
+        raise OverflowError(setter_error_text(kind))
     return value
 
 
@@ -415,7 +415,7 @@ def sent_text(value: str, kind: ColumnType) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise TypeError(setter_error(kind)) from None
+        raise TypeError(setter_error_text(kind)) from None
     return until_nul(value)
 
 

@@ -17,7 +17,7 @@ from mlflow_bucketfs_testing.udf.reference_channel import (
     sent_integer,
     sent_size,
     sent_text,
-    setter_error,
+    setter_error_text,
 )
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ class Context:
 
 def _send_float_to_numeric(_: float) -> WireValue:
     # Exasol's client passes the text to the function for integers
-    raise TypeError(setter_error(ColumnType.INT64))
+    raise TypeError(setter_error_text(ColumnType.INT64))
 
 
 _TO_INTEGER: Senders = {

@@ -20,7 +20,7 @@ from mlflow_bucketfs_testing.udf.reference_channel import (
     INTEGERS,
     sent_integer,
     sent_text,
-    setter_error,
+    setter_error_text,
 )
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _tp_name(of: type) -> str:
 def _integer_sender(kind: ColumnType) -> Send:
     def send(value: Any) -> int:
         if not isinstance(value, int):
-            raise TypeError(setter_error(kind))
+            raise TypeError(setter_error_text(kind))
         return sent_integer(int(value), kind)
 
     return send
@@ -263,7 +263,7 @@ def _integer_sender(kind: ColumnType) -> Send:
 def _text_sender(kind: ColumnType) -> Send:
     def send(value: Any) -> str:
         if not isinstance(value, str):
-            raise TypeError(setter_error(kind))
+            raise TypeError(setter_error_text(kind))
         return sent_text(value, kind)
 
     return send
@@ -284,7 +284,7 @@ def _send_bool(value: Any) -> bool:
 
 def _send_double(value: Any) -> float:
     if not isinstance(value, (float, int)):
-        raise TypeError(setter_error(ColumnType.DOUBLE))
+        raise TypeError(setter_error_text(ColumnType.DOUBLE))
     return float(value)
 
 

@@ -61,7 +61,7 @@ class Work:
 
 @enum.unique
 class _State(enum.Enum):
-    """A state of a session; its value is the messages that the client may send next."""
+    """A state of a session; its value has the messages that the client may send next."""
 
     NEW = (MessageType.CLIENT,)
     # a client repeats its first message until it is answered
@@ -163,7 +163,7 @@ class Session:
     # --- beginning and end ---
 
     def _introduce(self, request: Request) -> Response:
-        client = _body(request.client, "CLIENT", "the client's name")
+        client = _require_body(request.client, "CLIENT", "the client's name")
         self._state = _State.INTRODUCED
         return _response(
             MessageType.INFO, info=dataclasses.replace(self._info, meta_info=client.meta_info)
@@ -192,7 +192,7 @@ class Session:
         return _response(MessageType.FINISHED)
 
     def _close(self, request: Request) -> Response:
-        message = _body(request.close, "CLOSE", "the exception").exception_message
+        message = _require_body(request.close, "CLOSE", "the exception").exception_message
         self.failure = message or "the client reported an error without a text"
         return self._finish(request)
 
@@ -216,7 +216,7 @@ class Session:
         return _response(kind, next=table)
 
     def _emit(self, request: Request) -> Response:
-        table = _body(request.emit, "EMIT", "rows")
+        table = _require_body(request.emit, "EMIT", "rows")
         emitted = self.groups[-1]
         rows = unpack_rows(self._output_kinds, table)
         columns = python_columns(rows.columns, self._outputs, first=len(emitted) + 1)
@@ -266,7 +266,7 @@ class Session:
         return _response(MessageType.PING_PONG, ping=request.ping or "")
 
     def _import(self, request: Request) -> Response:
-        asked = _body(request.import_request, "IMPORT", "a name")
+        asked = _require_body(request.import_request, "IMPORT", "a name")
         return _response(MessageType.IMPORT, import_answer=self._imported(asked))
 
     def _imported(self, asked: ImportRequest) -> ImportAnswer:
@@ -285,7 +285,7 @@ def _response(kind: MessageType, **body: Any) -> Response:
     return Response(kind, _CONNECTION_ID, **body)
 
 
-def _body(body: _T | None, kind: str, what: str) -> _T:
+def _require_body(body: _T | None, kind: str, what: str) -> _T:
     if body is None:
         raise UdfProtocolError(f"received {kind} without {what}; expected it")
     return body
