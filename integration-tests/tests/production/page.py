@@ -35,7 +35,7 @@ def block(language: str, containing: str, stand_ins: Mapping[str, str] | None = 
 
 def commands(containing: str, stand_ins: Mapping[str, str]) -> list[list[str]]:
     """Return the commands of a block, split into arguments, without ``sudo -u …``."""
-    lines = block("bash", containing, stand_ins).splitlines()
+    lines = block("bash", containing, stand_ins).replace("\\\n", " ").splitlines()
     return [shlex.split(re.sub(r"^sudo (-u \w+ )?", "", line)) for line in lines]
 
 

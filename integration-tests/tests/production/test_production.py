@@ -155,7 +155,7 @@ def test_gc_deletes_what_was_deleted(clients: list[dict], deployment: Deployment
     client.log_model_artifact(model_id, str(tmp_path / "file.txt"))
     stored = deployment.stored(model_id)
     assert deployment.stored(run_id).keys() == stored.keys() == {"file.txt"}
-    gc = ["mlflow", *page.service("Delete for good what was deleted", deployment.stand_ins)[1:]]
+    gc = ["mlflow", *page.service("Permanently delete runs", deployment.stand_ins)[1:]]
     client.delete_run(run_id)
     deployment.run(gc)
     assert (deployment.stored(run_id), deployment.stored(model_id)) == ({}, stored)
