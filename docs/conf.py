@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``nox -s docs:build``, offline, every warning an error."""
+"""Configuration of Sphinx, for ``nox -s docs:build``: offline, every warning is an error."""
 # ruff: noqa: INP001 -- Sphinx reads this file; it is not part of a package
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ sys.path.insert(0, str(DOCS))
 project = "mlflow-bucketfs"
 author = "The mlflow-bucketfs authors"
 project_copyright = author
-# The packages have versions of their own; most readers have installed this one.
+# The packages have separate versions; most readers have installed this one.
 version = release = installed_version("mlflow-bucketfs-plugin")
 
 extensions = [
@@ -26,13 +26,13 @@ extensions = [
 ]
 
 root_doc = "index"
-smartquotes = False  # they make a dash of the two hyphens of an option
+smartquotes = False  # they convert the two hyphens of an option to a dash
 exclude_patterns = ["_build", "_ext", "_generated"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
-# Pages of the site that show a file of the repository: links to the file lead to the page.
+# Pages of the site that include a file of the repository: links to the file become links to them.
 repository_url = "https://github.com/mlflow-bucketfs/mlflow-bucketfs"
 repository_pages = {
     "CONTRIBUTING.md": "develop/contributing",
@@ -41,7 +41,7 @@ repository_pages = {
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-# Names for the sake of the code's brevity: the reference shows what they stand for.
+# Aliases that shorten the code: the reference shows their definition.
 autodoc_type_aliases = {"PathArgument": "str | os.PathLike[str]"}
 python_maximum_signature_line_length = 80
 napoleon_google_docstring = True
@@ -52,18 +52,18 @@ napoleon_use_rtype = False
 default_role = "py:obj"
 
 nitpicky = True
-# Names of others, to which there is no link: the site is built without a network, so there are no
-# inventories of their documentation.
+# Names of other packages have no link: the site is built without a network, so the inventories of
+# their documentation are not available.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|importlib|os|pathlib|subprocess|types|typing|typing_extensions)\..*"),
     ("py:.*", r"(click|exasol|mlflow|pd|pytest|requests|urllib3)\..*"),
     # the same, where the code imports the name itself
     ("py:.*", r"BucketPath|MlflowException|Path|Self|Unpack"),
-    # type aliases: Sphinx 8.1, the newest for Python 3.10, finds no data in place of a class
+    # type aliases: Sphinx 8.1, the newest for Python 3.10, expects a class and finds data
     ("py:class", "FileInTheWay|Framing|Scope|StallPoint"),
-    # a type variable: what goes in comes out
+    # a type variable
     ("py:class", "_Model"),
-    # no part of the API, but what a reader of the plugin's code looks for next
+    # not in the API reference, but useful for readers of the plugin's code
     ("py:meth", r"MountedArtifact\.provide"),
     ("py:class", "ScoringSpec"),
 ]
@@ -78,7 +78,7 @@ html_theme_options = {
     "source_branch": "main",
     "source_directory": "docs/",
 }
-# The prompt of a console block is not part of what one types, and neither is the output below.
+# Copy the commands of a console block without prompt and output.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"

@@ -1,8 +1,8 @@
-"""Relative links work on GitHub and on the site, wherever in the repository they lead.
+"""Resolve relative links to files of the repository, for the site.
 
-GitHub resolves them from the file that they stand in. On the site, a file below ``docs/`` is a
-page, a file that a page includes is that page, and everything else is a link to GitHub. A link to
-what does not exist stays as it is, so that MyST complains.
+GitHub resolves a link relative to its file. On the site, a link to a file below ``docs/`` becomes
+a link to its page, a link to a file that a page includes becomes one to that page, and all others
+become links to GitHub. A link to a missing file is not changed, so that MyST warns.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class RepositoryLinks(SphinxTransform):
-    """Point MyST's links to files and folders at pages of the site, or at GitHub."""
+    """A transform that redirects MyST's links to pages of the site, or to GitHub."""
 
     # before Sphinx collects the files to download: nothing outside docs/ is one
     default_priority = 100
 
     def apply(self, **_: object) -> None:
-        """Replace the links of one page."""
+        """Redirect the links of one page."""
         for link in list(self.document.findall(addnodes.pending_xref)):
             if link["reftype"] == "myst":
                 self._redirect(link)
@@ -54,15 +54,15 @@ class RepositoryLinks(SphinxTransform):
         return Path(self.env.srcdir).resolve().parent
 
     def _target_of(self, link: nodes.Element) -> tuple[Path | None, str | None]:
-        """Return what the link leads to, if that is in the repository, and the anchor there."""
+        """Return the target of a link, if it is in the repository, and the anchor in it."""
         page = Path(self.env.doc2path(self.env.docname)).resolve()
         text = link["reftarget"]
         if link.get("refdomain") == "doc":
-            # MyST has made a page's name of it, absolute and without suffix outside of docs/
+            # outside of docs/, MyST has made an absolute page name of it, without suffix
             text, anchor = f"{Path(self.env.srcdir).resolve() / text}.md", link["reftargetid"]
         else:
             text, _, anchor = text.partition("#")
-        # a page's own links count from the page, those of a file that it includes from that file
+        # links are relative to the page, or to the file that the page includes
         for origin in (page, Path(link.source or page).resolve()):
             target = Path(os.path.normpath(origin.parent / text))
             if text and target.exists() and self._root in target.parents:
@@ -79,7 +79,7 @@ class RepositoryLinks(SphinxTransform):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the transform and the values of conf.py that it reads."""
+    """Register the transform and its values in conf.py."""
     app.add_config_value("repository_url", "", "env", [str])
     app.add_config_value("repository_pages", {}, "env", [dict])
     app.add_transform(RepositoryLinks)

@@ -1,4 +1,4 @@
-"""Written once: on the embedded BucketFS by default, and on an Exasol with --backend=onprem."""
+"""Test on the embedded BucketFS, or on an Exasol with --backend=onprem."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ def publish(uri: str, text: str, settings: ConnectionSettings) -> None:
 
 
 def test_publish(bucketfs_uri, bucketfs_target):
-    """What was published can be read, whichever BucketFS it is."""
+    """A published text can be read, on every BucketFS."""
     settings = ConnectionSettings.from_env(bucketfs_target.environment)
 
     publish(f"{bucketfs_uri}/notes/today.txt", "all well", settings)
 
     folder = BucketFSUri.parse(bucketfs_uri)
     bucket = Bucket(folder, settings)
-    assert bucket.keys(folder.path) == [f"{folder.path}/notes/today.txt"]
-    assert b"".join(bucket.iter_content(f"{folder.path}/notes/today.txt")) == b"all well"
+    key = f"{folder.path}/notes/today.txt"
+    assert bucket.keys(folder.path) == [key]
+    assert b"".join(bucket.iter_content(key)) == b"all well"

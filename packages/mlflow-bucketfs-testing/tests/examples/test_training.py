@@ -1,4 +1,4 @@
-"""Test a training script as users run it: a process of its own, against a real MLflow server."""
+"""Test a training script in its own process, against a real MLflow server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ with mlflow.start_run():
 
 
 def test_training_stores_its_report_in_bucketfs(mlflow_client_env, bucketfs_uri):
-    """The script gets server and credentials from its environment and stores to BucketFS."""
+    """A script with server and credentials in its environment stores in BucketFS."""
     training = subprocess.run(
         [sys.executable, "-c", TRAINING],
         env={**os.environ, **mlflow_client_env},

@@ -8,7 +8,8 @@ import requests
 def upload_report(url: str, password: str, lines: list[str]) -> None:
     """Upload a report: the program under test."""
     body = "\n".join(lines).encode()
-    requests.put(f"{url}/reports/today.csv", data=body, auth=("w", password), timeout=10)
+    target = f"{url}/reports/today.csv"
+    requests.put(target, data=body, auth=("w", password), timeout=10)
 
 
 def test_report_arrives(bucketfs_server):
@@ -16,5 +17,5 @@ def test_report_arrives(bucketfs_server):
     upload_report(f"{bucketfs_server.url}/default", "write", ["id,amount", "1,20"])
 
     assert bucketfs_server.read("reports/today.csv") == b"id,amount\n1,20"
-    mounted = bucketfs_server.mount_root / "bfsdefault" / "default" / "reports" / "today.csv"
+    mounted = bucketfs_server.mount_root / "bfsdefault/default/reports/today.csv"
     assert mounted.read_text(encoding="utf-8").startswith("id,amount")
