@@ -100,7 +100,7 @@ class UdfError(RuntimeError):
 
 
 class UdfScriptError(ValueError):
-    """A ``CREATE SCRIPT`` statement was not understood.
+    """A ``CREATE SCRIPT`` statement cannot be parsed.
 
     Attributes:
         line: where, from 1.
