@@ -1,4 +1,4 @@
-"""What the tests of the pytest plugin share."""
+"""Fixtures shared by the tests of the package."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from hypothesis import settings
 from mlflow_bucketfs_testing.process_session import MARKER
 
-# an example takes as long as the machine is busy
+# no deadline, because a busy machine may be slow
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
 @pytest.fixture
 def bare_environment(monkeypatch):
-    """No settings of the developer, or of the options of this run, reach the tests' own runs."""
+    """Unset the variables of the developer and of this run, for the pytest runs of the tests."""
     prefixes = ("MLFLOW_", "EXA_", "BUCKETFS_", "EXASOL_", "ITDE_", "SAAS_", "PYTEST_ADDOPTS")
     for name in os.environ:
         if name.startswith(prefixes):
@@ -53,7 +53,7 @@ def container_python():
 
 @pytest.fixture(scope="session")
 def fixture_names():
-    """The names of all fixtures that the plugin defines."""
+    """Return the names of all fixtures that the plugin defines."""
     return [
         "bucketfs_server",
         "bucketfs_target",
@@ -72,12 +72,12 @@ def fixture_names():
 
 @pytest.fixture
 def wait_until():
-    """Wait for a condition that another process brings about; the time is for busy machines."""
+    """Return a function that waits for a condition; its timeout is for busy machines."""
 
     def wait(condition):
         deadline = time.monotonic() + 180
         while not condition():
-            assert time.monotonic() < deadline, "it never happened"
+            assert time.monotonic() < deadline, "the condition was not met in time"
             time.sleep(0.1)
 
     return wait
@@ -85,8 +85,8 @@ def wait_until():
 
 @pytest.fixture
 def session_processes(monkeypatch):
-    """Return the ids of all processes of the ``ProcessSession`` objects of this test."""
-    # inherited by all that the test starts: other tests on this machine have sessions too
+    """Return a function that returns the ids of the processes in this test's process sessions."""
+    # inherited by all processes of this test: other tests on this machine have sessions too
     monkeypatch.setenv("STARTED_BY_TEST", uuid.uuid4().hex)
 
     def running():
@@ -104,6 +104,6 @@ def session_processes(monkeypatch):
 
 @pytest.fixture
 def nothing_left(session_processes, wait_until):
-    """Check after the test that no process of its MLflow servers was left behind."""
+    """Check after the test that no process of its MLflow servers is left."""
     yield
     wait_until(lambda: not session_processes())

@@ -1,4 +1,4 @@
-"""``--backend``, with the plugins of the extra ``[exasol]`` and what they know of Docker.
+"""``--backend``, with the plugins of the extra ``[exasol]`` and a simulated Docker network.
 
 ``uv run --group exasol pytest`` runs these tests; without the group they skip.
 """
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 EXAMPLE = Path(__file__).parent / "examples" / "test_backends.py"
 SETTINGS = ("EXA_SSL_CERT_VALIDATION", "EXA_BUCKETFS_TLS_HOSTNAME", "EXA_BUCKETFS_CERT_FINGERPRINT")
 
-# What ITDE tells about a container, with an address of this machine in the place of its gateway
+# ITDE's description of a container, with an address of this machine as its gateway
 CONTAINER = """
 import pytest
 from exasol_integration_test_docker_environment.lib.models.data.database_info import DatabaseInfo
@@ -47,7 +47,7 @@ existing = factories.bucketfs_server(scope="function", tls_port=0)
 
 @pytest.fixture
 def run(pytester, bare_environment, existing):
-    """Run pytest in a project, with an existing BucketFS behind Exasol's options."""
+    """Return a function that runs pytest with Exasol's options for an existing BucketFS."""
     del bare_environment
 
     def run_pytest(*arguments, url=existing.url, backend="onprem"):
@@ -59,8 +59,8 @@ def run(pytester, bare_environment, existing):
     return run_pytest
 
 
-def test_nothing_of_ours_has_a_name_of_theirs(fixture_names):
-    """Otherwise one plugin's fixtures would replace another's, in every project."""
+def test_fixture_names_do_not_collide(fixture_names):
+    """No fixture has the name of an attribute of Exasol's plugins, which would override it."""
     script = f"""
 import exasol.pytest_backend, exasol.pytest_extension, exasol.pytest_slc
 modules = [exasol.pytest_backend, exasol.pytest_extension, exasol.pytest_slc]
@@ -72,7 +72,7 @@ print([name for name in {fixture_names} for module in modules if hasattr(module,
 
 
 def test_empty_run_uses_no_fixture(pytester, bare_environment, fixture_names):
-    """Beside pytest-exasol-slc's autouse fixtures, nothing of ours is set up or registered."""
+    """An empty run sets up only pytest-exasol-slc's autouse fixtures, and none of this plugin."""
     del bare_environment
     pytester.makepyfile("""
         def test(pytestconfig):
@@ -88,7 +88,7 @@ def test_empty_run_uses_no_fixture(pytester, bare_environment, fixture_names):
 
 
 def test_without_a_backend_the_embedded_server_is_used(pytester, bare_environment):
-    """The plugins alone change nothing."""
+    """Without ``--backend``, the example runs on the embedded server."""
     del bare_environment
     shutil.copy(EXAMPLE, pytester.path)
 
@@ -99,7 +99,7 @@ def test_without_a_backend_the_embedded_server_is_used(pytester, bare_environmen
 
 
 def test_existing_exasol(pytester, run, existing):
-    """The example runs once, on the BucketFS that was named, and leaves nothing there."""
+    """The example runs once, on the BucketFS of the options, and deletes its objects."""
     shutil.copy(EXAMPLE, pytester.path)
 
     result = run()
@@ -111,7 +111,7 @@ def test_existing_exasol(pytester, run, existing):
 
 
 def test_each_selected_backend(pytester, run):
-    """SaaS is a test of its own, skipped with a reason, before anything asks for a database."""
+    """A test for SaaS is skipped with a reason, before a database is created."""
     shutil.copy(EXAMPLE, pytester.path)
 
     result = run(backend="saas")
@@ -121,7 +121,7 @@ def test_each_selected_backend(pytester, run):
 
 
 def test_all_backends(pytester, run, monkeypatch):
-    """Tests with `bucketfs_uri` skip SaaS; other tests are as pytest-exasol-backend has them."""
+    """Tests with `bucketfs_uri` skip SaaS; other tests run as without this plugin."""
     shutil.copy(EXAMPLE, pytester.path)
     pytester.makepyfile(
         test_others="""
@@ -138,11 +138,11 @@ def test_all_backends(pytester, run, monkeypatch):
         """
     )
     for name in ("SAAS_HOST", "SAAS_PAT", "SAAS_ACCOUNT_ID"):
-        monkeypatch.setenv(name, "of nobody")
+        monkeypatch.setenv(name, "unused")
 
     result = run("--saas-database-id=none", backend="all")
 
-    # test_own_choice comes as far as our fixture
+    # test_own_choice is skipped by our fixture
     result.assert_outcomes(passed=5, skipped=3)
     result.stdout.fnmatch_lines_random(
         ["*::test_publish[[]onprem] PASSED*", "*::test_both[[]onprem] PASSED*"]
@@ -153,8 +153,8 @@ def test_all_backends(pytester, run, monkeypatch):
 
 
 @pytest.mark.parametrize("pinned", [False, True], ids=["unverified", "pinned"])
-def test_https_with_a_certificate_of_exasols_own(pytester, run, existing, monkeypatch, pinned):
-    """By default it is not verified; what the environment says about it is passed on instead."""
+def test_https_with_exasols_own_certificate(pytester, run, existing, monkeypatch, pinned):
+    """Exasol's own certificate is not verified, unless TLS variables of the environment are set."""
     if pinned:
         monkeypatch.setenv("EXA_BUCKETFS_CERT_FINGERPRINT", existing.certificate_fingerprint)
     shutil.copy(EXAMPLE, pytester.path)
@@ -173,8 +173,8 @@ def test_https_with_a_certificate_of_exasols_own(pytester, run, existing, monkey
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:2580", "http://w:se/cret@h:1", "http://w:secret@h:1"])
-def test_bad_url_is_named_without_its_password(pytester, run, url):
-    """The error says how the option reads."""
+def test_bad_url_is_reported_without_its_password(pytester, run, url):
+    """The error names the option and does not contain the URL's password."""
     shutil.copy(EXAMPLE, pytester.path)
 
     result = run(url=url)
@@ -193,8 +193,8 @@ def test_bad_url_is_named_without_its_password(pytester, run, url):
     ],
     ids=["gateway", "option", "not ours"],
 )
-def test_server_listens_where_a_container_reaches_it(pytester, run, gateway, options, host):
-    """That is the gateway of the container's network, if it is an address of this machine."""
+def test_server_listens_on_the_containers_gateway(pytester, run, gateway, options, host):
+    """The server listens on the container's gateway, if it is an address of this machine."""
     pytester.makeconftest(CONTAINER.format(gateway=gateway))
     pytester.makepyfile(f"def test(mlflow_server_host): assert mlflow_server_host == {host!r}")
 
@@ -203,7 +203,7 @@ def test_server_listens_where_a_container_reaches_it(pytester, run, gateway, opt
 
 @pytest.mark.parametrize(("host", "outcome"), [("172.18.0.1", "passed"), ("localhost", "skipped")])
 def test_udf_gets_an_address_it_can_reach(pytester, run, host, outcome):
-    """A loopback address is none, and the tests that need another skip."""
+    """Tests with `mlflow_udf_tracking_uri` skip if it is a loopback address."""
     pytester.makeconftest(
         CONTAINER.format(gateway="172.18.0.1")
         + f"""

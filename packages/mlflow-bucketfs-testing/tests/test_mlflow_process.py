@@ -1,4 +1,4 @@
-"""`MlflowServerProcess` with the real ``mlflow server``, and its twin for one that runs already."""
+"""`MlflowServerProcess` with the real ``mlflow server``, and `ExternalMlflowServer`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 @pytest.fixture(scope="module")
 def taken_ports():
-    """Ports that were taken from the shared server between the look and its bind."""
+    """Return the ports that were taken between the shared server's probe and its bind."""
     return []
 
 
 @pytest.fixture(scope="module")
 def server(taken_ports):
-    """One running server for all tests that do not harm it; it lost its first port."""
+    """A running server shared by the tests; another socket has taken its first port."""
     thieves = []
 
     def steal_port(_elapsed_s):
@@ -78,8 +78,8 @@ def test_serves_experiments_and_artifacts(server):
     assert server.backend_store_uri == f"sqlite:///{server.directory}/mlflow.db"
 
 
-def test_environment_is_its_own(server):
-    """MLflow's variables of the calling process do not reach the server; given ones do."""
+def test_environment_of_the_server(server):
+    """The server gets the given variables, and no MLflow variables of the calling process."""
     environment = psutil.Process(server.pid).environ()
 
     assert not {"MLFLOW_TRACKING_URI", "MLFLOW_WORKSPACE", "HOME"} & environment.keys()
@@ -89,14 +89,14 @@ def test_environment_is_its_own(server):
 
 
 def test_lost_port_is_replaced(server, taken_ports):
-    """A free port that somebody else takes before the server binds it is replaced by another."""
+    """If another process takes the free port before the server binds it, another one is used."""
     assert len(taken_ports) == 1
     assert server.uri.startswith("http://127.0.0.1:")
     assert not server.uri.endswith(f":{taken_ports[0]}")
 
 
 def test_log_tail_is_the_end_of_the_log(server):
-    """The log's tail has as many lines as asked for."""
+    """The log's tail has the requested number of lines."""
     assert server.log_tail(lines=3).count("\n") == 2
     assert server.log_tail(lines=3) in server.log_path.read_text(encoding="utf-8")
 
@@ -108,7 +108,7 @@ def test_cannot_be_started_twice(server):
 
 
 def test_port_in_use_is_named_with_its_remedy(server):
-    """A busy port that was asked for is an error at once, which names it and what to do."""
+    """A requested port that is in use is an error at once, with the port and a remedy."""
     port = int(server.uri.rpartition(":")[2])
 
     with pytest.raises(MlflowServerPortInUseError, match=f"Port {port} .* port=0"):
@@ -116,13 +116,13 @@ def test_port_in_use_is_named_with_its_remedy(server):
 
 
 def test_foreign_address_is_refused():
-    """An address that is not this machine's is an error which names it."""
+    """An address that is not this machine's is refused, and the error names it."""
     with pytest.raises(MlflowServerError, match=r"192\.0\.2\.1"):
         MlflowServerProcess(host="192.0.2.1").start()
 
 
 def test_backend_store_uri_is_shown_without_its_password():
-    """It is complete for whoever uses it, and masked where pytest shows it."""
+    """The URI contains the password; its ``repr``, which pytest prints, masks it."""
     uri = MlflowServerProcess(backend_store_uri="postgresql://me:secret@db/x").backend_store_uri
     assert uri == "postgresql://me:secret@db/x"
     assert repr(uri) == "'postgresql://me:***@db/x'"
@@ -140,7 +140,7 @@ def test_backend_store_uri_is_shown_without_its_password():
     ],
 )
 def test_repr_shows_the_kind_of_the_store_only(uri, shown):
-    """No secret is shown, wherever in the URI it is."""
+    """``repr`` shows only the kind of the backend store, and no secret of its URI."""
     server = MlflowServerProcess(backend_store_uri=uri)
     assert repr(server) == f"<MlflowServerProcess not started, backend store: {shown}>"
 
@@ -164,7 +164,7 @@ def test_repr_shows_the_kind_of_the_store_only(uri, shown):
     ],
 )
 def test_masked_hides_passwords_of_uris(text, shown):
-    """They are hidden before the host and in the query; all else can be read."""
+    """Passwords are masked before the host and in the query; the rest is unchanged."""
     assert masked(text) == shown
 
 
@@ -191,7 +191,7 @@ def test_death_at_start_shows_command_and_log_without_secrets(tmp_path):
 
 
 def test_slow_start_is_a_timeout():
-    """A server that takes too long is ended, its directory removed, and the error says so."""
+    """A server that takes too long is ended, its directory removed, and the timeout reported."""
     waited = []
     slow = MlflowServerProcess(timeout_s=1, on_wait=waited.append)
 
@@ -203,8 +203,8 @@ def test_slow_start_is_a_timeout():
     assert not slow.directory.exists()
 
 
-def test_external_twin_is_used_alike(server):
-    """A server that runs already has the same interface, and leaving it does not stop it."""
+def test_external_server_has_the_same_interface(server):
+    """An external server has the same interface, and the end of the block does not stop it."""
     with ExternalMlflowServer(f"{server.uri}/") as external:
         assert external.uri == server.uri
         assert external.log_tail() == ""
@@ -213,15 +213,15 @@ def test_external_twin_is_used_alike(server):
     external.start()  # raises unless the server still answers
 
 
-def test_external_twin_without_a_server_is_an_error():
-    """An URL where nothing answers is an error which names it and the reason."""
+def test_external_server_that_does_not_answer_is_an_error():
+    """A URL without a server is an error that contains the URL and the reason."""
     with pytest.raises(MlflowServerUnreachableError, match=r"127\.0\.0\.1:1/health: .*refused"):
         ExternalMlflowServer("http://127.0.0.1:1").start()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:5000", "sqlite:///x.db", "http://u:secret@host:5000"])
-def test_external_twin_wants_a_plain_http_url(url):
-    """Anything but http(s)://host[:port] is refused, without showing a password."""
+def test_external_server_requires_a_plain_http_url(url):
+    """Other URLs than http(s)://host[:port] are refused, without showing a password."""
     with pytest.raises(MlflowServerUnreachableError, match="not the URL") as caught:
         ExternalMlflowServer(url)
 
@@ -230,7 +230,7 @@ def test_external_twin_wants_a_plain_http_url(url):
 
 @pytest.mark.usefixtures("bare_environment")
 def test_example_with_mlflow_passes_on_a_running_server(pytester, server):
-    """The documentation's example with MLflow in the test itself, and ``--mlflow-server``."""
+    """The documentation's example that uses MLflow in the test passes with ``--mlflow-server``."""
     shutil.copy(EXAMPLES / "test_in_process.py", pytester.path)
 
     result = pytester.runpytest_subprocess(f"--mlflow-server={server.uri}")
@@ -239,7 +239,7 @@ def test_example_with_mlflow_passes_on_a_running_server(pytester, server):
 
 
 def test_properties_need_a_started_server():
-    """Before the start there is no URI, no process and no directory, and the error says so."""
+    """Before the start, access to URI, process or directory raises an error with the reason."""
     unstarted = MlflowServerProcess()
 
     assert "not started" in repr(unstarted)
@@ -252,8 +252,8 @@ def test_properties_need_a_started_server():
 
 
 def test_server_for_other_hosts_allows_its_names(tmp_path):
-    """A server that listens elsewhere lets in its address, the given names, and loopback."""
-    # the working directory comes first on the path of `python -m mlflow`
+    """A server on another address accepts this address, the given names, and loopback."""
+    # the working directory is first on the path of `python -m mlflow`
     recorder = tmp_path / "mlflow.py"
     recorder.write_text("import sys; print(sys.argv[1:]); raise SystemExit(3)", encoding="utf-8")
     serving = MlflowServerProcess(

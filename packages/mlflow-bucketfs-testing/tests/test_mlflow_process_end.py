@@ -1,4 +1,4 @@
-"""How `MlflowServerProcess` ends: with its block, by Ctrl-C, by force, or with its owner."""
+"""The end of `MlflowServerProcess`: with its block, by Ctrl-C, by force, or with its owner."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def descendants(pid, attribute):
 
 
 def test_interrupt_while_starting_leaves_nothing():
-    """Ctrl-C during the start ends what was started and goes on."""
+    """Ctrl-C during the start ends all started processes and is raised."""
 
     def interrupt(elapsed_s):
         if elapsed_s > 1:
@@ -53,7 +53,7 @@ def test_interrupt_while_starting_leaves_nothing():
 
 
 def test_job_runners_end_with_the_server(caplog, wait_until):
-    """Job runner and queues, which outlive the server for seconds, are gone after the block."""
+    """Job runner and queues, which outlive the server for seconds, end with the block."""
     jobs = Path(str(find_spec("mlflow").origin)).parent / "server" / "jobs"
     if not (jobs / "_periodic_tasks_consumer.py").is_file():
         pytest.skip("this MLflow has no periodic tasks, and keeps no process for jobs")
@@ -68,7 +68,7 @@ def test_job_runners_end_with_the_server(caplog, wait_until):
 
 
 def test_hanging_shutdown_is_ended_by_force(caplog, wait_until):
-    """An upload that never ends keeps uvicorn from ending; it is killed, workers and all."""
+    """A server that an unfinished upload keeps from ending is killed with its workers."""
     with MlflowServerProcess(workers=2, stop_timeout_s=2) as hanging:
         port = int(hanging.uri.rpartition(":")[2])
         upload = socket.create_connection(("127.0.0.1", port))

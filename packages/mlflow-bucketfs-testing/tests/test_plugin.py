@@ -1,4 +1,4 @@
-"""The pytest plugin, by running pytest on the examples that the documentation shows."""
+"""The pytest plugin, in pytest runs on the documentation's examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 @pytest.fixture
 def example(pytester, bare_environment):
-    """Copy an example into an empty project."""
+    """Return a function that copies an example into an empty project."""
     del bare_environment
 
     def copy(name, to=None):
@@ -32,7 +32,7 @@ def example(pytester, bare_environment):
 
 
 def test_loading_imports_nothing_heavy():
-    """After loading the plugin, nothing is imported that an empty test run would pay for."""
+    """Loading the plugin imports no module that would slow down an empty test run."""
     heavy = ["mlflow", "mlflow_bucketfs_core", "psutil", "requests", "starlette", "uvicorn"]
     heavy += ["google.protobuf", "mlflow_bucketfs_testing.udf", "zmq"]
     script = f"""
@@ -45,7 +45,7 @@ print([name for name in {heavy} if name in sys.modules])
 
 
 def test_package_names_are_lazy_and_complete():
-    """All public names can be imported, a misspelt one is an error, and the version is known."""
+    """All public names can be imported, an unknown one is an error, and the version is defined."""
     package = import_module("mlflow_bucketfs_testing")
 
     assert all(getattr(package, name) for name in package.__all__)
@@ -56,7 +56,7 @@ def test_package_names_are_lazy_and_complete():
 
 
 def test_empty_run_uses_no_fixture(pytester, fixture_names):
-    """A test that asks for nothing gets nothing."""
+    """A test without fixtures sets up no fixture of the plugin."""
     pytester.makepyfile("def test(): pass")
 
     result = pytester.runpytest_subprocess("--setup-show")
@@ -66,7 +66,7 @@ def test_empty_run_uses_no_fixture(pytester, fixture_names):
 
 
 def test_fixtures_are_documented(pytester, fixture_names):
-    """``pytest --fixtures`` tells scope, type and an example of each fixture."""
+    """``pytest --fixtures`` shows scope, type and an example of each fixture."""
     output = pytester.runpytest_subprocess("--fixtures").stdout.str()
 
     for name in fixture_names:
@@ -87,14 +87,14 @@ def test_plugin_can_be_switched_off(pytester):
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
 def test_bad_timeout_is_a_usage_error(pytester, value):
-    """A timeout that is no positive number ends pytest before any test."""
+    """A timeout that is not a positive number ends pytest before any test."""
     result = pytester.runpytest_subprocess(f"--mlflow-bucketfs-mlflow-server-timeout={value}")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*--mlflow-bucketfs-mlflow-server-timeout*not '{value}'*"])
 
 
-def test_command_line_wins_over_ini(pytester):
+def test_command_line_overrides_ini(pytester):
     """All options exist as ini values, which the command line overrides."""
     pytester.makeini("""
         [pytest]
@@ -114,8 +114,8 @@ def test_command_line_wins_over_ini(pytester):
     pytester.runpytest_subprocess("--mlflow-server=http://127.0.0.1:2").assert_outcomes(passed=1)
 
 
-def test_names_of_options_are_the_plugins_own(pytester):
-    """All but ``--mlflow-server`` begin with the plugin's name, in ``--help`` and as ini values."""
+def test_names_of_options_have_the_plugins_prefix(pytester):
+    """All options but ``--mlflow-server``, and all ini values, begin with the plugin's name."""
     output = pytester.runpytest_inprocess("--help").stdout.str()
 
     group = output.split("\nMLflow on BucketFS:\n")[1].split("\n\n")[0]
@@ -144,8 +144,8 @@ needs_xdist = pytest.mark.skipif(find_spec("xdist") is None, reason="needs pytes
     ],
     ids=["value", "workers", "help", "flag", "number"],
 )
-def test_a_projects_own_option_counts(pytester, definition, arguments, value):
-    """As exasol/mlflow-plugin's conftest defines it; our fixtures then have the ini value."""
+def test_a_projects_own_option_is_used(pytester, definition, arguments, value):
+    """A project's own ``--mlflow-server`` is used; the fixtures then read the ini value."""
     pytester.makeini("[pytest]\nmlflow_bucketfs_mlflow_server = http://127.0.0.1:1")
     pytester.makeconftest(f"""
         def pytest_addoption(parser):
@@ -170,7 +170,7 @@ def test_a_projects_own_option_counts(pytester, definition, arguments, value):
 
 
 def test_a_project_in_a_folder_may_define_the_option_late(pytester):
-    """Its conftest is loaded while tests are collected, when our option would be in the way."""
+    """A conftest that is loaded during collection can define ``--mlflow-server``."""
     tests = pytester.mkdir("project")
     tests.joinpath("conftest.py").write_text(
         "def pytest_addoption(parser): parser.addoption('--mlflow-server', dest='theirs')"
@@ -192,7 +192,7 @@ def test_a_project_in_a_folder_may_define_the_option_late(pytester):
     ids=["value", "noconftest", "workers", "testpaths", "addopts"],
 )
 def test_without_a_projects_own_option_there_is_ours(pytester, ini, arguments):
-    """However the option is given; conftests are found as if it was not."""
+    """The plugin's option accepts all forms, and does not change the search for conftests."""
     pytester.makeini(f"[pytest]\nmlflow_bucketfs_mlflow_server = http://127.0.0.1:1\n{ini}")
     pytester.mkdir("tests").joinpath("conftest.py").write_text(
         "def pytest_addoption(parser): parser.addoption('--own')"
@@ -207,7 +207,7 @@ def test_without_a_projects_own_option_there_is_ours(pytester, ini, arguments):
 
 
 def test_a_clients_environment_for_another_scope(pytester):
-    """The factory makes a fixture for those whose server or bucket is not the session's."""
+    """`factories.mlflow_client_env` makes a fixture for a tracking URI of another scope."""
     pytester.makepyfile("""
         import pytest
         from mlflow_bucketfs_testing import factories
@@ -226,7 +226,7 @@ def test_a_clients_environment_for_another_scope(pytester):
 
 
 def test_absent_server_fails_with_its_url(pytester):
-    """A server that should run at the URL but does not is named, without a traceback."""
+    """If no server answers at the URL, the error contains the URL and no traceback."""
     pytester.makepyfile("def test(mlflow_server): pass")
 
     result = pytester.runpytest_subprocess("--mlflow-server=http://127.0.0.1:1")
@@ -247,7 +247,7 @@ def pytest_without(pytester):
         for installed in Path(str(distribution("pytest").locate_file(""))).iterdir():
             if not installed.name.startswith(prefixes):
                 (site / installed.name).symlink_to(installed)
-        # -S: no site-packages, so there is only what the directory holds
+        # -S: no site-packages, so that only the directory's distributions are found
         bare = f"""
 import sys
 sys.path.append({str(site)!r})
@@ -260,7 +260,7 @@ sys.exit(pytest.main(["-p", "mlflow_bucketfs_testing.plugin", {str(test)!r}]))
 
 
 def test_missing_extra_names_the_pip_command(pytester, pytest_without):
-    """In an environment without MLflow, the fixture fails at once and says what to install."""
+    """In an environment without MLflow, the fixture fails at once with the pip command."""
     pytester.makeconftest("""
         from mlflow_bucketfs_testing import factories
         mlflow_server = factories.mlflow_server(default_artifact_root="artifacts")
@@ -274,7 +274,7 @@ def test_missing_extra_names_the_pip_command(pytester, pytest_without):
 
 
 def test_missing_extra_for_udfs_names_the_pip_command(pytester, pytest_without):
-    """Without pyzmq, the fixture fails at once, and the header names no client."""
+    """Without pyzmq, the fixture fails at once, and the header contains no UDF client."""
     test = pytester.makepyfile("def test(udf_runner): pass")
 
     result = pytest_without(("mlflow", "zmq", "pyzmq"), test)
@@ -286,7 +286,7 @@ def test_missing_extra_for_udfs_names_the_pip_command(pytester, pytest_without):
 
 
 def test_udfs_of_a_project(pytester, bare_environment):
-    """The fixture runs scripts, which find the buckets of the fixture `bucketfs_server`."""
+    """The fixture runs scripts, which see the buckets of the fixture `bucketfs_server`."""
     del bare_environment
     pytester.makepyfile("""
         def test(udf_runner, bucketfs_server):
@@ -310,7 +310,7 @@ def test_udfs_of_a_project(pytester, bare_environment):
 
 @pytest.mark.parametrize("given", ["option", "ini"])
 def test_another_udf_client(pytester, given):
-    """The path of a client is relative to the working directory; the header names it."""
+    """The path of a client is relative to the working directory; the header contains it."""
     client = "a/client" if given == "ini" else "none"
     pytester.makeini(f"[pytest]\nmlflow_bucketfs_udf_client = {client}")
     arguments = ["--mlflow-bucketfs-udf-client=a/client"] if given == "option" else []
@@ -332,7 +332,7 @@ def test_another_udf_client(pytester, given):
 
 
 def test_a_missing_udf_client_fails_with_its_path(pytester):
-    """Without a traceback."""
+    """The error for a missing client contains its path and no traceback."""
     pytester.makepyfile("def test(udf_runner): pass")
 
     result = pytester.runpytest_inprocess("--mlflow-bucketfs-udf-client=/none")
@@ -343,14 +343,14 @@ def test_a_missing_udf_client_fails_with_its_path(pytester):
 
 
 def test_uploader_example(pytester, example):
-    """The example of an uploader passes as the documentation shows it."""
+    """The documentation's example of an uploader passes."""
     example("test_uploader.py")
 
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 def test_factories_example(pytester, example):
-    """The example's conftest makes servers beside the default one, with options of their own."""
+    """The example's conftest starts further servers with other options than the default one."""
     example("conftest_factories.py", to="conftest.py")
     pytester.makepyfile("""
         def test(bucketfs_server, slow_bucketfs, private_bucketfs):
@@ -362,7 +362,7 @@ def test_factories_example(pytester, example):
 
 
 def test_training_example_interrupted_afterwards(pytester, example, session_processes):
-    """The example passes, on the address of the option; Ctrl-C in a later test leaves nothing."""
+    """The example passes on the address of the option; Ctrl-C in a later test ends the server."""
     example("test_training.py", to="test_1_training.py")
     pytester.makepyfile(
         test_2_address="""

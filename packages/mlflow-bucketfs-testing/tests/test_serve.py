@@ -1,4 +1,4 @@
-"""``mlflow-bucketfs-testing serve``, as a process of its own."""
+"""``mlflow-bucketfs-testing serve`` in a separate process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "mlflow_bucketfs_testing", "serve"]
 
 @contextmanager
 def serving(*options, tmp_path):
-    """Run ``serve``; gives the process and what it printed at the start."""
+    """Run ``serve``; yield the process and its output at the start."""
     temporary = tmp_path / "temporary"
     temporary.mkdir(exist_ok=True)
     process = subprocess.Popen(
@@ -44,14 +44,14 @@ def serving(*options, tmp_path):
 
 
 def end(process, signal_number):
-    """Send a signal; returns exit status, the rest of the output, and the errors."""
+    """Send a signal; return exit status, the rest of the output, and the errors."""
     process.send_signal(signal_number)
     output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
 
 def exported(output):
-    """The variables that a shell has after the output was pasted into it."""
+    """Return the variables of a shell that has run the output."""
     script = output + "\nenv"
     shell = subprocess.run(
         ["sh", "-e"], input=script, env={}, capture_output=True, text=True, check=True
@@ -63,7 +63,7 @@ def exported(output):
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_until_signal(tmp_path, signal_number):
-    """It prints how to use it, serves, ends with status 0 and leaves nothing behind."""
+    """The printed variables work; on a signal, the server exits with 0 and leaves no files."""
     with serving("--port", "0", tmp_path=tmp_path) as (process, output):
         port = re.search(
             r"exa\+bfs://127\.0\.0\.1:(\d+)/bfsdefault/default$", output, re.MULTILINE
@@ -86,7 +86,7 @@ def test_serve_until_signal(tmp_path, signal_number):
 
 
 def test_serve_tls(tmp_path):
-    """With HTTPS, the printed certificate and name are what a client needs."""
+    """With HTTPS, a client that uses the printed certificate and name connects."""
     with serving("--port", "0", "--tls-port", "0", tmp_path=tmp_path) as (process, output):
         port = re.search(
             r"exa\+bfss://127\.0\.0\.1:(\d+)/bfsdefault/default$", output, re.MULTILINE
@@ -102,10 +102,10 @@ def test_serve_tls(tmp_path):
 
 
 def test_serve_data_dir(tmp_path):
-    """Objects are there again after a restart; buckets and service have the names asked for."""
+    """A restarted server has the objects again; bucket and service names are configurable."""
     options = ["--port", "0", "--data-dir", str(tmp_path / "da ta"), "--service", "svc"]
     options += ["--bucket", "one", "--bucket", "two"]
-    options += ["--allow-remote"]  # on loopback, that is nothing to warn of
+    options += ["--allow-remote"]  # on loopback, this causes no warning
     for restarted in (False, True):
         with serving(*options, tmp_path=tmp_path) as (process, output):
             port = re.search(r"exa\+bfs://127\.0\.0\.1:(\d+)/svc/two$", output, re.MULTILINE)[1]
@@ -119,7 +119,7 @@ def test_serve_data_dir(tmp_path):
 
 
 def refused(*options):
-    """Run ``serve`` where it must not start; returns what it says."""
+    """Run ``serve`` with options that must fail; return its error message."""
     with tempfile.TemporaryDirectory() as temporary:
         done = subprocess.run(
             [*COMMAND, *options],
@@ -136,7 +136,7 @@ def refused(*options):
 
 
 def test_serve_on_a_busy_port():
-    """One line names the port and the option to change."""
+    """The error for a busy port is one line with the port and the option to change."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         expected = f"Error: 127.0.0.1:{port} is in use: "
@@ -150,7 +150,7 @@ def test_serve_on_a_busy_port():
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104
 def test_serve_stays_on_loopback(host):
-    """An address that others can reach needs a word of consent."""
+    """An address that other machines can reach requires ``--allow-remote``."""
     assert "--allow-remote" in refused("--host", host, "--port", "0")
 
 
@@ -165,13 +165,13 @@ def test_serve_stays_on_loopback(host):
         ["--data-dir", "/dev/null/x"],
     ],
 )
-def test_serve_refuses_nonsense(options):
-    """What cannot work is refused in one line without a traceback."""
+def test_serve_refuses_invalid_options(options):
+    """Invalid options are refused with one line and without a traceback."""
     assert refused("--port", "0", *options).startswith("Error: cannot serve on ")
 
 
-def test_serve_with_consent(tmp_path):
-    """With consent it listens on all addresses, warns of the passwords, and has more names."""
+def test_serve_allow_remote(tmp_path):
+    """``--allow-remote`` listens on all addresses and warns; further host names are accepted."""
     options = ["--host", "0.0.0.0", "--allow-remote", "--port", "0"]  # noqa: S104
     options += ["--allowed-host", "host.docker.internal", "--allowed-host", "*.example.com"]
     with serving(*options, tmp_path=tmp_path) as (process, output):
@@ -183,11 +183,11 @@ def test_serve_with_consent(tmp_path):
             connection.close()
         _, _, errors = end(process, signal.SIGTERM)
     assert errors.count("\n") == 1
-    assert "passwords are public knowledge" in errors
+    assert "the passwords are public" in errors
 
 
 def test_help_is_cheap():
-    """The command's help imports no server."""
+    """The help of the command does not import the server."""
     script = """
 import sys
 from mlflow_bucketfs_testing.cli import main

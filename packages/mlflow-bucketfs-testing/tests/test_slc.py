@@ -1,6 +1,6 @@
-"""What the classes and fixtures for script-language containers do where Docker is missing.
+"""The classes and fixtures for script-language containers without Docker.
 
-What they do with Docker is tested with a real container, in ``integration-tests/tests/slc``.
+``integration-tests/tests/slc`` tests them with Docker and a real container.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from mlflow_bucketfs_testing.errors import Secret
 
 pytest_plugins = ["pytester"]
 
-NOBODY = "unix:///nowhere/docker.sock"
+NO_ENGINE = "unix:///nowhere/docker.sock"
 
 
 @pytest.fixture
 def archive(tmp_path):
-    """A file that could be a container."""
+    """An empty file in place of a container."""
     file = tmp_path / "slc.tar.gz"
     file.write_bytes(b"")
     return file
 
 
 def test_importing_costs_nothing():
-    """Neither exaslct nor Docker's client is imported, and nothing is run, until it is used."""
+    """Constructing the classes imports neither exaslct nor Docker's client, and runs nothing."""
     source = (
         "import sys, mlflow_bucketfs_testing as t\n"
         "t.SlcBuilder('flavor'), t.SlcContainer('x.tar.gz')\n"
@@ -50,37 +50,37 @@ def test_importing_costs_nothing():
 
 
 def test_the_flavors_path_is_absolute(tmp_path, monkeypatch):
-    """It is the key of exaslct's result, whatever the working directory is by then."""
+    """The flavor's path, a key of exaslct's result, is absolute."""
     monkeypatch.chdir(tmp_path)
     assert SlcBuilder("flavor").flavor_path == tmp_path / "flavor"
 
 
 def test_a_missing_file_is_named(tmp_path):
-    """The error says which container is not there."""
+    """The error contains the path of the missing container."""
     with pytest.raises(SlcUnavailableError, match=r"no exported container .*none\.tar\.gz"):
         SlcContainer(tmp_path / "none.tar.gz").check()
 
 
 def test_a_missing_command_is_named(archive, tmp_path, monkeypatch):
-    """The error says that docker is not installed."""
+    """The error reports that docker is not on the path."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlcUnavailableError, match="docker is not on the path"):
         SlcContainer(archive).check()
 
 
 def test_a_missing_engine_is_named(archive, tmp_path, monkeypatch):
-    """The error says where no engine answers."""
+    """The error contains the address at which no engine answers."""
     program = tmp_path / "docker"
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setenv("DOCKER_HOST", NOBODY)
-    with pytest.raises(SlcUnavailableError, match=f"no Docker engine answers at {NOBODY}"):
+    monkeypatch.setenv("DOCKER_HOST", NO_ENGINE)
+    with pytest.raises(SlcUnavailableError, match=f"no Docker engine answers at {NO_ENGINE}"):
         SlcContainer(archive).run(["true"])
 
 
 def test_passwords_of_a_command_are_not_printed(archive, tmp_path, monkeypatch):
-    """The engine gets the value; neither the command line nor what pytest shows of it has one."""
+    """Docker gets the password; neither its command line nor pytest's output contains it."""
     program, calls = tmp_path / "docker", tmp_path / "calls"
     program.write_text(
         f"#!/bin/sh\necho $* >> {calls}\nenv >> {calls}.env\necho 1\ntest $1 != create\n"
@@ -104,16 +104,16 @@ def test_passwords_of_a_command_are_not_printed(archive, tmp_path, monkeypatch):
 
 
 def test_without_a_container_the_fixture_skips(pytester):
-    """The reason names the option."""
+    """Without a configured container, the fixture skips and names the option."""
     pytester.makepyfile("def test_it(slc_container): ...")
     result = pytester.runpytest_subprocess("-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*which container? Use --mlflow-bucketfs-slc-archive FILE*"])
+    result.stdout.fnmatch_lines(["*no container is configured: use --mlflow-bucketfs-slc-archive*"])
 
 
 @pytest.mark.parametrize("way", ["option", "ini"])
-def test_a_container_that_was_asked_for_must_be_there(pytester, way):
-    """With the option or the ini value nothing is skipped."""
+def test_a_configured_container_must_exist(pytester, way):
+    """A missing container of the option or the ini value is an error, not a skip."""
     pytester.makepyfile("def test_it(slc_container): ...")
     options = ["--mlflow-bucketfs-slc-archive", "none.tar.gz"]
     if way == "ini":
@@ -123,8 +123,8 @@ def test_a_container_that_was_asked_for_must_be_there(pytester, way):
     result.stdout.fnmatch_lines(["*there is no exported container */none.tar.gz"])
 
 
-def test_a_project_says_where_its_container_is(pytester):
-    """An overridden `slc_archive` needs no option; what is missing then skips."""
+def test_a_project_overrides_the_container(pytester):
+    """An overridden `slc_archive` needs no option; a missing file then skips."""
     pytester.makeconftest(
         "import pathlib, pytest\n"
         "@pytest.fixture(scope='session')\n"
@@ -138,7 +138,7 @@ def test_a_project_says_where_its_container_is(pytester):
 
 
 def test_an_address_is_reached_through_a_socket(bucketfs_server):
-    """What two halves pass on to each other is whole, both ways, for many requests at a time."""
+    """Concurrent requests through the socket are complete in both directions."""
     bucketfs_server.requests.clear()
     port = bucketfs_server.port
     source = (
@@ -155,7 +155,7 @@ def test_an_address_is_reached_through_a_socket(bucketfs_server):
         "with ThreadPoolExecutor(8) as pool:\n"
         "    sys.exit(7 if all(pool.map(both_ways, range(16))) else 1)\n"
     )
-    # another loopback address, as this machine is not a container that has one of its own
+    # another loopback address, because this machine, unlike a container, uses the first one
     there, here = f"127.0.0.1:{port}", f"127.0.0.2:{port}"
     with slc_reach.reachable([there]) as folder:
         script = folder / "reach.py"
@@ -171,15 +171,15 @@ def test_an_address_is_reached_through_a_socket(bucketfs_server):
     ["localhost:80", "10.0.0.1:80", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:0", "127.0.0.1:65536"],
 )
 def test_only_loopback_addresses_can_be_reached(archive, address):
-    """A container without network has no other address that could be listened on."""
-    with pytest.raises(ValueError, match=r"reads 127\.0\.0\.1:PORT, not"):
+    """Addresses other than loopback with a port are refused."""
+    with pytest.raises(ValueError, match=r"not a loopback address: use 127\.0\.0\.1:PORT"):
         SlcContainer(archive).run(["true"], reach=[address])
 
 
 @pytest.fixture
 def unpacked(container_python, tmp_path):
-    """This machine's own files as those of an unpacked container, which root can run."""
-    del container_python  # asked for, since it skips
+    """An unpacked container that is this machine's root directory, which root can run."""
+    del container_python  # requested because it may skip
     buckets = tmp_path / "buckets"
     (buckets / "bfsdefault").mkdir(parents=True)
     (buckets / "bfsdefault" / "model.txt").write_text("42")
@@ -187,7 +187,7 @@ def unpacked(container_python, tmp_path):
 
 
 def test_a_directory_runs_isolated_without_docker(unpacked):
-    """Another user without capabilities, no network, a read-only system, its own processes."""
+    """The command has another user, no capabilities, no network, and a read-only file system."""
     source = (
         "import os, socket\n"
         "print([name for _, name in socket.if_nameindex()], os.getuid(), os.getgroups())\n"
@@ -215,7 +215,7 @@ def test_a_directory_runs_isolated_without_docker(unpacked):
 
 @pytest.mark.usefixtures("unpacked")
 def test_a_directory_reaches_an_address_of_this_machine(bucketfs_server):
-    """Through `reach`, as with Docker."""
+    """A command in a directory reaches an address of ``reach``, as with Docker."""
     bucketfs_server.put("reached.txt", b"hello")
     source = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=30).read())"
     done = SlcContainer("/", python="3").run(
@@ -226,8 +226,8 @@ def test_a_directory_reaches_an_address_of_this_machine(bucketfs_server):
 
 
 def test_nothing_of_a_directorys_command_is_left(unpacked, wait_until):
-    """A command that hangs is killed with whatever it has started."""
-    sleep = ["sleep", f"4242.{uuid.uuid4().int % 10**9}"]  # nobody else's
+    """A command that times out is killed with all its processes."""
+    sleep = ["sleep", f"4242.{uuid.uuid4().int % 10**9}"]  # unique on this machine
     command = ["sh", "-c", f"setsid {' '.join(sleep)} & {' '.join(sleep)}"]
 
     def sleeping():
@@ -243,17 +243,17 @@ def test_nothing_of_a_directorys_command_is_left(unpacked, wait_until):
     assert psutil.wait_procs(begun, timeout=10)[1] == []
 
 
-def test_a_command_that_a_directory_lacks_is_named(unpacked):
-    """The exit status is that of a shell."""
+def test_a_missing_command_in_a_directory_is_named(unpacked):
+    """A missing command has a shell's exit status, and the error names it."""
     with pytest.raises(SlcCommandError, match="no-such-program: No such file") as caught:
         unpacked.run(["no-such-program"])
     assert caught.value.exit_code == 127
 
 
 def test_a_directory_needs_root(tmp_path, monkeypatch):
-    """The error says what to name instead."""
+    """The error for other users contains the remedy."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(SlcUnavailableError, match=r"only root .* name the exported \.tar\.gz"):
+    with pytest.raises(SlcUnavailableError, match=r"only root .* use the exported \.tar\.gz"):
         SlcContainer(tmp_path).check()
 
 

@@ -1,4 +1,4 @@
-"""`bucketfs_target` and `bucketfs_uri`: a folder of its own, nothing left, no password shown."""
+"""`bucketfs_target` and `bucketfs_uri`: separate folders, clean-up, masked passwords."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest_plugins = ["pytester"]
 
 EXAMPLE = Path(__file__).parent / "examples" / "test_backends.py"
 
-# A BucketFS that outlives the session, named by the project itself
+# A target that the project itself defines, whose BucketFS outlives the session
 CONFTEST = """
 import pytest
 from mlflow_bucketfs_testing.config import BucketFSTarget
@@ -28,7 +28,7 @@ server = factories.bucketfs_server(scope="function")
 
 @pytest.fixture
 def outliving(server, pytester, bare_environment):
-    """A project that stores in a BucketFS in which others have files."""
+    """A project whose BucketFS has files of other users."""
     del bare_environment
     server.put("pytest-0123456789ab/of somebody else", b"1")
     pytester.makeconftest(CONFTEST.format(uri=server.uri()))
@@ -36,12 +36,12 @@ def outliving(server, pytester, bare_environment):
 
 
 def stored(server):
-    """Return the keys that were uploaded, in order, whether they are there still or not."""
+    """Return all uploaded keys in order, including deleted ones."""
     return [each.key for each in server.requests if each.method == "PUT"]
 
 
 def test_example_leaves_nothing_behind(outliving, pytester):
-    """The example passes, and what it stored is deleted, but nothing else."""
+    """The example passes, and only its own objects are deleted."""
     shutil.copy(EXAMPLE, pytester.path)
 
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
@@ -51,7 +51,7 @@ def test_example_leaves_nothing_behind(outliving, pytester):
 
 
 def test_interrupted_session_leaves_nothing_behind(outliving, pytester):
-    """Ctrl-C in a test leads to the same cleaning."""
+    """After Ctrl-C in a test, the session's objects are deleted too."""
     shutil.copy(EXAMPLE, pytester.path / "test_1.py")
     pytester.makepyfile(test_2="def test(): raise KeyboardInterrupt")
 
@@ -72,27 +72,27 @@ def test_sessions_do_not_share_a_folder(outliving, pytester):
     assert len({key.partition("/")[0] for key in stored(outliving)}) == 2
 
 
-def test_folder_that_stays_is_a_warning(outliving, pytester):
-    """If the server refuses the deletion, the tests pass, and a warning names what stays."""
+def test_failed_deletion_is_a_warning(outliving, pytester):
+    """If the server refuses the deletion, the tests pass, and a warning names the folder."""
     shutil.copy(EXAMPLE, pytester.path)
     outliving.inject(Fault.status(403, method="DELETE", times=None))
 
     result = pytester.runpytest_subprocess("-W", "error::pytest.PytestWarning")
 
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*PytestWarning: The tests' folder exa+bfs://*stays behind: *"])
+    result.stdout.fnmatch_lines(["*PytestWarning: The tests' folder exa+bfs://*not deleted: *"])
 
 
 @pytest.mark.parametrize(
     ("options", "failed"),
     [
         (["-l", "-vv", "-k", "not process"], 3),
-        # with -l, local variables of subprocess show the environment that it has encoded
+        # not with -l: local variables of subprocess contain the encoded environment
         (["-vv", "-k", "process"], 1),
     ],
 )
 def test_passwords_are_not_printed(pytester, bare_environment, options, failed):
-    """Failed tests show fixtures and variables, but not the password, which works nevertheless."""
+    """Reports of failed tests mask the password, which has its real value in the tests."""
     del bare_environment
     pytester.makeconftest(
         CONFTEST.format(uri="exa+bfs://h/s/b").replace('"write"', '"the-password"')

@@ -1,6 +1,6 @@
 """pytest fixtures for MLflow on Exasol BucketFS, with an embedded BucketFS server.
 
-Importing this package costs nothing: what it offers is imported when it is first used.
+Importing this package is cheap: each public name is imported on its first use.
 """
 
 from __future__ import annotations

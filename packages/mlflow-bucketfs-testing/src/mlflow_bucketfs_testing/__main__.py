@@ -1,4 +1,4 @@
-"""``python -m mlflow_bucketfs_testing`` is ``mlflow-bucketfs-testing``."""
+"""The command ``mlflow-bucketfs-testing`` as ``python -m mlflow_bucketfs_testing``."""
 
 from mlflow_bucketfs_testing.cli import main
 

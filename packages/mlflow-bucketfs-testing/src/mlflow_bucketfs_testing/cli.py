@@ -1,4 +1,4 @@
-"""The command ``mlflow-bucketfs-testing``; what a subcommand needs is imported when it runs."""
+"""The command ``mlflow-bucketfs-testing``; each subcommand imports its module when it runs."""
 
 from __future__ import annotations
 
@@ -25,29 +25,28 @@ def main() -> None:
     multiple=True,
     default=["default"],
     show_default=True,
-    help="Bucket to offer; may be repeated.",
+    help="Bucket to serve; may be repeated.",
 )
 @click.option("--service", default="bfsdefault", show_default=True, help="Name of the service.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
-    help="Directory to keep the objects in, for the next start too.  [default: a temporary one]",
+    help="Directory that keeps the objects between runs.  [default: a temporary one]",
 )
 @click.option(
     "--profile",
     type=click.Choice(["instant", "docker-db"]),
     default="instant",
     show_default=True,
-    help="docker-db: as slow as a database in Docker.",
+    help="docker-db: the delays of a database in Docker.",
 )
-@click.option("--allow-remote", is_flag=True, help="Permit a --host that others can reach.")
+@click.option("--allow-remote", is_flag=True, help="Allow a --host that other machines reach.")
 @click.option(
     "--allowed-host",
     "allowed_hosts",
     metavar="NAME",
     multiple=True,
-    help="Further name that clients may call the server by, such as host.docker.internal; "
-    "may be repeated.",
+    help="Further host name to accept in requests, such as host.docker.internal; may be repeated.",
 )
 def serve(
     *,
@@ -63,8 +62,8 @@ def serve(
 ) -> None:
     """Run an embedded BucketFS until Ctrl-C.
 
-    It prints what to set in another terminal to use it. Its passwords are public: user r with
-    password read, user w with password write.
+    Prints the URIs and the environment variables that clients need. The passwords are public:
+    user r with password read, user w with password write.
     """
     from mlflow_bucketfs_testing.serve import run_server  # noqa: PLC0415 -- not for --help
 
@@ -98,7 +97,7 @@ def demo(context: click.Context, *, keep: bool) -> None:
     "rows",
     type=click.File(encoding="utf-8-sig", lazy=False),
     help="CSV file with a column for each parameter, by name, or - for standard input. An empty "
-    "field is NULL. Scripts without parameters need none.",
+    "field is NULL. Not needed for scripts without parameters.",
 )
 @click.option(
     "--group-by",
@@ -109,17 +108,17 @@ def demo(context: click.Context, *, keep: bool) -> None:
 @click.option(
     "--buckets",
     type=click.Path(exists=True, file_okay=False),
-    help="Directory that the script finds as the buckets: it holds SERVICE/BUCKET/...",
+    help="Directory of the buckets for the script; it contains SERVICE/BUCKET/...",
 )
 @click.option(
     "--client",
     default=REFERENCE_CLIENT,
     show_default=True,
-    help="The client that runs the script: reference, slc:FILE for that of an exported container, "
-    "or the path of an exaudfclient.",
+    help="Client that runs the script: reference, slc:FILE for the client of an exported "
+    "container, or the path of an exaudfclient.",
 )
 @click.option(
-    "--timeout", default=120.0, show_default=True, help="Seconds that the script may take."
+    "--timeout", default=120.0, show_default=True, help="Timeout of the script, in seconds."
 )
 def udf(
     *,
@@ -130,9 +129,9 @@ def udf(
     client: str,
     timeout: float,
 ) -> None:
-    """Run the UDF of the file SCRIPT, a CREATE SCRIPT statement, without a database.
+    """Run the UDF in the file SCRIPT, a CREATE SCRIPT statement, without a database.
 
-    Prints the rows that it returns or emits as CSV, and what it writes itself on standard error.
+    Prints the returned or emitted rows as CSV, and the script's own output on standard error.
     """
     from mlflow_bucketfs_testing.udf.command import run_script  # noqa: PLC0415 -- not for --help
 

@@ -1,8 +1,8 @@
-"""The options of the pytest plugin, and where the tests keep their files.
+"""The options of the pytest plugin, and the bucket that the tests store to.
 
-Every option exists on the command line and as ini value, with the plugin's name before it, because
-pytest has one namespace for all plugins. An argument of a fixture factory wins over the command
-line, the command line over the ini value.
+Every option exists on the command line and as ini value, with the plugin's name as its prefix,
+because pytest has one namespace for all plugins. An argument of a fixture factory overrides the
+command line, and the command line overrides the ini value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DEFAULT_TIMEOUT_S = 180.0
 
 _PREFIX = "mlflow_bucketfs_"
 _MLFLOW_SERVER = "mlflow_server"
-# The name that Exasol's projects for MLflow have, so it has no prefix
+# Without the prefix, because Exasol's projects for MLflow use this name
 _MLFLOW_SERVER_OPTION = "--mlflow-server"
 _OPTIONS = {
     _MLFLOW_SERVER: ("URL", "Let the fixture mlflow_server use the MLflow server at this URL"),
@@ -57,7 +57,7 @@ class BucketFSTarget:
         password: password of this user; pytest does not show it.
         settings: further variables that a client needs, such as ``EXA_BUCKETFS_CA_BUNDLE``.
         backend: ``embedded`` for the fixture ``bucketfs_server``, ``onprem`` for an Exasol
-            database; None for a BucketFS that the project itself named.
+            database; None for a target that the project itself defines.
     """
 
     uri: str
@@ -67,7 +67,7 @@ class BucketFSTarget:
     backend: str | None = None
 
     def __post_init__(self) -> None:
-        """Hide the password, wherever it is passed on to."""
+        """Mask the password in every ``repr``."""
         object.__setattr__(self, "password", Secret(self.password))
 
     @property
@@ -86,16 +86,16 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def is_mlflow_server_given(args: Sequence[str | os.PathLike[str]]) -> bool:
-    """Return whether the command line has ``--mlflow-server``, whoever defines it."""
+    """Return whether the command line has ``--mlflow-server``, of this plugin or another."""
     return any(os.fspath(arg).partition("=")[0] == _MLFLOW_SERVER_OPTION for arg in args)
 
 
 def add_mlflow_server_option(parser: pytest.Parser, args: Sequence[str | os.PathLike[str]]) -> None:
     """Register ``--mlflow-server``, unless an option of this name exists.
 
-    Exasol's guide has projects define it in their conftest, as exasol/mlflow-plugin does. So it
-    must not be registered before the conftests are loaded, and not without need: a conftest that
-    pytest loads while it collects the tests may still define it.
+    Following Exasol's guide, projects such as exasol/mlflow-plugin define it in their conftest. So
+    it must be registered after the conftests are loaded, and only if it is used: a conftest that
+    pytest loads during collection may still define it.
 
     Args:
         parser: pytest's parser.
@@ -105,7 +105,7 @@ def add_mlflow_server_option(parser: pytest.Parser, args: Sequence[str | os.Path
     try:
         _, unknown = parser.parse_known_and_unknown_args([probe, *args])
     except pytest.UsageError:
-        # x is no value of the project's option; or the command line is wrong, as pytest will say
+        # The project's option does not accept x, or pytest will report a wrong command line
         return
     if probe in unknown:
         _add_option(parser, _MLFLOW_SERVER_OPTION, _MLFLOW_SERVER)
@@ -122,7 +122,7 @@ def mlflow_server_host_option(config: pytest.Config) -> str | None:
 
 
 def mlflow_server_timeout_option(config: pytest.Config) -> float:
-    """Return how long a server may take to answer, in seconds.
+    """Return how long a started server may take to answer, in seconds.
 
     Raises:
         pytest.UsageError: If the option is not a positive number.
@@ -132,22 +132,22 @@ def mlflow_server_timeout_option(config: pytest.Config) -> float:
         timeout_s = float(value or _DEFAULT_TIMEOUT_S)
     except ValueError:
         timeout_s = 0.0
-    if not timeout_s > 0:  # nan is none
+    if not timeout_s > 0:  # false for nan as well
         raise pytest.UsageError(
             "--mlflow-bucketfs-mlflow-server-timeout (ini: mlflow_bucketfs_mlflow_server_timeout) "
-            f"is a number of seconds, not {value!r}"
+            f"must be a positive number of seconds, not {value!r}"
         )
     return timeout_s
 
 
 def slc_archive_option(config: pytest.Config) -> Path | None:
-    """Return the file that the command line or the ini value names; None if none does."""
+    """Return the exported container from the command line or the ini value, or None."""
     given = _value(config, "slc_archive")
     return Path(config.invocation_params.dir, given) if given else None
 
 
 def udf_client_option(config: pytest.Config) -> str:
-    """Return the UDF client that the command line or the ini value names; a path is absolute."""
+    """Return the UDF client from the command line or the ini value; make its path absolute."""
     given = _value(config, "udf_client") or REFERENCE_CLIENT
     if given == REFERENCE_CLIENT:
         return given

@@ -1,4 +1,4 @@
-"""The main job of the project in one command: a model into BucketFS and back, without Exasol."""
+"""The command ``demo``: log a model into BucketFS and load it back, without Exasol."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ALIAS = "champion"
 _SCRIPT = ("sql", f"models:/{_MODEL}@{_ALIAS}", "--name", "SPECIES", "--key", "id")
 _PIP_COMMAND = 'pip install "mlflow-bucketfs-testing[mlflow]"'
 
-# What a UDF does: a fresh process without a password, which sees the bucket as a directory.
+# As in a UDF: a new process without a password, which reads the bucket as a directory.
 _UDF_SIDE = """
 import json, os, sys, time
 import importlib, importlib.util
@@ -53,11 +53,11 @@ class Step:
     """One line of the final table.
 
     Attributes:
-        name: what was done.
-        files: objects moved over HTTP.
+        name: name of the step.
+        files: number of objects transferred over HTTP.
         transferred_bytes: bytes in their bodies.
-        requests: requests to BucketFS, listings among them.
-        seconds: time it took.
+        requests: number of requests to BucketFS, listings included.
+        seconds: duration of the step.
     """
 
     name: str
@@ -74,14 +74,13 @@ def run_demo(*, keep: bool) -> bool:
         keep: leave both servers running until Ctrl-C and print how to use them.
 
     Returns:
-        Whether the model predicts the same each time.
+        Whether all predictions of the model are equal.
 
     Raises:
-        click.ClickException: MLflow, scikit-learn or what runs UDFs is not installed; or no
-            script can be made.
+        click.ClickException: MLflow, scikit-learn or pyzmq is not installed, or the
+            script cannot be generated.
     """
-    # a polite kill is as good as Ctrl-C, also in a job that a shell made ignore Ctrl-C: the
-    # servers' clean-up must run
+    # SIGTERM must clean up the servers as Ctrl-C does; a shell makes background jobs ignore SIGINT
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     missing = [
@@ -89,7 +88,7 @@ def run_demo(*, keep: bool) -> bool:
     ]
     if missing:
         raise click.ClickException(f"{' and '.join(missing)} not installed: {_PIP_COMMAND}")
-    # Settings for servers of the user's own would lead the demo, and its server, astray
+    # The user's settings for other servers would redirect the demo and its MLflow server
     for name in [*os.environ]:
         if name.startswith(("EXA_", "MLFLOW_", "_MLFLOW_")):
             del os.environ[name]
@@ -108,12 +107,12 @@ def run_demo(*, keep: bool) -> bool:
         click.echo(f"MLflow server         {mlflow_server.uri}")
         agree = _log_and_load(bucketfs, mlflow_server.uri, credentials)
         if keep:
-            _stay(bucketfs, mlflow_server.uri, credentials)
+            _keep_running(bucketfs, mlflow_server.uri, credentials)
         return agree
 
 
 def _log_and_load(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict[str, str]) -> bool:
-    # The environment is what configures MLflow and the plugin, in a demo as anywhere else.
+    # MLflow and the plugin read their settings from the environment.
     os.environ.update(
         credentials, MLFLOW_TRACKING_URI=tracking_uri, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"
     )
@@ -135,7 +134,7 @@ def _log_and_load(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict
 
     def upload() -> None:
         with mlflow.start_run():
-            # MLflow would look for the requirements in a process of its own, for seconds
+            # Otherwise MLflow infers the requirements in a subprocess, which takes seconds
             mlflow.sklearn.log_model(
                 model,
                 name="model",
@@ -198,7 +197,7 @@ def _load_from_mount(
 def _score_with_sql(
     meter: _Meter, bucketfs: BucketFSServer, rows: list[list[float]]
 ) -> tuple[Step, list[int]]:
-    """Make a script from the model's signature, and run it as a database does."""
+    """Generate a script from the model's signature, and run it without a database."""
     from mlflow_bucketfs_testing.udf.runner import UdfRunner  # noqa: PLC0415 -- of the extra
 
     made = subprocess.run(  # noqa: S603 -- a command of ours, in our own Python
@@ -220,7 +219,7 @@ def _score_with_sql(
 
 
 class _Meter:
-    """Counts what an action costs BucketFS."""
+    """Measures the requests, bytes and seconds of an action."""
 
     def __init__(self, bucketfs: BucketFSServer) -> None:
         self._bucketfs = bucketfs
@@ -245,7 +244,7 @@ def _print_table(steps: list[Step]) -> None:
     click.echo("")
 
 
-def _stay(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict[str, str]) -> None:
+def _keep_running(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict[str, str]) -> None:
     click.echo(f"\nMLflow UI: {tracking_uri}\nTo use both servers from another terminal:\n")
     for name, value in {"MLFLOW_TRACKING_URI": tracking_uri, **credentials}.items():
         click.echo(f"export {name}={value}")
@@ -259,7 +258,7 @@ def _stay(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict[str, st
 
 
 class _Waiting:
-    """A line that counts the seconds until something is ready."""
+    """A line of output that counts the seconds until a server is ready."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -267,7 +266,7 @@ class _Waiting:
         self._shown_s = -1
 
     def show(self, elapsed_s: float) -> None:
-        """Show the seconds so far; every fifth one where the line cannot be overwritten."""
+        """Show the elapsed seconds; only every fifth one if the output is not a terminal."""
         step_s = 1 if self._is_terminal else 5
         if int(elapsed_s) // step_s > self._shown_s:
             self._shown_s = int(elapsed_s) // step_s

@@ -1,4 +1,4 @@
-"""The errors of MLflow servers, containers and UDFs; secrets that are not shown."""
+"""The errors of MLflow servers, containers and UDFs; strings whose ``repr`` is masked."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class MlflowServerTimeoutError(MlflowServerError, TimeoutError):
 
 
 class MlflowServerUnreachableError(MlflowServerError, ConnectionError):
-    """No MLflow server answers at the URL of a server that should be running already."""
+    """No MLflow server answers at the URL of an external server."""
 
 
 class MlflowServerPortInUseError(MlflowServerError, OSError):
-    """The port that was asked for belongs to another process."""
+    """The requested port is in use by another process."""
 
 
 class MissingExtraError(MlflowServerError, ImportError):
@@ -46,16 +46,16 @@ class SlcError(RuntimeError):
 
 
 class SlcUnavailableError(SlcError):
-    """Docker, exaslct or the exported container is not there; the message says how to get it."""
+    """Docker, exaslct or the exported container is missing; the message contains the remedy."""
 
 
 class SlcCommandError(SlcError):
-    """A command in the container failed or took too long.
+    """A command in the container failed or timed out.
 
     Attributes:
-        exit_code: its exit status; None if it took too long.
-        stdout: what it wrote to its standard output.
-        stderr: what it wrote to its standard error.
+        exit_code: its exit status; None after a timeout.
+        stdout: its standard output.
+        stderr: its standard error.
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class SlcCommandError(SlcError):
 
 
 class UdfError(RuntimeError):
-    """A UDF failed, or emitted what its output columns cannot hold.
+    """A UDF failed, or emitted a value that does not fit its output column.
 
     Args:
         text: the text that a SQL user sees.
-        hint: what the error says beside it.
+        hint: addition to the text in the message.
         output: see the attribute.
 
     Attributes:
         text: the text that a SQL user sees: the client's codes, the traceback, the exception.
         codes: Exasol's codes in the text, in their order, such as ``F-UDF-CL-LIB-1127``.
-        output: what script and client wrote to standard output and standard error.
+        output: output of script and client, on standard output and standard error.
     """
 
     def __init__(self, text: str, *, hint: str = "", output: str = "") -> None:
@@ -94,7 +94,7 @@ class UdfError(RuntimeError):
 
     @property
     def printed(self) -> str:
-        """The output without the traceback that the client writes and the text has as well."""
+        """The output without the client's traceback, which is also part of ``text``."""
         _, _, traceback = self.text.partition("ExaUDFError: ")
         return self.output.removesuffix(f"{traceback}\n")
 
@@ -103,8 +103,8 @@ class UdfScriptError(ValueError):
     """A ``CREATE SCRIPT`` statement cannot be parsed.
 
     Attributes:
-        line: where, from 1.
-        column: where in the line, from 1.
+        line: line of the error, from 1.
+        column: column of the error in this line, from 1.
     """
 
     def __init__(self, message: str, *, line: int, column: int) -> None:
@@ -114,15 +114,15 @@ class UdfScriptError(ValueError):
 
 
 class UdfValueError(ValueError):
-    """A value does not fit the type of its column; nothing was started."""
+    """A value does not fit the type of its column; the UDF was not started."""
 
 
 class UdfClientError(RuntimeError):
-    """The UDF client could not be started or did not do its work; base of the errors below."""
+    """The UDF client could not be started or failed; base of the errors below."""
 
 
 class UdfClientDiedError(UdfClientError):
-    """The client ended before it reported the end of its work.
+    """The client ended before it reported that it had finished.
 
     Attributes:
         exit_code: its exit status; negative for a signal's number.
@@ -134,11 +134,11 @@ class UdfClientDiedError(UdfClientError):
 
 
 class UdfTimeoutError(UdfClientError, TimeoutError):
-    """The UDF took too long, or its client was silent for too long; it was killed."""
+    """The UDF took too long, or its client sent nothing for too long; the client was killed."""
 
 
 class UdfProtocolError(UdfClientError):
-    """A message came that the protocol does not allow here."""
+    """A message was received that the protocol does not allow at this point."""
 
 
 class UdfExtraMissingError(UdfClientError, ImportError):
@@ -148,8 +148,8 @@ class UdfExtraMissingError(UdfClientError, ImportError):
 def is_about_udf(info: Any) -> bool:
     """Return whether an error is about a script, its rows or its client.
 
-    As ``__tracebackhide__`` of a module: pytest's report of such an error ends in the test, not in
-    our code.
+    As ``__tracebackhide__`` of a module, it ends pytest's traceback of such an error in the test
+    instead of our code.
 
     Args:
         info: pytest's ``ExceptionInfo``.
@@ -158,7 +158,7 @@ def is_about_udf(info: Any) -> bool:
 
 
 class Secret(str):
-    """A string whose ``repr`` hides it, and with it every report of pytest's; else like any other.
+    """A string whose ``repr`` is masked, so that pytest's reports do not show it.
 
     pytest prints the arguments of a failed test, and with ``-l`` all local variables.
 
@@ -179,17 +179,17 @@ class Secret(str):
         return repr(self._shown)
 
 
-# SQLAlchemy's drivers take the password in the query too; odbc_connect holds a whole list. Compiled
-# when it is first used: every start of pytest imports this module.
+# SQLAlchemy's drivers take the password in the query too; odbc_connect is a list of parameters.
+# Not compiled here, because every start of pytest imports this module.
 _HIDDEN_PARAMETER = (
     r"([?&;][^\s?&;=]*(?:pass|pwd|secret|token|api_?key|odbc_connect)[^\s?&;=]*=)[^\s&;'\"]+"
 )
 
 
 def masked(text: str) -> str:
-    """Return the text with every password in a URI hidden.
+    """Return the text with all passwords in URIs masked.
 
-    These are ``scheme://user:password@`` and parameters such as ``?password=``.
+    Masked are ``scheme://user:password@`` and parameters such as ``?password=``.
     """
     text = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
     return re.sub(_HIDDEN_PARAMETER, r"\1***", text, flags=re.IGNORECASE)

@@ -1,7 +1,7 @@
-"""``--backend``: what the fixtures are on an Exasol that pytest-exasol-backend starts or reaches.
+"""``--backend``: fixtures for an Exasol that pytest-exasol-backend starts or connects to.
 
 The options and the fixtures named ``backend…`` are those of pytest-exasol-backend. This module is
-registered beside the plugin only if a backend was selected, and then replaces a few fixtures.
+registered as a second plugin only if a backend is selected; it overrides a few fixtures.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _TLS_VARIABLES = (
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that stores in BucketFS once for each selected backend.
 
-    Left to itself, the fixture ``backend`` runs it for every backend that there is, and skips
-    those not selected when the test starts. The mark for SaaS skips earlier, before any fixture
-    makes a database.
+    By default, the fixture ``backend`` runs the test for every existing backend, and skips those
+    not selected at the start of the test. The mark for SaaS skips earlier, before any fixture
+    creates a database.
     """
     backends = _selected(metafunc.config)
     if not backends or not {"backend", "bucketfs_target"} <= {*metafunc.fixturenames}:
@@ -91,8 +91,8 @@ def mlflow_udf_tracking_uri(request: pytest.FixtureRequest, mlflow_tracking_uri:
     container = request.getfixturevalue("backend_aware_onprem_database")
     if container and _is_loopback(mlflow_tracking_uri):
         pytest.skip(
-            f"{mlflow_tracking_uri} is this machine's own loopback address, which a UDF in "
-            f"the container cannot reach: name another one by --mlflow-bucketfs-mlflow-server-host"
+            f"{mlflow_tracking_uri} is a loopback address of this machine, which a UDF in the "
+            f"container cannot reach: set another one with --mlflow-bucketfs-mlflow-server-host"
         )
     return mlflow_tracking_uri
 
@@ -120,7 +120,7 @@ def _bucket_uri(found: Mapping[str, Any]) -> str:
     url = urlsplit(found["url"])
     if url.scheme not in ("http", "https") or url.path.strip("/"):
         # The value is not repeated: it may hold a password
-        pytest.fail("--bucketfs-url reads http://HOST:PORT or https://HOST:PORT", pytrace=False)
+        pytest.fail("--bucketfs-url must be http://HOST:PORT or https://HOST:PORT", pytrace=False)
     scheme = "exa+bfss" if url.scheme == "https" else "exa+bfs"
     try:
         bucket = f"{found['service_name']}/{found['bucket_name']}"
@@ -130,9 +130,9 @@ def _bucket_uri(found: Mapping[str, Any]) -> str:
 
 
 def _tls_settings(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the environment says about certificates, or else what the plugin says.
+    """Return the TLS variables of the environment, or else pytest-exasol-backend's setting.
 
-    That is not to verify them, since Exasol's are made anew with every installation.
+    That setting is not to verify, because every installation of Exasol has its own certificate.
     """
     if urlsplit(found["url"]).scheme != "https":
         return {}
@@ -142,7 +142,7 @@ def _tls_settings(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_address_of_this_machine(address: str) -> bool:
-    """Return whether a server can listen there; with Docker Desktop, gateways are in its own VM."""
+    """Return whether a server can listen on the address; Docker Desktop's gateway is in its VM."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         socket.create_server((address, 0), family=family).close()

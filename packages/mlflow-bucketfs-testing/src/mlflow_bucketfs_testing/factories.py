@@ -1,7 +1,7 @@
-"""Factories of fixtures, for projects that need more or other servers than the default ones.
+"""Factories of fixtures, for projects that need servers other than the default ones.
 
-Use them at the top level of a conftest or a test module; the name on the left becomes the name
-of the fixture::
+Call them at the top level of a conftest or a test module; the name of the variable becomes the
+name of the fixture::
 
     from mlflow_bucketfs_testing import factories
 
@@ -79,12 +79,12 @@ def mlflow_server(
     Args:
         scope: how long the server runs.
         reuse: whether ``--mlflow-server URL`` replaces the server; False for a fixture that
-            needs the server described here and no other.
+            requires a server with these arguments.
         default_artifact_root: location of the artifacts of new experiments.
-        artifacts_destination: location that the server stores to for its clients.
+        artifacts_destination: location of the artifacts that the server proxies.
         host: address to listen on; default: the value of the fixture ``mlflow_server_host``.
         env: variables for the server process; None removes one.
-        timeout_s: how long it may take to answer, in seconds; default: the option
+        timeout_s: how long the server may take to answer, in seconds; default: the option
             ``--mlflow-bucketfs-mlflow-server-timeout``.
         options: further arguments of `mlflow_bucketfs_testing.MlflowServerProcess`, such as
             ``backend_store_uri``, ``extra_args`` or ``workers``.
@@ -123,12 +123,12 @@ def mlflow_server(
                 server = testing.ExternalMlflowServer(url) if url else own_server(request)
                 stack.enter_context(server)
             except testing.MlflowServerError as error:
-                # The message says it all: a traceback through our own code would bury it
+                # The message is complete: a traceback through our own code would hide it
                 pytest.fail(str(error), pytrace=False)
             yield server
 
-    # Named in the signature, since pytest runs a test on each backend only if it sees beforehand
-    # that the test depends on one; and only where needed, since it would start a server
+    # bucketfs_uri is in the signature so that pytest knows the dependency at collection, and runs
+    # the test on each backend. A fixture that does not need it must not start a server
     def mlflow_server(request: pytest.FixtureRequest, bucketfs_uri: str) -> Any:  # noqa: ARG001
         yield from running_server(request)
 
@@ -139,8 +139,8 @@ def mlflow_server(
 def mlflow_client_env(*, scope: Scope = "session") -> Any:
     """Make a fixture with the environment variables of a client.
 
-    It is for projects whose ``mlflow_tracking_uri`` or ``bucketfs_target`` has another scope than
-    that of the session: pytest allows no fixture to outlive those it depends on.
+    It is for projects whose ``mlflow_tracking_uri`` or ``bucketfs_target`` does not have the scope
+    ``session``: pytest forbids a fixture a wider scope than that of its dependencies.
 
     Args:
         scope: how long the value is used.
@@ -154,7 +154,7 @@ def mlflow_client_env(*, scope: Scope = "session") -> Any:
         request: pytest.FixtureRequest, mlflow_tracking_uri: str, bucketfs_target: BucketFSTarget
     ) -> dict[str, str]:
         """Environment variables of a client: tracking URI, user and password for BucketFS.
-        With --mlflow-server, credentials that the environment has already are left alone.
+        With --mlflow-server, credentials that are set in the environment are kept.
         Scope: session. Type: dict[str, str].
         Example: ``subprocess.run(["python", "t.py"], env={**os.environ, **mlflow_client_env})``.
         """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
@@ -179,8 +179,8 @@ def udf_runner(
         scope: how long the runner is used.
         client: see `mlflow_bucketfs_testing.UdfRunner`; default: the option
             ``--mlflow-bucketfs-udf-client``.
-        buckets: directory that holds the buckets; ``{bucketfs_server}`` for the mount of the
-            fixture of this name; None: there are none.
+        buckets: directory that contains the buckets; ``{bucketfs_server}`` for the mount of the
+            fixture of this name; None: no buckets.
         options: further arguments of `mlflow_bucketfs_testing.UdfRunner`, such as ``timeout_s``.
 
     Returns:
@@ -189,8 +189,8 @@ def udf_runner(
 
     @pytest.fixture(scope=scope)
     def udf_runner(request: pytest.FixtureRequest) -> Iterator[testing.UdfRunner]:
-        """Runs UDF scripts without a database; they find the buckets of `bucketfs_server`.
-        --mlflow-bucketfs-udf-client names the client that runs them.
+        """Runner of UDF scripts without a database; they see the buckets of `bucketfs_server`.
+        The option --mlflow-bucketfs-udf-client selects the client that runs them.
         Scope: session. Type: mlflow_bucketfs_testing.UdfRunner.
         Example: ``udf_runner.create("CREATE PYTHON3 SET SCRIPT ...").run([(1, 2.5)]).rows``.
         """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
@@ -203,7 +203,7 @@ def udf_runner(
                 **options,
             )
         except testing.UdfClientError as error:
-            # The message says it all: a traceback through our own code would bury it
+            # The message is complete: a traceback through our own code would hide it
             pytest.fail(str(error), pytrace=False)
         with runner:
             yield runner
@@ -218,6 +218,6 @@ def _resolved(request: pytest.FixtureRequest, location: str | None) -> str | Non
 
 
 def _bucketfs_environment(request: pytest.FixtureRequest) -> dict[str, str | None]:
-    """Return credentials for the tests' bucket, and none of the settings of the developer's."""
+    """Return the credentials of the tests' bucket, and unset all other ``EXA_BUCKETFS_*``."""
     foreign = dict.fromkeys(name for name in os.environ if name.startswith("EXA_BUCKETFS_"))
     return {**foreign, **request.getfixturevalue("bucketfs_target").environment}

@@ -1,4 +1,4 @@
-"""A real ``mlflow server`` as a context manager, and its twin for one that runs already."""
+"""Context managers for ``mlflow server``: one starts a server, one uses a running server."""
 
 from __future__ import annotations
 
@@ -47,34 +47,34 @@ _WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- compared with
 
 
 class MlflowServerProcess:
-    """The real ``mlflow server``, ready to serve inside the ``with`` block, gone after it.
+    """A real ``mlflow server`` that runs inside the ``with`` block.
 
-    The server runs in a session of its own. On leaving the block it gets SIGTERM; then every
+    The server runs in its own process session. At the end of the block it gets SIGTERM; then every
     process of the session is waited for, and killed if it does not end. If this Python process is
-    killed itself, a guard process ends the server.
+    killed, a guard process ends the server.
 
-    The server is what its arguments say: variables named ``MLFLOW_*`` and ``_MLFLOW_*`` are not
+    Only the arguments configure the server: variables named ``MLFLOW_*`` and ``_MLFLOW_*`` are not
     inherited from the environment. Telemetry and MLflow's job runner are off.
 
     Args:
-        backend_store_uri: where MLflow keeps its data; default: an SQLite file in ``directory``.
-            Given to the server in its environment, so that a password does not show in ``ps``.
+        backend_store_uri: URI of the backend store; default: an SQLite file in ``directory``.
+            Passed to the server in its environment, so that ``ps`` does not show a password.
         default_artifact_root: location of the artifacts of new experiments.
-        artifacts_destination: location that the server stores to for its clients (proxied).
-            With neither of the two, artifacts are proxied to a folder in ``directory``.
+        artifacts_destination: location of the artifacts that the server proxies. With neither of
+            the two, artifacts are proxied to a folder in ``directory``.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
-        allowed_hosts: more names (``host[:port]``, wildcards) that clients may call the server by.
-            ``host`` itself is always among them.
+        allowed_hosts: further host names to accept in requests (``host[:port]``, wildcards).
+            ``host`` itself is always accepted.
         workers: number of uvicorn worker processes.
-        env: variables for the server, over those of this process; None removes one.
-            ``MLFLOW_SERVER_ENABLE_JOB_EXECUTION=true`` runs jobs, by eight processes more.
+        env: variables for the server, which override those of this process; None removes one.
+            ``MLFLOW_SERVER_ENABLE_JOB_EXECUTION=true`` runs jobs, in eight more processes.
         extra_args: more arguments for ``mlflow server``, such as ``--no-serve-artifacts``.
         directory: working directory, with log and SQLite file; created if missing and kept.
             Default: a temporary one, removed at the end.
-        timeout_s: how long the server may take until it answers, in seconds.
-        stop_timeout_s: how long it may take to end before it is killed, in seconds.
-        on_wait: called with the elapsed seconds, about four times per second, while it starts.
+        timeout_s: how long the server may take to answer, in seconds.
+        stop_timeout_s: how long the server may take to end before it is killed, in seconds.
+        on_wait: called with the elapsed seconds, about four times per second, during the start.
 
     Example:
         >>> with MlflowServerProcess() as server:  # doctest: +SKIP
@@ -132,24 +132,24 @@ class MlflowServerProcess:
 
     @property
     def pid(self) -> int:
-        """Process id of ``mlflow server`` while it runs, which is its session's id as well."""
+        """Process id of ``mlflow server`` while it runs, which is also its session id."""
         if self._session is None:
             raise MlflowServerError("The MLflow server is not running.")
         return self._session.pid
 
     @property
     def directory(self) -> Path:
-        """Working directory of the server; a temporary one is gone after the end."""
+        """Working directory of the server; a temporary one is removed at the end."""
         return self._started()
 
     @property
     def log_path(self) -> Path:
-        """File with everything that the server and its processes print."""
+        """File with the output of the server and its processes."""
         return self._started() / "mlflow-server.log"
 
     @property
     def backend_store_uri(self) -> str:
-        """URI of the server's data, with the password if there is one; ``repr`` masks it."""
+        """URI of the backend store, with its password if it has one; ``repr`` masks it."""
         uri = self._backend_store_uri or f"sqlite:///{self._started() / 'mlflow.db'}"
         return Secret(uri, shown=masked(uri))
 
@@ -171,8 +171,8 @@ class MlflowServerProcess:
 
         Raises:
             MissingExtraError: If MLflow is not installed.
-            MlflowServerPortInUseError: If the port that was asked for is taken.
-            MlflowServerDiedError: If the server ends instead of answering.
+            MlflowServerPortInUseError: If the requested port is in use.
+            MlflowServerDiedError: If the server ends before it answers.
             MlflowServerTimeoutError: If it does not answer within ``timeout_s``.
             MlflowServerError: If it is running already, or cannot listen on ``host``.
         """
@@ -191,13 +191,13 @@ class MlflowServerProcess:
                     if self._requested_port or not attempts_left:
                         raise
                     self._end_session()
-        except BaseException:  # also Ctrl-C: nothing may stay behind
+        except BaseException:  # also on Ctrl-C: no process or file may remain
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """End the server and everything it started; does nothing if it is not running."""
+        """End the server and all processes that it started; do nothing if it is not running."""
         try:
             self._end_session()
         finally:
@@ -217,7 +217,7 @@ class MlflowServerProcess:
 
     def __repr__(self) -> str:
         state = "not started" if self._directory is None else self.uri
-        # the kind only: there are too many places in a URI for a password
+        # only the kind, because a password can be in many parts of a URI
         uri = "sqlite://" if self._backend_store_uri is None else self._backend_store_uri
         kind, separator, _ = uri.partition("://")
         return (
@@ -252,7 +252,7 @@ class MlflowServerProcess:
         started = time.monotonic()
         while True:
             exit_code = self._session.poll()
-            # Another server may have taken the port and answer instead of ours: hence listens_on
+            # listens_on, because another server may have taken the port and answer instead of ours
             problem = _health_problem(self.uri)
             elapsed_s = time.monotonic() - started
             if exit_code is not None:
@@ -265,7 +265,7 @@ class MlflowServerProcess:
                     f"({problem or 'another process answers on its port'}). A busy machine "
                     f"needs a longer timeout "
                     f"(timeout_s, --mlflow-bucketfs-mlflow-server-timeout).\n"
-                    f"{self._evidence()}"
+                    f"{self._diagnostics()}"
                 )
             if self._on_wait is not None:
                 self._on_wait(elapsed_s)
@@ -276,11 +276,11 @@ class MlflowServerProcess:
             return _port_in_use_error(self._host, self._port)
         return MlflowServerDiedError(
             f"mlflow server ended with exit code {exit_code} after {elapsed_s:.0f} s, before it "
-            f"answered.\n{self._evidence()}",
+            f"answered.\n{self._diagnostics()}",
             exit_code=exit_code,
         )
 
-    def _evidence(self) -> str:
+    def _diagnostics(self) -> str:
         kept = f" ({self.log_path})" if self._requested_directory else ""
         return (
             f"Command: {masked(shlex.join(self._command()))}\n"
@@ -295,14 +295,14 @@ class MlflowServerProcess:
 
 
 class ExternalMlflowServer:
-    """The twin of `MlflowServerProcess` for a server that somebody else started and will stop.
+    """A running MLflow server, which is not stopped; its interface is `MlflowServerProcess`'s.
 
     Args:
         uri: tracking URI, such as ``http://127.0.0.1:5000``.
 
     Attributes:
-        uri: the same, without a slash at the end.
-        pid: None; so are ``directory``, ``log_path`` and ``backend_store_uri``.
+        uri: the tracking URI without a trailing slash.
+        pid: None, as are ``directory``, ``log_path`` and ``backend_store_uri``.
     """
 
     pid = directory = log_path = backend_store_uri = None
@@ -311,31 +311,31 @@ class ExternalMlflowServer:
         parts = urlsplit(uri)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise MlflowServerUnreachableError(
-                f"{masked(uri)!r} is not the URL of an MLflow server: it reads http://HOST:PORT, "
-                f"and user and password go into MLFLOW_TRACKING_USERNAME and _PASSWORD."
+                f"{masked(uri)!r} is not the URL of an MLflow server: use http://HOST:PORT, and "
+                f"set user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
             )
         self.uri = uri.rstrip("/")
 
-    def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002 -- the twin's signature
-        """Return nothing: the log is where the server was started."""
+    def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002 -- MlflowServerProcess's signature
+        """Return an empty string, because the server's log is not known."""
         return ""
 
     def start(self) -> Self:
         """Check once that the server answers; ``with`` does this.
 
         Raises:
-            MlflowServerUnreachableError: If it does not.
+            MlflowServerUnreachableError: If the server does not answer.
         """
         problem = _health_problem(self.uri)
         if problem is not None:
             raise MlflowServerUnreachableError(
                 f"No MLflow server answers at {masked(self.uri)}/health: {problem}. "
-                f"Start it, or leave out --mlflow-server to have one started."
+                f"Start it, or omit --mlflow-server to let the tests start one."
             )
         return self
 
     def stop(self) -> None:
-        """Leave the server alone."""
+        """Do nothing; the server goes on running."""
 
     def __enter__(self) -> Self:
         return self.start()
@@ -348,10 +348,10 @@ class ExternalMlflowServer:
 
 
 def _require_mlflow() -> None:
-    """Check that this Python has the MLflow that the command needs.
+    """Raise unless the distribution ``mlflow`` is installed.
 
     Raises:
-        MissingExtraError: If it has not; mlflow-skinny alone cannot serve.
+        MissingExtraError: If it is not; ``mlflow-skinny`` alone has no server.
     """
     try:
         distribution("mlflow")
@@ -362,21 +362,21 @@ def _require_mlflow() -> None:
 
 
 def _allowed_hosts(host: str, more: Sequence[str]) -> list[str]:
-    """Return the allowed host names; none leaves MLflow's default: loopback, private IPs."""
+    """Return the allowed host names; an empty list is MLflow's default: loopback, private IPs."""
     names = [*more]
     if host not in _LOOPBACK and host not in _WILDCARD:
         names += [host, f"{host}:*"]
-    if names:  # they replace the default, and with it loopback
+    if names:  # they replace the default, which includes loopback
         names += ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"]
     return names
 
 
 def _server_environment(*, backend_store_uri: str, env: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the environment for a server that is configured by its arguments only.
+    """Return the environment for a server that only its arguments configure.
 
     Args:
-        backend_store_uri: where MLflow keeps its data.
-        env: variables that win over all others; None removes one.
+        backend_store_uri: URI of the backend store.
+        env: variables that override all others; None removes one.
     """
     inherited = {
         name: value
@@ -387,15 +387,15 @@ def _server_environment(*, backend_store_uri: str, env: Mapping[str, str | None]
         "MLFLOW_BACKEND_STORE_URI": backend_store_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "PYTHONUNBUFFERED": "1",  # the log ends where the server ended
+        "PYTHONUNBUFFERED": "1",  # so that the log is complete when the server ends
     }
     merged = {**inherited, **ours, **env}
     return {name: value for name, value in merged.items() if value is not None}
 
 
 def _health_problem(uri: str) -> str | None:
-    """Return why the server is not ready, or None if it is."""
-    # The server is a neighbour: a proxy of the environment must not answer in its place
+    """Return the reason why the server is not ready, or None if it is ready."""
+    # Without the environment's proxies, which could answer instead of the server
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{uri}/health", timeout=_PROBE_TIMEOUT_S) as response:
@@ -418,5 +418,5 @@ def _free_port(host: str, port: int) -> int:
 def _port_in_use_error(host: str, port: int) -> MlflowServerPortInUseError:
     return MlflowServerPortInUseError(
         f"Port {port} on {host} is in use by another process. Stop that process, choose another "
-        f"port, or leave it to port=0; --mlflow-server http://HOST:{port} uses a running server."
+        f"port, or use port=0; --mlflow-server http://HOST:{port} uses a running server."
     )

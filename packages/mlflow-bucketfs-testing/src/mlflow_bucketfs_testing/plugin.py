@@ -1,7 +1,7 @@
 """The pytest plugin ``mlflow_bucketfs``: options and default fixtures.
 
-pytest loads it in every test run of every environment that has this package, so it imports
-nothing but pytest and the standard library, and no fixture is used unless a test asks for it.
+pytest loads it in every test run of an environment that has this package. So it imports only
+pytest and the standard library, and no fixture is autouse.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Iterator[None]:
-    """Add ``--mlflow-server`` if it is used, once the conftests are loaded, which may define it."""
+    """Add ``--mlflow-server`` if it is used and no conftest defines it."""
     known, is_given = early_config.known_args_namespace, is_mlflow_server_given(args)
     if is_given:
-        # Until it is defined, pytest takes its URL for the path of a test: it would look there
-        # for conftests, and not in `testpaths`
+        # Until the option is defined, pytest takes its URL for the path of a test, and would
+        # search it for conftests instead of `testpaths`
         known.file_or_dir = [path for path in known.file_or_dir if "://" not in path]
     yield
     if is_given or known.help:
@@ -54,19 +54,19 @@ def pytest_load_initial_conftests(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a bad option before any test runs, and bring in the fixtures for ``--backend``."""
+    """Check the timeout option before any test runs, and add the fixtures for ``--backend``."""
     mlflow_server_timeout_option(config)
-    # Present only if pytest-exasol-backend was loaded, whose options and fixtures are needed
+    # Present only if pytest-exasol-backend is loaded, whose options and fixtures are needed
     exasol = sys.modules.get("exasol.pytest_backend")
     if exasol is not None and config.pluginmanager.is_registered(exasol):
-        from mlflow_bucketfs_testing import exasol_backend  # noqa: PLC0415 -- of no use without it
+        from mlflow_bucketfs_testing import exasol_backend  # noqa: PLC0415 -- useless without it
 
         if exasol_backend.is_selected(config):
             config.pluginmanager.register(exasol_backend, "mlflow_bucketfs_exasol_backend")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Name the client that runs UDFs, where the extra for them is installed."""
+    """Report the UDF client, if the extra ``[udf]`` is installed."""
     return f"UDF client: {udf_client_option(config)}" if find_spec("zmq") else None
 
 
@@ -96,14 +96,14 @@ def bucketfs_target(request: pytest.FixtureRequest) -> BucketFSTarget:
 
 @pytest.fixture(scope="session")
 def bucketfs_uri(bucketfs_target: BucketFSTarget) -> Iterator[str]:
-    """URI of a folder in `bucketfs_target` that no other session uses, pytest-xdist's included.
-    What is in it at the end of the session is deleted.
+    """URI of a new folder in `bucketfs_target`, one per session (with pytest-xdist, per worker).
+    Its objects are deleted at the end of the session.
     Scope: session. Type: str.
     Example: ``client.create_experiment("e", artifact_location=bucketfs_uri)``.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     uri = f"{bucketfs_target.uri.rstrip('/')}/pytest-{uuid.uuid4().hex[:12]}"
     yield uri
-    # The embedded server vanishes by itself, and a fault that a test left in it must not matter
+    # The embedded server deletes its objects itself, even if a test left a fault in it
     if bucketfs_target.backend != "embedded":
         _delete_folder(uri, bucketfs_target.environment)
 
@@ -122,7 +122,7 @@ def mlflow_server_host(request: pytest.FixtureRequest) -> str:
 def mlflow_tracking_uri(
     mlflow_server: testing.MlflowServerProcess | testing.ExternalMlflowServer,
 ) -> str:
-    """Tracking URI of `mlflow_server`. Nothing is set globally: pass it on.
+    """Tracking URI of `mlflow_server`. It is not set globally: pass it to the client.
     Scope: session. Type: str.
     Example: ``MlflowClient(mlflow_tracking_uri).search_runs(["0"])``.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
@@ -154,14 +154,14 @@ def mlflow_environment(
 @pytest.fixture(scope="session")
 def slc_archive(request: pytest.FixtureRequest) -> Path:
     """The exported container that `slc_container` runs: --mlflow-bucketfs-slc-archive.
-    Override it to find yours.
+    Override it to use another file.
     Scope: session. Type: pathlib.Path.
     Example: ``return max(Path(".slc").glob("*.tar.gz"))``.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
     given = slc_archive_option(request.config)
     if given is None:
         pytest.skip(
-            "which container? Use --mlflow-bucketfs-slc-archive FILE, "
+            "no container is configured: use --mlflow-bucketfs-slc-archive FILE, "
             "or override the fixture slc_archive"
         )
     return given
@@ -169,8 +169,8 @@ def slc_archive(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def slc_container(request: pytest.FixtureRequest, slc_archive: Path) -> testing.SlcContainer:
-    """Runs commands in `slc_archive` as Exasol runs a UDF; /buckets is that of `bucketfs_server`.
-    Skips where it cannot run, unless --mlflow-bucketfs-slc-archive asked for it: then it fails.
+    """Container `slc_archive`, which runs commands as UDFs; /buckets is from `bucketfs_server`.
+    Skips if it cannot run, but fails if --mlflow-bucketfs-slc-archive selects it.
     Scope: session. Type: mlflow_bucketfs_testing.SlcContainer.
     Example: ``slc_container.run_python("import my_udf")``.
     """  # noqa: D205 -- `pytest --fixtures` shows one paragraph
@@ -188,9 +188,9 @@ def slc_container(request: pytest.FixtureRequest, slc_archive: Path) -> testing.
 
 
 def _delete_folder(uri: str, environment: Mapping[str, str]) -> None:
-    """Delete every object below a folder; one that cannot be deleted is a warning.
+    """Delete every object below a folder; warn if one cannot be deleted.
 
-    It is no error, since the tests have passed or failed already for reasons of their own.
+    It is no error, because the tests have already passed or failed.
 
     Args:
         uri: URI of the folder.
@@ -210,7 +210,7 @@ def _delete_folder(uri: str, environment: Mapping[str, str]) -> None:
     try:
         bucket = Bucket(folder, settings)
         with ThreadPoolExecutor(settings.max_workers) as pool:
-            # All are tried before the first error is raised
+            # All deletions are tried before the first error is raised
             deletions = [pool.submit(bucket.delete, key) for key in bucket.keys(folder.path)]
         for deletion in deletions:
             deletion.result()
@@ -218,5 +218,5 @@ def _delete_folder(uri: str, environment: Mapping[str, str]) -> None:
         with warnings.catch_warnings():
             # as an error it would end pytest with a traceback if the run was interrupted
             warnings.simplefilter("always")
-            message = f"The tests' folder {uri} stays behind: {error}"
+            message = f"The tests' folder {uri} was not deleted: {error}"
             warnings.warn(pytest.PytestWarning(message), stacklevel=1)

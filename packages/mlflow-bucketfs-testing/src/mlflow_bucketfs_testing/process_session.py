@@ -1,10 +1,10 @@
-"""A command in a session of its own, of which no process outlives the one that started it.
+"""A command in its own session, whose processes all end with the process that started it.
 
-Two marks identify the processes that belong to it: the session id, and a variable in the
-environment that every descendant inherits (MLflow's job executors start sessions of their own).
+The session id and an inherited environment variable identify its processes. The variable is needed
+because MLflow's job executors start sessions of their own.
 
 A guard process waits for the end of a pipe that only the starting process holds open. If that
-process is killed before it could clean up, the guard ends the session in its place.
+process is killed before it has ended the session, the guard ends it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARKER = "MLFLOW_BUCKETFS_TESTING_SESSION"
-"""Environment variable that every process of a session carries."""
+"""Environment variable that every process of a session has."""
 
-_GRACE_S = 8.0  # job runner and huey consumers watch their parent once per second
+_GRACE_S = 8.0  # job runner and huey consumers check their parent once per second
 _KILL_ROUNDS = 10  # a process that forks while it is being killed needs more than one
 
 
@@ -36,10 +36,10 @@ class ProcessSession:
 
     Args:
         command: program and arguments.
-        env: the whole environment of the command.
+        env: the complete environment of the command.
         directory: working directory of the command.
         log_path: file that standard output and standard error are appended to.
-        abandoned_directory: what the guard removes if this process is killed.
+        abandoned_directory: directory that the guard removes if this process is killed.
 
     Raises:
         OSError: If the command cannot be executed.
@@ -55,7 +55,7 @@ class ProcessSession:
         abandoned_directory: Path | None = None,
     ) -> None:
         self._marker = uuid.uuid4().hex
-        # In a session of its own too: what ends our process group must not end the guard
+        # In its own session too: a signal to our process group must not end the guard
         self._guard = subprocess.Popen(  # noqa: S603 -- our own module
             [sys.executable, "-m", __name__, self._marker, str(abandoned_directory or "")],
             stdin=subprocess.PIPE,
@@ -81,7 +81,7 @@ class ProcessSession:
 
     @property
     def pid(self) -> int:
-        """Process id of the command, which is the session id as well."""
+        """Process id of the command, which is also the session id."""
         return self._root.pid
 
     def poll(self) -> int | None:
@@ -108,16 +108,16 @@ class ProcessSession:
         return total
 
     def end(self, *, timeout_s: float) -> bool:
-        """Ask the command to end, then make sure that nothing of the session is left.
+        """End the command and all processes of the session.
 
-        SIGTERM goes to the command first. What is left after it ended gets SIGTERM as well, and
-        SIGKILL a few seconds later. An interruption (Ctrl-C) skips the waiting, not the killing.
+        SIGTERM goes to the command first. Processes that remain after its end get SIGTERM as well,
+        and SIGKILL a few seconds later. Ctrl-C skips the waiting, not the killing.
 
         Args:
             timeout_s: how long the command may take to end after SIGTERM, in seconds.
 
         Returns:
-            True if everything ended by itself, False if something had to be killed.
+            True if all processes ended on SIGTERM, False if one had to be killed.
         """
         grace_s = 0.0
         try:
@@ -127,7 +127,7 @@ class ProcessSession:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            # The root is a child of ours: reaped here, so that psutil does not take its status
+            # The root is our child: reaped here, before psutil can take its exit status
             self._root.kill()
             self._root.wait()
             ended = _end(self._marker, {self.pid}, grace_s=grace_s)
@@ -140,10 +140,10 @@ class ProcessSession:
 
 
 def _members(marker: str, sessions: set[int]) -> list[psutil.Process]:
-    """List the live processes of the sessions; sessions of marked processes are added to them."""
+    """Return the processes of the sessions; add the sessions of marked processes to the set."""
     candidates = []
     for process in psutil.process_iter():
-        # Other users' processes do not show their environment, and any may end meanwhile
+        # Other users' processes do not show their environment, and any process may end meanwhile
         with suppress(psutil.Error, OSError):
             session_id = os.getsid(process.pid)
             candidates.append((process, session_id))
@@ -153,7 +153,7 @@ def _members(marker: str, sessions: set[int]) -> list[psutil.Process]:
 
 
 def _end(marker: str, sessions: set[int], *, grace_s: float) -> bool:
-    """End all processes of the sessions; return whether none had to be killed."""
+    """End all processes of the sessions; return False if one had to be killed."""
     ended = True
     for signal_number in (signal.SIGTERM, *[signal.SIGKILL] * _KILL_ROUNDS):
         alive = [process for process in _members(marker, sessions) if not _is_zombie(process)]
@@ -168,7 +168,7 @@ def _end(marker: str, sessions: set[int], *, grace_s: float) -> bool:
 
 
 def _is_zombie(process: psutil.Process) -> bool:
-    """Return whether the process has ended; an orphan stays a zombie where PID 1 reaps nothing."""
+    """Return whether the process has ended; an orphan remains a zombie if PID 1 does not reap."""
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -176,7 +176,7 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 def _guard(marker: str, abandoned_directory: str) -> None:
-    sys.stdin.buffer.read()  # returns when the process that started us is gone
+    sys.stdin.buffer.read()  # returns when the process that started us has ended
     _end(marker, set(), grace_s=_GRACE_S)
     if abandoned_directory:
         shutil.rmtree(abandoned_directory, ignore_errors=True)

@@ -13,8 +13,8 @@ import click
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, PortInUseError
 
 _WARNING = (
-    "Warning: whoever reaches this machine can read, write and delete here, because the passwords "
-    "are public knowledge (user r: read, user w: write)."
+    "Warning: every machine that reaches this address can read, write and delete objects, because "
+    "the passwords are public (user r: read, user w: write)."
 )
 
 
@@ -33,28 +33,28 @@ def run_server(
     """Serve until SIGINT or SIGTERM, after printing how to use the server.
 
     Args:
-        host: address to listen on; one that others can reach needs ``allow_remote``.
+        host: address to listen on; one other than loopback needs ``allow_remote``.
         port: port for HTTP; 0 picks a free one.
         tls_port: port for HTTPS; None: none.
         buckets: names of the buckets, all with the default passwords.
         service: name of the service.
         data_dir: directory to keep the objects in; None: a temporary one.
         profile: name of a profile.
-        allow_remote: whether the host may be reachable for others.
-        allowed_hosts: further names that clients may call the server by.
+        allow_remote: whether other machines may reach the host.
+        allowed_hosts: further host names to accept in requests.
 
     Raises:
         click.ClickException: The server cannot start; nothing is left behind.
     """
     stop = threading.Event()
-    # set before anything exists that must be removed again
+    # set before anything is created that must be removed
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())
     try:
         is_remote = not _is_loopback(host)
         if is_remote and not allow_remote:
             raise click.ClickException(
-                f"others could reach {host}, and the passwords are public knowledge: "
+                f"other machines can reach {host}, and the passwords are public: "
                 "use a loopback address, or add --allow-remote"
             )
         with BucketFSServer(
@@ -74,8 +74,8 @@ def run_server(
     except PortInUseError as error:
         option = "--port" if error.port == port else "--tls-port"
         raise click.ClickException(
-            f"{error.host}:{error.port} is in use: stop what listens there, or choose another port "
-            f"({option} 0 picks a free one)"
+            f"{error.host}:{error.port} is in use: stop the server that listens on it, "
+            f"or choose another port ({option} 0 picks a free one)"
         ) from error
     except (OSError, ValueError) as error:
         raise click.ClickException(f"cannot serve on {host}: {error}") from error
@@ -87,7 +87,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _usage(server: BucketFSServer, *, tls: bool) -> str:
-    """All of it may be pasted into a shell: what is not an export is a comment."""
+    """Return the instructions as a shell script of ``export`` commands and comments."""
     names = [bucket.name for bucket in server.buckets]
     lines = [
         "# BucketFS is running; Ctrl-C stops it. In another terminal:",
@@ -105,7 +105,7 @@ def _usage(server: BucketFSServer, *, tls: bool) -> str:
         ]
     mount_root = shlex.quote(str(server.mount_root))
     lines += [
-        "# Only to try the UDF side: whoever sets this reads from the mount, not over HTTP.",
+        "# Only to read as a UDF does: with this variable, clients use the mount, not HTTP.",
         f"#   export EXA_BUCKETFS_MOUNT_ROOT={mount_root}",
     ]
     return "\n".join(lines)

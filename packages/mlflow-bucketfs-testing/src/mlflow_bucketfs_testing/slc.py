@@ -27,7 +27,7 @@ _BLOCK = 1024**2
 _TAIL = 4000
 _IMPORT_TIMEOUT_S = 600
 
-# What Exasol's UDF client sees: no `site`, a fixed path, a home that is writable.
+# As in Exasol's UDF client: no `site`, a fixed path, a writable home.
 _PYTHON_PATH = ("/usr/local/lib/python{}/dist-packages", "/usr/lib/python3/dist-packages")
 _ENVIRONMENT = {"HOME": "/tmp", "LANG": "en_US.UTF-8", "LC_ALL": "en_US.UTF-8"}  # noqa: S108
 _AS_EXASOL = (
@@ -37,31 +37,31 @@ _AS_EXASOL = (
 # Variables that would change the docker command itself
 _READ_BY_DOCKER = re.compile(r"HOME|PATH|(DOCKER|LD)_.*")
 
-_UNPACK = "without Docker, root runs a container that is unpacked to a directory"
+_UNPACK = "without Docker, root can run a container that is unpacked to a directory"
 
-# exaslct's own default looks for images under Exasol's name, and its cleaning, if somebody calls
-# it, removes what has the target's name: the base image must not have it.
+# By default, exaslct looks for images under Exasol's name. Its clean command removes all images
+# with the target's name, so the base image must not have that name.
 _SOURCE_REPOSITORY = "localhost/slc-source"
 _TARGET_REPOSITORY = "localhost/slc"
 
 
 class SlcBuilder:
-    """Builds and exports a flavor; what pytest-exasol-slc's fixture ``slc_builder`` returns.
+    """A builder that exports a flavor, as a value of pytest-exasol-slc's fixture ``slc_builder``.
 
     Nothing is imported or built before `export` is called. It needs
-    ``exasol-script-languages-container-tool`` and a Docker engine, found by ``DOCKER_HOST`` or
-    at its usual place.
+    ``exasol-script-languages-container-tool`` and a Docker engine, at ``DOCKER_HOST`` or at the
+    default socket.
 
     Args:
-        flavor_path: folder of the flavor: the one that holds ``flavor_base``.
-        prepare: called before each export, to put wheels and the like into the flavor.
-        export_path: folder to put the container's file into, with a readable name; None: only
-            exaslct's cache holds it.
-        output_directory: folder for exaslct's cache and logs; kept, it makes the next export of
-            an unchanged flavor a matter of seconds. None: ``.build_output`` in the working
-            directory, as exaslct does.
+        flavor_path: folder of the flavor, which contains ``flavor_base``.
+        prepare: called before each export, for example to copy wheels into the flavor.
+        export_path: folder for a copy of the container's file, with a readable name; None: the
+            file is only in exaslct's cache.
+        output_directory: folder for exaslct's cache and logs; if it is kept, the next export of
+            an unchanged flavor takes seconds. None: ``.build_output`` in the working directory,
+            as exaslct does.
         build_name: part of the name of the file in ``export_path``.
-        force_rebuild: whether to build the images although they exist.
+        force_rebuild: whether to rebuild existing images.
         compressed: whether to write a ``.tar.gz``; a ``.tar`` is quicker to write and 3 times
             as large.
     """
@@ -87,11 +87,11 @@ class SlcBuilder:
 
     @property
     def flavor_path(self) -> Path:
-        """Absolute path of the flavor's folder; as a string, a key of what `export` returns."""
+        """Absolute path of the flavor's folder; as a string, a key in the result of `export`."""
         return self._flavor_path
 
     def export(self) -> Any:
-        """Build the flavor's images, as far as they have changed, and export the release.
+        """Build the changed images of the flavor, and export the release.
 
         Returns:
             exaslct's ``ExportContainerResult``: the file is
@@ -102,7 +102,7 @@ class SlcBuilder:
             FileNotFoundError: ``flavor_path`` is not a flavor.
         """
         try:
-            from exasol.slc.api import export  # noqa: PLC0415 -- slow, and not everybody's
+            from exasol.slc.api import export  # noqa: PLC0415 -- slow, and optional
             from exasol.slc.models.compression_strategy import (  # noqa: PLC0415
                 CompressionStrategy,
             )
@@ -134,20 +134,20 @@ class SlcBuilder:
 
 
 class SlcContainer:
-    """Runs commands in an exported container: no network, read-only, user 500, no capabilities.
+    """An exported container that runs commands: no network, read-only, user 500, no capabilities.
 
-    A file is imported into the Docker engine by the first command; one that the engine knows
-    already is not imported again, and an older one of the same name is removed. The engine is
-    that of ``DOCKER_HOST``, or the one at the usual place; it must see this machine's files.
+    The first command imports a file into the Docker engine, unless the engine has it already; an
+    older import of the same path is removed. The engine is at ``DOCKER_HOST`` or at the default
+    socket; it must have access to this machine's files.
 
-    A directory needs no Docker: root runs the commands in Linux namespaces of their own.
+    A directory needs no Docker: root runs the commands in new Linux namespaces.
 
     Args:
-        archive: the exported ``.tar.gz``, or the directory that one was unpacked to.
+        archive: the exported ``.tar.gz``, or a directory that it is unpacked to.
         buckets: directory that is ``/buckets`` in the container, read-only: the ``mount_root``
             of an embedded BucketFS, or a copy of a real one. None: the folder is empty.
         python: version of the container's Python.
-        timeout_s: how long a command may take, in seconds, unless the call says otherwise.
+        timeout_s: default of how long a command may take, in seconds.
     """
 
     def __init__(
@@ -165,10 +165,10 @@ class SlcContainer:
         self._image: str | None = None
 
     def check(self) -> None:
-        """Check that the container is there, and what runs it: a Docker engine, or root.
+        """Check that the container exists, and that a Docker engine or root can run it.
 
         Raises:
-            SlcUnavailableError: One is not.
+            SlcUnavailableError: It does not exist or cannot run.
         """
         if self.archive.is_dir():
             self._check_namespaces()
@@ -179,20 +179,20 @@ class SlcContainer:
             raise SlcUnavailableError(f"the command docker is not on the path; {_UNPACK}")
         answer = self._docker("info", "--format", "{{.ServerVersion}}")
         if answer.returncode or not answer.stdout.strip():
-            address = os.environ.get("DOCKER_HOST") or "its usual place"
+            address = os.environ.get("DOCKER_HOST") or "its default socket"
             raise SlcUnavailableError(f"no Docker engine answers at {address}; {_UNPACK}")
 
     @property
     def image(self) -> str:
-        """Name of the image that the file was imported as; a directory has none.
+        """Name of the imported image; a directory has none.
 
         Raises:
-            SlcUnavailableError: No file, or no Docker engine.
-            SlcError: The engine cannot import the file.
+            SlcUnavailableError: There is no file or no Docker engine.
+            SlcError: The engine cannot import the file, or it is a directory.
         """
         if self._image is None:
             if self.archive.is_dir():
-                raise SlcError(f"{self.archive} is a directory, and runs without an image")
+                raise SlcError(f"{self.archive} is a directory, which runs without an image")
             self.check()
             self._image = self._imported()
         return self._image
@@ -206,10 +206,10 @@ class SlcContainer:
         mounts: Mapping[str, str | os.PathLike[str]] | None = None,
         reach: Sequence[str] = (),
     ) -> Iterator[list[str]]:
-        """Yield the command of this machine that runs a command in a fresh container, once.
+        """Yield a command line that runs a command in a new container, once.
 
-        Its standard streams and exit status are those of the command inside. What may be left of
-        the container at the end of the block is removed.
+        Its standard streams and exit status are those of the command in the container. The
+        container is removed at the end of the block.
 
         Args:
             command: program and arguments.
@@ -243,23 +243,23 @@ class SlcContainer:
         check: bool = True,
         timeout_s: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in a fresh container.
+        """Run a command in a new container.
 
         Args:
             command: program and arguments.
-            env: variables, beside ``HOME`` and the locale.
-            mounts: more directories to see, read-only: path in the container → path here.
+            env: variables, in addition to ``HOME`` and the locale.
+            mounts: further read-only directories: path in the container → path on this machine.
             reach: loopback addresses of this machine, such as ``127.0.0.1:5000``, that the
                 command reaches under the same address although there is no network.
-            stdin: what it reads from its standard input.
+            stdin: text for its standard input.
             check: whether to raise if it fails.
             timeout_s: how long it may take, in seconds.
 
         Raises:
-            SlcCommandError: It failed, or took too long.
-            SlcUnavailableError: No container, or nothing that runs it.
-            SlcError: The engine cannot make a container, such as for a mount that is not there.
-            ValueError: ``reach`` names another address than one of the loopback network.
+            SlcCommandError: It failed or timed out.
+            SlcUnavailableError: The container does not exist or cannot run.
+            SlcError: A container cannot be created, for example because a mount does not exist.
+            ValueError: ``reach`` has an address that is not loopback.
         """
         limit = self._timeout_s if timeout_s is None else timeout_s
         with self.launcher(command, env=env, mounts=mounts, reach=reach) as line:
@@ -320,7 +320,7 @@ class SlcContainer:
         """Return the command of the container's Python, started as a UDF's: without ``site``.
 
         Args:
-            arguments: what follows the program's own options.
+            arguments: arguments after the interpreter's options.
         """
         return [f"python{self._python}", "-S", *arguments]
 
@@ -341,19 +341,19 @@ class SlcContainer:
         env: Mapping[str, str],
     ) -> Iterator[list[str]]:
         name = f"slc-{uuid.uuid4().hex}"
-        # By the environment of docker, because every user sees its command line
+        # In docker's environment, because every user can read its command line
         passed = {k: v for k, v in env.items() if not _READ_BY_DOCKER.fullmatch(k)}
         variables = [f"--env={k}" if k in passed else f"--env={k}={v}" for k, v in env.items()]
-        # --rm: also where this process is killed before it could remove the container
+        # --rm, in case this process is killed before it removes the container
         create = ("create", "--rm", "--interactive", "--name", name, *_AS_EXASOL)
         options = [*_mount_options(mounts), *variables]
         created = self._docker(*create, *options, self.image, *command, env=passed)
         if created.returncode:
-            raise SlcError(f"cannot make a container of {self.archive}: {created.stderr.strip()}")
+            raise SlcError(f"cannot create a container of {self.archive}: {created.stderr.strip()}")
         try:
             yield ["docker", "start", "--attach", "--interactive", name]
         finally:
-            # Ends it too: after a timeout only the client has ended
+            # Also ends the container: after a timeout, only Docker's client has ended
             self._docker("rm", "--force", name)
 
     @contextmanager
@@ -366,15 +366,15 @@ class SlcContainer:
         self._check_namespaces()
         for here in mounts.values():
             if not Path(here).is_dir():
-                raise SlcError(f"cannot make a container of {self.archive}: no directory {here}")
+                raise SlcError(f"cannot create a container of {self.archive}: no directory {here}")
         with isolated(self.archive, command, mounts=mounts, environment=env) as line:
             yield line
 
     def _check_namespaces(self) -> None:
         if os.geteuid() != 0:
             raise SlcUnavailableError(
-                f"only root can run the container in the directory {self.archive}: name the "
-                "exported .tar.gz, which Docker runs"
+                f"only root can run the container in the directory {self.archive}: use the "
+                "exported .tar.gz, which runs in Docker"
             )
         if shutil.which("unshare") is None:
             raise SlcUnavailableError(

@@ -1,9 +1,9 @@
-"""Commands in an unpacked container without Docker: in Linux namespaces of their own, as root.
+"""Commands in an unpacked container without Docker: as root, in new Linux namespaces.
 
-`isolated` describes the surroundings in a file, and yields a command of `unshare` that runs this
-file as a script. The script builds what the description says and becomes the command. Nothing is
-written to the container's folder, and everything ends with the first process. So that the script
-starts at once, it imports nothing but the standard library.
+`isolated` writes a description of the container to a file, and yields a command line of ``unshare``
+that runs this module as a script. The script mounts the described file system and replaces itself
+by the command. The container's folder is not changed, and all processes end with the first one. The
+script imports only the standard library, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _UNSHARE = (
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEVICES = ("full", "null", "random", "urandom", "zero")
 _USER = 500
-_NOT_FOUND = 127  # as shells say it
+_NOT_FOUND = 127  # as in shells
 
-# Numbers of Linux that Python has no names for
+# Constants of Linux for which Python has no names
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -51,18 +51,18 @@ def isolated(
     mounts: Mapping[str, str | os.PathLike[str]],
     environment: Mapping[str, str],
 ) -> Iterator[list[str]]:
-    """Yield the command of this machine that runs a command in a container's folder.
+    """Yield a command line that runs a command in an unpacked container.
 
-    It has no network but a loopback of its own, a read-only file system with an empty ``/tmp``,
-    user 500 without capabilities, and sees no other process.
+    The command has only its own loopback network, a read-only file system with an empty ``/tmp``,
+    and user 500 without capabilities. It does not see other processes.
 
     Args:
-        root: the container, unpacked.
+        root: folder of the unpacked container.
         command: program and arguments.
-        mounts: folders to see, read-only: absolute path in the container → path here.
-        environment: all the variables that the command gets.
+        mounts: read-only folders: absolute path in the container → path on this machine.
+        environment: variables of the command, in addition to ``PATH``.
     """
-    # The variables may hold passwords: in a file of ours, other users do not see them
+    # In a file that other users cannot read, because the variables may contain passwords
     with TemporaryDirectory(prefix="slc-") as folder:
         description = Path(folder, "description.json")
         text = json.dumps(
@@ -80,14 +80,14 @@ def isolated(
 
 
 def main(description: str) -> None:
-    """Become the command that a file describes, in the namespaces that this process is in.
+    """Replace this process, in its namespaces, by the command that a file describes.
 
     Args:
         description: path of the file.
     """
     file = Path(description)
     given = json.loads(file.read_text(encoding="utf-8"))
-    # Nothing stays behind, even if nobody is left to remove it
+    # Removed here, because the process that wrote it may have been killed
     file.unlink()
     root = _file_system(file.parent, given["root"], given["mounts"])
     _loopback()
@@ -103,8 +103,8 @@ def main(description: str) -> None:
 
 
 def _file_system(base: Path, lower: str, mounts: Mapping[str, str]) -> Path:
-    """Put the container's folder together with what it sees; only this namespace has it."""
-    # Its name must not be read as an option of the overlay
+    """Mount the container's file system, which only this namespace sees; return its root."""
+    # Bind-mounted as `lower`, so that the overlay does not parse the folder's name as options
     _mount("tmpfs", base, "-t", "tmpfs")
     parts = {name: base / name for name in ("lower", "upper", "work", "root")}
     for part in parts.values():
@@ -161,7 +161,7 @@ def _no_privileges() -> None:
     os.setgroups([])
     os.setgid(_USER)
     os.setuid(_USER)
-    # What --kill-child asked for was lost with the change of the user
+    # The change of the user cleared the signal that --kill-child had set
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 

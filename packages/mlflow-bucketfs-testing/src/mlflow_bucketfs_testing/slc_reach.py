@@ -1,9 +1,9 @@
-"""Loopback addresses of this machine, reached from a container that has no network.
+"""Forward loopback addresses of this machine to a container that has no network.
 
-Each address has a Unix socket in a folder that both sides see. Here, what arrives at the socket
-is passed on to the address. In the container this file is run as a script: it listens at the same
-address, passes on to the socket, and runs the command that reaches it. So it imports nothing but
-the standard library.
+Each address has a Unix socket in a folder that is mounted in the container. On this machine, a
+thread forwards connections from the socket to the address. In the container, this module runs as a
+script: it listens on the same address, forwards connections to the socket, and runs the command. So
+it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ _SCRIPT = "reach.py"
 
 @contextmanager
 def reachable(addresses: Sequence[str]) -> Iterator[Path]:
-    """Pass on to these addresses of this machine what a container sends.
+    """Forward connections from a container to these addresses of this machine.
 
     Args:
         addresses: loopback addresses such as ``127.0.0.1:5000``.
 
     Yields:
-        The folder that the container must see as `FOLDER`.
+        The folder to mount as `FOLDER` in the container.
 
     Raises:
-        ValueError: Not a loopback address.
+        ValueError: One is not a loopback address.
     """
     targets = [_parse(address) for address in addresses]
     # Not below a folder of the tests, since the path of a socket has at most 107 bytes
     with TemporaryDirectory(prefix="slc-") as name, ExitStack() as stack:
         folder = Path(name)
         (folder / _SCRIPT).write_bytes(Path(__file__).read_bytes())
-        # The container's user is another one
+        # The container has another user
         folder.chmod(0o755)
         for number, target in enumerate(targets):
             listener = stack.enter_context(_listening(folder / str(number)))
-            stack.enter_context(_passing_on(listener, partial(socket.create_connection, target)))
+            stack.enter_context(_forwarding(listener, partial(socket.create_connection, target)))
         yield folder
 
 
 def command_that_reaches(
     addresses: Sequence[str], command: Sequence[str], *, python: str
 ) -> list[str]:
-    """Return the command that a container must run instead, to reach the addresses.
+    """Return a command for the container that runs the given one with the addresses forwarded.
 
     Args:
-        addresses: those that `reachable` got, in the same order.
+        addresses: the addresses given to `reachable`, in the same order.
         command: program and arguments.
         python: the container's Python.
     """
@@ -69,15 +69,15 @@ def command_that_reaches(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command that reaches addresses through sockets: ``ADDRESS=SOCKET… -- COMMAND…``."""
+    """Run a command with addresses forwarded to sockets: ``ADDRESS=SOCKET… -- COMMAND…``."""
     end = arguments.index("--")
     with ExitStack() as stack:
         for route in arguments[:end]:
             address, _, path = route.partition("=")
             listener = stack.enter_context(socket.create_server(_parse(address)))
-            stack.enter_context(_passing_on(listener, partial(_connected_to_socket, path)))
+            stack.enter_context(_forwarding(listener, partial(_connected_to_socket, path)))
         code = subprocess.call(arguments[end + 1 :])  # noqa: S603 -- the caller's command
-    # As a shell says it: a signal has ended the command
+    # As a shell reports a command that a signal ended
     return code if code >= 0 else 128 - code
 
 
@@ -86,7 +86,7 @@ def _parse(address: str) -> tuple[str, int]:
     with suppress(ValueError):
         if ipaddress.IPv4Address(host).is_loopback and 0 < int(port) < 1 << 16:
             return host, int(port)
-    raise ValueError(f"a loopback address reads 127.0.0.1:PORT, not {address}")
+    raise ValueError(f"{address} is not a loopback address: use 127.0.0.1:PORT")
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _connected_to_socket(path: str) -> socket.socket:
 
 
 @contextmanager
-def _passing_on(listener: socket.socket, connect: Callable[[], socket.socket]) -> Iterator[None]:
+def _forwarding(listener: socket.socket, connect: Callable[[], socket.socket]) -> Iterator[None]:
     threading.Thread(target=_accept, args=(listener, connect), daemon=True).start()
     try:
         yield
@@ -126,7 +126,7 @@ def _accept(listener: socket.socket, connect: Callable[[], socket.socket]) -> No
 
 
 def _serve(connection: socket.socket, connect: Callable[[], socket.socket]) -> None:
-    # Nobody listens: the other side sees its connection closed
+    # If the target refuses, the client's connection is closed
     with connection, suppress(OSError), connect() as target:
         back = threading.Thread(target=_copy, args=(target, connection), daemon=True)
         back.start()
@@ -138,7 +138,7 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while block := source.recv(_BLOCK):
             target.sendall(block)
-    # The end of one direction is not that of the other
+    # Closes this direction only; the other one may go on
     with suppress(OSError):
         target.shutdown(socket.SHUT_WR)
 

@@ -1,4 +1,4 @@
-"""A server per module, reset per test, and a plain HTTP client."""
+"""A server per module, reset for each test, and a plain HTTP client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
 
 
 class Answer(NamedTuple):
-    """A complete HTTP answer; ``body`` as sent, never decoded."""
+    """A complete HTTP answer; ``body`` is not decoded."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -19,14 +19,14 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Python's own HTTP client, which quotes, decodes and retries nothing."""
+    """Python's HTTP client, which does not quote, decode or retry."""
 
     def __init__(self, server: BucketFSServer) -> None:
         self.server = server
         self.connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
 
     def ask(self, method, path, body=None, *, user=None, password="", headers=None, **options):
-        """Send one request on the connection, which is kept for the next one."""
+        """Send one request on the connection, which stays open for the next one."""
         headers = dict(headers or {})
         if user is not None:
             headers["Authorization"] = basic(user, password)
@@ -35,20 +35,20 @@ class Client:
         return Answer(response.status, response.headers, response.read())
 
     def get(self, path, **options):
-        """GET without credentials."""
+        """Send a GET without credentials."""
         return self.ask("GET", path, **options)
 
     def put(self, path, body, **options):
-        """PUT with the default write password."""
+        """Send a PUT with the default write password."""
         return self.ask("PUT", path, body, **{"user": "w", "password": "write", **options})
 
     def delete(self, path, **options):
-        """DELETE with the default write password."""
+        """Send a DELETE with the default write password."""
         return self.ask("DELETE", path, **{"user": "w", "password": "write", **options})
 
 
 def basic(user, password):
-    """Value of an ``Authorization`` header."""
+    """Return the value of an ``Authorization`` header."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -62,14 +62,14 @@ def shared_server():
 
 @pytest.fixture
 def server(shared_server):
-    """The module's server as if just started."""
+    """The module's server, reset to its state after the start."""
     shared_server.reset()
     return shared_server
 
 
 @pytest.fixture
 def connect():
-    """Make clients, whose connections are closed after the test."""
+    """Return a function that makes clients; their connections are closed after the test."""
     clients = []
 
     def make(server):

@@ -1,4 +1,4 @@
-"""The clients that people use: curl and exasol-bucketfs."""
+"""Real clients: curl and exasol-bucketfs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlflow_bucketfs_testing.server import BucketFSServer
 
 
 def curl(*args):
-    """Run curl; returns its standard output."""
+    """Run curl and return its standard output."""
     return subprocess.run(
         ["curl", "--silent", "--show-error", "--max-time", "20", *map(str, args)],
         check=True,
@@ -34,7 +34,7 @@ def test_curl(server, tmp_path, size):
 
 
 def test_curl_without_body(server):
-    """Forgetting ``-T`` makes a file of size zero, as Exasol's knowledge base warns."""
+    """A PUT without ``-T`` stores a file of size zero, as Exasol's knowledge base warns."""
     curl("--user", "w:write", "--request", "PUT", f"{server.url}/default/oops.jar")
     assert server.read("oops.jar") == b""
 
@@ -54,7 +54,7 @@ def test_curl_wrong_password(server, tmp_path):
 
 
 def test_exasol_bucketfs(server):
-    """Exasol's own client lists buckets, lists, writes, reads and deletes."""
+    """Exasol's client lists buckets and keys, uploads, downloads and deletes."""
     credentials = {name: {"username": "w", "password": "write"} for name in ("default", "private")}
     service = Service(server.url, credentials)
     assert set(service.buckets) == {"default", "private"}
@@ -70,7 +70,7 @@ def test_exasol_bucketfs(server):
 
 
 def test_exasol_bucketfs_wrong_password(server):
-    """Exasol's own client reports a wrong password."""
+    """Exasol's client reports a wrong password."""
     credentials = {"private": {"username": "w", "password": "wrong"}}
     bucket = Service(server.url, credentials)["private"]
     for call in (
@@ -84,7 +84,7 @@ def test_exasol_bucketfs_wrong_password(server):
 
 
 def test_exasol_bucketfs_over_tls():
-    """It verifies the certificate for localhost."""
+    """Exasol's client verifies the certificate for localhost."""
     with BucketFSServer(tls_port=0, tls_certificate="localhost") as server:
         service = Service(
             f"https://localhost:{server.tls_port}",

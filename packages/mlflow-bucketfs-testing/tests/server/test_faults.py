@@ -1,4 +1,4 @@
-"""Every fault, as a client sees it."""
+"""The effect of every fault on a client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BODY = bytes(range(256)) * 4000
 
 
 def read_raw(server, request):
-    """Send a request; returns what came, and whether it ended in a reset."""
+    """Send a request; return the received bytes, and whether the connection was reset."""
     received = b""
     with socket.create_connection((server.host, server.port), timeout=60) as connection:
         connection.sendall(request)
@@ -29,7 +29,7 @@ GET = b"GET /default/k HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_status(server, client):
-    """A status is sent as often as asked, to matching requests only."""
+    """A status is sent ``times`` times, only to matching requests."""
     server.put("a/b/c", b"1")
     server.inject(Fault.status(503, times=2, method="GET", key="a/*", retry_after=7))
     assert client.get("/default").status == 200
@@ -41,8 +41,8 @@ def test_status(server, client):
     assert len(server.faults) == 0
 
 
-def test_status_for_good(server, client):
-    """``times=None`` lasts until the faults are cleared."""
+def test_status_without_limit(server, client):
+    """``times=None`` hits all requests until the faults are cleared."""
     server.inject(Fault.status(500, times=None))
     assert [client.get("/default").status for _ in range(3)] == [500] * 3
     server.faults.clear()
@@ -50,7 +50,7 @@ def test_status_for_good(server, client):
 
 
 def test_a_fault_for_no_request(server, client):
-    """``times=0``, a test's case without failures, hits nothing, before and after other faults."""
+    """``times=0`` hits no request, before and after other faults."""
     server.inject(Fault.status(503, times=0), Fault.status(500), Fault.status(503, times=0))
     assert [client.get("/default/").status for _ in range(3)] == [500, 200, 200]
     assert len(server.faults) == 0
@@ -67,15 +67,15 @@ def test_a_fault_for_no_request(server, client):
         (Fault.stall, {"seconds": -0.1}),
     ],
 )
-def test_numbers_without_a_meaning_are_refused(constructor, numbers):
-    """A wrong number is an error where the fault is made, not an odd answer later."""
+def test_numbers_out_of_range_are_refused(constructor, numbers):
+    """The constructor of a fault refuses numbers that are out of range."""
     name, value = list(numbers.items())[-1]
     with pytest.raises(ValueError, match=f"{name}={value}: use "):
         constructor(**numbers)
 
 
 def test_status_does_nothing_else(server, client):
-    """A PUT or DELETE answered so has not been carried out; the connection stays usable."""
+    """A PUT or DELETE that a status fault hits has no effect; the connection stays open."""
     server.put("k", b"old")
     server.inject(Fault.status(429, times=2))
     assert client.put("/default/k", BODY).status == 429
@@ -85,14 +85,14 @@ def test_status_does_nothing_else(server, client):
 
 
 def test_redirect(server, client):
-    """A redirect has its location."""
+    """A redirect has the given ``Location`` header."""
     server.inject(Fault.status(302, location="http://elsewhere/"))
     answer = client.get("/default")
     assert (answer.status, answer.headers["Location"]) == (302, "http://elsewhere/")
 
 
-def test_first_matching_fault_strikes(server, client):
-    """Faults strike in the order of injection, and only where bucket, method and key match."""
+def test_first_matching_fault_hits(server, client):
+    """Faults hit in the order of injection, and only if bucket, method and key match."""
     server.inject(
         Fault.status(500, bucket="private"),
         Fault.status(501, key=""),
@@ -106,7 +106,7 @@ def test_first_matching_fault_strikes(server, client):
 
 
 def test_reset_before_body(server, client):
-    """Not a byte is sent, although the PUT was carried out."""
+    """No byte of the answer is sent, although the PUT was carried out."""
     server.inject(Fault.reset_before_body())
     with pytest.raises(ConnectionResetError):
         client.put("/default/k", BODY)
@@ -119,7 +119,7 @@ def test_reset_before_body(server, client):
 
 @pytest.mark.parametrize("after", [0, 1, 1000, 900_000])
 def test_reset_in_body(server, after):
-    """So many bytes come, then a reset."""
+    """The connection is reset after the given number of bytes."""
     server.put("k", BODY)
     server.inject(Fault.reset_in_body(after))
     received, reset = read_raw(server, GET)
@@ -131,7 +131,7 @@ def test_reset_in_body(server, after):
 
 @pytest.mark.parametrize("after", [0, 500_000, 2_000_000])
 def test_reset_on_upload(server, client, after):
-    """The connection is reset while the body is sent, or at its end; nothing is stored."""
+    """The connection is reset during the upload or at its end; nothing is stored."""
     server.inject(Fault.reset_on_upload(after))
     assert client.get("/default").status == 200
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
@@ -141,7 +141,7 @@ def test_reset_on_upload(server, client, after):
 
 @pytest.mark.parametrize("after", [0, 10, 900_000])
 def test_truncate_with_length(server, client, after):
-    """The connection is closed in good order before the announced length."""
+    """The connection is closed normally before the declared length."""
     server.put("k", BODY)
     server.inject(Fault.truncate(after))
     with pytest.raises(http.client.IncompleteRead) as caught:
@@ -151,7 +151,7 @@ def test_truncate_with_length(server, client, after):
 
 @pytest.mark.parametrize("after", [0, 10, 900_000])
 def test_truncate_chunked(server, client, after):
-    """The last chunk never comes."""
+    """The connection is closed without the last chunk."""
     server.put("k", BODY)
     server.inject(Fault.truncate(after, framing="chunked"))
     with pytest.raises(http.client.IncompleteRead) as caught:
@@ -160,7 +160,7 @@ def test_truncate_chunked(server, client, after):
 
 
 def test_truncate_unnoticed(server, client):
-    """Without any length the client cannot know."""
+    """Without a declared length, the client does not detect the truncation."""
     server.put("k", BODY)
     server.inject(Fault.truncate(1000, framing="close"))
     answer = client.get("/default/k")
@@ -170,7 +170,7 @@ def test_truncate_unnoticed(server, client):
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
 def test_truncate_listing(server, client, framing):
-    """A listing can be cut off too."""
+    """A listing can be truncated too."""
     server.put_many((f"key{i}", b"") for i in range(3000))
     server.inject(Fault.truncate(20_000, framing=framing, key=""))
     with pytest.raises(http.client.IncompleteRead) as caught:
@@ -180,7 +180,7 @@ def test_truncate_listing(server, client, framing):
 
 @pytest.mark.parametrize("path", ["/default/k", "/default"])
 def test_close_delimited(server, client, path):
-    """The complete body ends with the connection."""
+    """The body is complete, and closing the connection ends it."""
     server.put("k", BODY)
     server.inject(Fault.close_delimited())
     answer = client.get(path)
@@ -192,7 +192,7 @@ def test_close_delimited(server, client, path):
 
 @pytest.mark.parametrize("at", ["response", "body", "upload"])
 def test_stall(server, client, at):
-    """The server falls silent, then carries on."""
+    """The server pauses for the given time, then continues."""
     server.put("k", b"1")
     server.inject(Fault.stall(0.4, at=at))
     started = time.monotonic()
@@ -204,7 +204,7 @@ def test_stall(server, client, at):
 
 
 def test_trickle(server, client):
-    """The body comes slowly, complete."""
+    """The body is sent slowly and completely."""
     server.put("k", BODY[:5000])
     server.inject(Fault.trickle(10_000))
     started = time.monotonic()
@@ -213,7 +213,7 @@ def test_trickle(server, client):
 
 
 def test_lose(server, client):
-    """200, and nothing is stored."""
+    """A PUT is answered with 200 and not stored."""
     server.put("k", b"old")
     server.inject(Fault.lose(key="k"))
     assert client.get("/default/k").body == b"old"

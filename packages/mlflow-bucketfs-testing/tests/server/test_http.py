@@ -1,4 +1,4 @@
-"""HTTP as any server must speak it: connections, framing, old and odd clients."""
+"""General HTTP behaviour: connections, framing, host names, old and unusual clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow_bucketfs_testing.server.protocol import HostNames
 
 
 def raw(server, request, *, timeout_s=5.0):
-    """Send bytes, return all bytes that come until the server closes or is silent."""
+    """Send bytes; return all bytes received until the server closes or the timeout ends."""
     received = b""
     with socket.create_connection((server.host, server.port), timeout=timeout_s) as connection:
         connection.sendall(request)
@@ -24,7 +24,7 @@ def raw(server, request, *, timeout_s=5.0):
 
 
 def test_one_connection_serves_many_requests(server, client):
-    """Connections are kept, also after errors."""
+    """Connections stay open, also after errors."""
     for path in ("/default/none", "/default", "/none", "/default/a//b"):
         client.get(path)
     client.ask("PUT", "/default/k", bytes(3_000_000), user="w", password="wrong")
@@ -34,7 +34,7 @@ def test_one_connection_serves_many_requests(server, client):
 
 
 def test_continue_is_sent_before_the_body(server):
-    """``Expect: 100-continue`` is answered, then the body is taken."""
+    """``Expect: 100-continue`` is answered before the body is read."""
     head = (
         b"PUT /default/k HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic dzp3cml0ZQ==\r\n"
         b"Expect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
@@ -48,7 +48,7 @@ def test_continue_is_sent_before_the_body(server):
 
 
 def test_refused_without_continue(server):
-    """Who may not write is told so instead of being asked to send the body."""
+    """An unauthorized PUT with ``Expect: 100-continue`` gets 401 instead of 100."""
     head = (
         b"PUT /default/k HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         b"Content-Length: 3000000\r\n\r\n"
@@ -59,7 +59,7 @@ def test_refused_without_continue(server):
 
 
 def test_h2c_offer_is_ignored(server, caplog):
-    """An offer to upgrade, as Java's client makes, is ignored without a word."""
+    """An offer to upgrade, as Java's client sends it, is ignored without a warning."""
     offer = (
         b"Host: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
         b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
@@ -80,7 +80,7 @@ def test_h2c_offer_is_ignored(server, caplog):
 
 
 def test_absolute_form_is_accepted(server):
-    """A request as sent to a proxy means the same."""
+    """A request in absolute form, as sent to a proxy, is answered in the same way."""
     server.put("k", b"abc")
     request = (
         b"GET http://localhost:1/default/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -89,7 +89,7 @@ def test_absolute_form_is_accepted(server):
 
 
 def test_old_protocol_version(server):
-    """HTTP/1.0 clients get a body that ends with the connection."""
+    """HTTP/1.0 clients get a body that is not chunked."""
     server.put("k", b"abc")
     assert raw(server, b"GET /default/k HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nabc")
     answer = raw(server, b"GET /default HTTP/1.0\r\n\r\n")
@@ -98,7 +98,7 @@ def test_old_protocol_version(server):
 
 
 def test_garbage_is_400(server):
-    """What is not HTTP is refused, and the server stays up."""
+    """Bytes that are not HTTP are answered with 400."""
     assert raw(server, b"\x00\x01\x02 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
@@ -122,26 +122,26 @@ FOREIGN_NAMES = [
 
 @pytest.mark.parametrize("host", NAMES_OF_THE_SERVER)
 def test_own_names_are_accepted(client, host):
-    """Whoever is on loopback may call it by any name of loopback, whatever the port."""
+    """A client on loopback may use every name of loopback, with any port."""
     assert client.get("/default", headers={"Host": host}).status == 200
 
 
 @pytest.mark.parametrize("host", FOREIGN_NAMES)
 def test_foreign_names_are_400(server, client, host):
-    """A web page that made its own name resolve to the server (DNS rebinding) gets nothing."""
+    """A request with a foreign host name (DNS rebinding) is refused and changes nothing."""
     server.put("k", b"1")
     host = host.format(port=server.port)
     for method, path in [("GET", "/"), ("PUT", "/default/k"), ("DELETE", "/default/k")]:
         answer = client.ask(method, path, b"", user="w", password="write", headers={"Host": host})
         assert answer.status == 400
-        assert f"400: {host!r} is no host name of this server".encode() in answer.body
+        assert f"400: {host!r} is not a host name of this server".encode() in answer.body
         assert b"--allowed-host" in answer.body
     assert server.requests.count(status=400) == 3
     assert server.read("k") == b"1"
 
 
-def test_the_host_of_the_absolute_form_counts(server):
-    """As RFC 9112 (3.2.2) has it: the header is ignored then."""
+def test_the_host_of_the_absolute_form_is_checked(server):
+    """In absolute form, the URL's host is checked and not the header (RFC 9112, 3.2.2)."""
     for host, header, status in [
         ("localhost", "evil.example", 200),
         ("evil.example", "localhost", 400),
@@ -151,7 +151,7 @@ def test_the_host_of_the_absolute_form_counts(server):
 
 
 def test_more_names_can_be_given(connect):
-    """Names with or without port, and patterns; the server's own ones stay."""
+    """Names with or without port, and patterns, are accepted besides the server's own names."""
     names = ["host.docker.internal", "*.example.com", "other:2580", "[2001:db8::1]:80"]
     expected = {
         **dict.fromkeys(
@@ -169,7 +169,7 @@ def test_more_names_can_be_given(connect):
 @pytest.mark.parametrize(
     ("host", "local_address", "scheme", "accepted"),
     [
-        ("172.17.0.1:2580", "172.17.0.1", "http", True),  # a container calls its gateway
+        ("172.17.0.1:2580", "172.17.0.1", "http", True),  # a container connects to its gateway
         ("172.17.0.1", "::ffff:172.17.0.1", "http", True),
         ("[fe80::1]", "fe80::1", "http", True),
         ("172.17.0.2", "172.17.0.1", "http", False),
@@ -181,7 +181,7 @@ def test_more_names_can_be_given(connect):
     ],
 )
 def test_names_of_a_server_on_all_addresses(host, local_address, scheme, accepted):
-    """A client may use the address that it is connected to, and over HTTPS the certificate's."""
+    """A client may use the address it is connected to, and over HTTPS the certificate's name."""
     names = HostNames("::", "exacluster.local", ())
     with nullcontext() if accepted else pytest.raises(IllegalNameError, match="--allowed-host"):
         names.check(host, local_address, scheme)

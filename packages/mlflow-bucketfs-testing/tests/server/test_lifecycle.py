@@ -1,4 +1,4 @@
-"""Starting, stopping, and staying up."""
+"""Start and stop of the server, its addresses and its output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlflow_bucketfs_testing.server import (
 
 
 def test_addresses():
-    """The server knows its URLs and URIs."""
+    """The server returns its URLs and URIs."""
     with BucketFSServer((BucketConfig("one"), BucketConfig("two")), service="svc") as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert server.uri() == f"exa+bfs://127.0.0.1:{server.port}/svc/one"
@@ -38,14 +38,14 @@ def test_ipv6(connect):
 
 
 def test_all_addresses():
-    """Who listens on all addresses is reached on loopback."""
+    """The URL of a server on all addresses is a loopback URL."""
     with BucketFSServer(host="0.0.0.0") as server:  # noqa: S104 -- that is what is tested
         assert server.url == f"http://127.0.0.1:{server.port}"
 
 
 @pytest.mark.parametrize("which", ["port", "tls_port"])
 def test_busy_port(which, tmp_path):
-    """A busy port is named with the remedy, and nothing is left behind."""
+    """The error for a busy port contains port and remedy, and the data directory is released."""
     with BucketFSServer() as first:
         second = BucketFSServer(**{which: first.port}, data_dir=tmp_path / "data")
         with pytest.raises(PortInUseError, match=rf"127\.0\.0\.1:{first.port} .*\(0 picks a free"):
@@ -56,7 +56,7 @@ def test_busy_port(which, tmp_path):
 
 
 def test_port_is_free_again():
-    """The port of a stopped server can be taken at once, with old connections around."""
+    """The port of a stopped server is free at once, even with old connections."""
     with BucketFSServer() as first:
         connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=60)
         connection.request("GET", "/")
@@ -68,7 +68,7 @@ def test_port_is_free_again():
 
 
 def test_wrong_use():
-    """Wrong arguments and wrong order are refused with a reason."""
+    """Invalid arguments, and calls in the wrong state, are refused with a reason."""
     server = BucketFSServer()
     with pytest.raises(RuntimeError, match="not running"):
         server.put("k", b"")
@@ -88,7 +88,7 @@ def test_wrong_use():
 
 
 def test_restart():
-    """A stopped server can be started again, empty and with its log cleared by a reset."""
+    """A stopped server without a data directory can be started again, and is empty."""
     server = BucketFSServer()
     for _ in range(2):
         with server:
@@ -97,7 +97,7 @@ def test_restart():
 
 
 def test_passwords_are_not_shown(server, client):
-    """No password is in what is printed or logged."""
+    """No password is in the request log or in a ``repr``."""
     client.get("/private", user="secret-user", password="secret-password")
     assert "secret-password" not in repr(list(server.requests)) + repr(server.requests)
     assert server.requests[-1].user == "secret-user"
@@ -108,8 +108,8 @@ def test_passwords_are_not_shown(server, client):
     )
 
 
-def test_stop_cuts_off_whatever_goes_on(capfd):
-    """Idle, stalled, hanging and half-sent requests do not keep the server."""
+def test_stop_aborts_all_requests(capfd):
+    """Idle, stalled, hanging and partial requests do not delay the stop."""
     threads = threading.active_count()
     with BucketFSServer(file_in_the_way="hang", profile=Profile(put_floor_s=60)) as server:
         server.put_many([("k", bytes(20_000_000)), ("d", b"")])
@@ -138,7 +138,7 @@ def test_stop_cuts_off_whatever_goes_on(capfd):
 
 
 def test_nothing_is_printed():
-    """Neither requests nor errors nor the end write to the console, whatever logging does."""
+    """Requests, errors and the stop write nothing to the console, also without logging set up."""
     script = """
 import socket
 from mlflow_bucketfs_testing.server import BucketFSServer, Fault
@@ -167,7 +167,7 @@ with BucketFSServer(tls_port=0) as server:
 
 
 def test_client_packages_are_not_imported():
-    """The server shares no code with the client it tests."""
+    """The server does not import the client packages."""
     script = """
 import sys, mlflow_bucketfs_testing.server
 print([name for name in sys.modules
@@ -179,7 +179,7 @@ print([name for name in sys.modules
 
 
 def test_a_client_that_connects_while_the_server_stops(recwarn):
-    """Whatever has been accepted by then is closed, so that nobody's tests are warned of it."""
+    """Connections that are accepted during the stop are closed without a warning."""
     for _ in range(100):
         with BucketFSServer() as server:
             clients = [socket.create_connection((server.host, server.port)) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The mount: what a UDF would see below /buckets."""
+"""The mount: the tree that a UDF sees below ``/buckets``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mount(server):
 
 
 def tar_bytes(files, mode="w:gz"):
-    """A tar archive with these files."""
+    """Return a tar archive with these files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:
         for name, data in files.items():
@@ -30,7 +30,7 @@ def tar_bytes(files, mode="w:gz"):
 
 
 def zip_bytes(files):
-    """A zip archive with these files."""
+    """Return a zip archive with these files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in files.items():
@@ -39,7 +39,7 @@ def zip_bytes(files):
 
 
 def tree(directory):
-    """All paths below a directory, with the bytes of files and None for directories."""
+    """Return all paths below a directory, with the bytes of files and None for directories."""
     return {
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
         for path in directory.rglob("*")
@@ -47,7 +47,7 @@ def tree(directory):
 
 
 def test_mount_follows_uploads_and_deletes(server, client, mount):
-    """What a PUT answered is on the mount; a folder goes with its last file."""
+    """Answered PUTs and DELETEs are on the mount; a folder is removed with its last file."""
     client.put("/default/d/e/x", b"1")
     assert tree(mount) == {"d": None, "d/e": None, "d/e/x": b"1"}
     client.put("/default/d/e/x", b"2")
@@ -60,8 +60,8 @@ def test_mount_follows_uploads_and_deletes(server, client, mount):
     assert sorted(path.name for path in server.mount_root.glob("*/*")) == ["default", "private"]
 
 
-def test_mount_is_built_from_what_is_there(tmp_path):
-    """The mount shows objects that were written before anybody asked for it."""
+def test_mount_contains_earlier_objects(tmp_path):
+    """The mount contains objects that were stored before its first use."""
     with BucketFSServer(service="other", data_dir=tmp_path) as server:
         server.put_many([("a/b", b"1"), ("m.zip", zip_bytes({"f": b"2"}))])
         root = server.mount_root
@@ -70,13 +70,13 @@ def test_mount_is_built_from_what_is_there(tmp_path):
 
 
 def test_mount_takes_no_space(server, mount):
-    """A file on the mount is the stored one."""
+    """A file on the mount is a hard link to the stored one."""
     server.put("k", b"1")
     assert (mount / "k").stat().st_nlink == 2
 
 
 def test_the_mount_is_read_only(server, mount):
-    """No file can be written to, as that would change the object; folders can be removed."""
+    """No file is writable, because that would change the object; folders are writable."""
     server.put_many([("d/k", b"1"), ("large", bytes(300_000)), ("m.zip", zip_bytes({"a": b"1"}))])
     server.sync_mount()
     files = [path for path in mount.rglob("*") if path.is_file()]
@@ -86,7 +86,7 @@ def test_the_mount_is_read_only(server, mount):
 
 
 def test_replacing_is_atomic(server, client, mount):
-    """Who has opened a file on the mount goes on reading it."""
+    """An open file on the mount keeps its content when the object is replaced."""
     server.put("k", b"old")
     with (mount / "k").open("rb", buffering=0) as file:
         client.put("/default/k", b"new")
@@ -95,7 +95,7 @@ def test_replacing_is_atomic(server, client, mount):
 
 
 def test_folder_hides_an_object_of_its_name(server, mount):
-    """Where ``d`` and ``d/x`` exist, the folder shows; without ``d/x``, the file."""
+    """If ``d`` and ``d/x`` exist, the folder is visible; without ``d/x``, the file is."""
     server.put("d", b"file")
     server.put("d/x", b"inner")
     assert tree(mount) == {"d": None, "d/x": b"inner"}
@@ -105,8 +105,8 @@ def test_folder_hides_an_object_of_its_name(server, mount):
     assert tree(mount) == {"d": b"file again"}
 
 
-def test_mount_can_lag(server, client, mount):
-    """A paused mount shows the past until it is released."""
+def test_mount_can_be_paused(server, client, mount):
+    """A paused mount does not change until the end of the pause."""
     server.put("old", b"1")
     server.put("both", b"1")
     server.mount_paused = True
@@ -118,8 +118,8 @@ def test_mount_can_lag(server, client, mount):
     assert tree(mount) == {"new": b"2", "both": b"2"}
 
 
-def test_sync_beats_pause(server, mount):
-    """Syncing shows what waits and leaves the mount paused; a reset does not."""
+def test_sync_overrides_pause(server, mount):
+    """`sync_mount` applies held-back changes and keeps the pause; `reset` ends it."""
     server.mount_paused = True
     server.put("k", b"1")
     server.sync_mount()
@@ -141,7 +141,7 @@ def test_sync_beats_pause(server, mount):
     ],
 )
 def test_archives_are_unpacked(server, client, mount, suffix, make):
-    """An archive shows as a folder without its suffix; the listing has the archive only."""
+    """An archive is a folder without its suffix; the listing contains only the archive."""
     client.put(f"/default/m/model{suffix}", make({"a": b"1", "d/b": b"2"}))
     server.sync_mount()
     unpacked = {"m": None, "m/model": None, "m/model/a": b"1"}
@@ -159,7 +159,7 @@ def test_archives_are_unpacked(server, client, mount, suffix, make):
     "key", ["x.gz", "x.jar", "X.ZIP", "x.TAR.GZ", "dir/.zip", "x.zipx", "x.tar.bz2"]
 )
 def test_other_files_are_not_unpacked(server, mount, key):
-    """Only the known suffixes in lower case count, and not as a whole name."""
+    """Files are unpacked only by known lower-case suffixes that are not the complete name."""
     data = zip_bytes({"a": b"1"})
     server.put(key, data)
     server.sync_mount()
@@ -168,7 +168,7 @@ def test_other_files_are_not_unpacked(server, mount, key):
 
 @pytest.mark.parametrize("key", ["m.zip", "m.tar.gz", "m.tar"])
 def test_broken_archives_are_ignored(server, mount, key):
-    """A damaged archive is not unpacked, silently."""
+    """A damaged archive is silently not unpacked."""
     for data in (
         b"",
         b"nonsense",
@@ -180,8 +180,8 @@ def test_broken_archives_are_ignored(server, mount, key):
         assert tree(mount) == {}
 
 
-def test_archive_may_show(connect):
-    """A knob shows the archive beside its tree."""
+def test_archive_can_be_visible(connect):
+    """With ``archive_visible_on_mount``, the archive is visible beside its tree."""
     with BucketFSServer(archive_visible_on_mount=True) as server:
         archive = zip_bytes({"a": b"1"})
         connect(server).put("/default/m.zip", archive)
@@ -191,7 +191,7 @@ def test_archive_may_show(connect):
 
 
 def entries(*members):
-    """A tar and a zip archive of the same members: name, content or target, mode with file type."""
+    """Return a tar and a zip archive of members: name, content or target, mode with file type."""
     in_tar, in_zip = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=in_tar, mode="w") as tarred, zipfile.ZipFile(in_zip, "w") as zipped:
         for name, content, mode in members:
@@ -205,13 +205,13 @@ def entries(*members):
             tarred.addfile(member, io.BytesIO(content.encode()))
             if stat.S_IFMT(mode) != HARD_LINK:
                 info = zipfile.ZipInfo(name)
-                info.external_attr = mode << 16 or 0x20  # as Windows writes it
+                info.external_attr = mode << 16 or 0x20  # as on Windows
                 zipped.writestr(info, content)
     return {"m.tar": in_tar.getvalue(), "m.zip": in_zip.getvalue()}
 
 
 FILE, LINK, FIFO = stat.S_IFREG | 0o644, stat.S_IFLNK, stat.S_IFIFO
-HARD_LINK = 0o150000  # a mode that Linux has no use for
+HARD_LINK = 0o150000  # a mode that Linux does not use
 both_formats = pytest.mark.parametrize("key", ["m.tar", "m.zip"])
 
 
@@ -229,13 +229,13 @@ both_formats = pytest.mark.parametrize("key", ["m.tar", "m.zip"])
         ("empty-link", ""),
         ("pipe", FIFO),
         ("down/through-a-link", None),
-        ("d", "in"),  # a link in the place of a folder
+        ("d", "in"),  # a link instead of a folder
     ],
 )
-def test_members_that_lead_out_are_left_out(  # noqa: PLR0917 -- a table of two dimensions
+def test_members_that_lead_out_are_skipped(  # noqa: PLR0917 -- a table of two dimensions
     server, mount, caplog, key, name, target
 ):
-    """What could lead out of the tree is left out and named in the log; the rest comes."""
+    """A member that could lead out of the tree is skipped and logged; the others are unpacked."""
     odd = (
         (name, "", FIFO)
         if target == FIFO
@@ -256,7 +256,7 @@ def test_members_that_lead_out_are_left_out(  # noqa: PLR0917 -- a table of two 
 
 @both_formats
 def test_links_inside_the_tree_are_links(server, mount, caplog, key):
-    """A link is kept if its target stays in the tree, in whatever order the members come."""
+    """A link is kept if its target is in the tree, independent of the order of the members."""
     links = {"a": "b", "d/up": "../d/f", "b": "d/f", "to-folder": "d", "dangling": "none"}
     members = [(name, target, LINK) for name, target in links.items()]
     server.put(key, entries(*members, ("d/f", "1", FILE))[key])
@@ -270,7 +270,7 @@ def test_links_inside_the_tree_are_links(server, mount, caplog, key):
 
 @both_formats
 def test_modes_are_kept(server, mount, key):
-    """A program stays one; nobody can write, and nothing runs as somebody else."""
+    """Files stay executable; they are not writable and have no setuid bit."""
     modes = {"program": (0o755, 0o555), "secret": (0o200, 0o400), "setuid": (0o4777, 0o555)}
     members = [(name, "", stat.S_IFREG | mode) for name, (mode, _) in modes.items()]
     server.put(key, entries(*members, ("unknown", "", 0))[key])
@@ -280,8 +280,8 @@ def test_modes_are_kept(server, mount, key):
 
 
 @both_formats
-def test_the_last_member_of_a_name_counts(server, mount, key):
-    """A file replaces a link of its name, and not what the link points to; and the other way."""
+def test_the_last_member_of_a_name_is_kept(server, mount, key):
+    """A later file replaces a link of its name and not the link's target, and vice versa."""
     members = [
         ("f", "1", FILE),
         ("x", "f", LINK),
@@ -289,14 +289,14 @@ def test_the_last_member_of_a_name_counts(server, mount, key):
         ("y", "3", FILE),
         ("y", "f", LINK),
     ]
-    with pytest.warns(UserWarning, match="Duplicate name"):  # of zipfile, when it writes
+    with pytest.warns(UserWarning, match="Duplicate name"):  # from zipfile's writer
         server.put(key, entries(*members)[key])
     server.sync_mount()
     assert tree(mount / "m") == {"f": b"1", "x": b"2", "y": b"1"}
 
 
 def test_hard_links_are_within_the_tree(server, mount, caplog, tmp_path):
-    """A hard link needs a file that was unpacked before it; no other file gets another name."""
+    """A hard link is unpacked only if its target is a file that was unpacked before it."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"0")
     members = [("d/f", "1", FILE), ("good", "d/f", HARD_LINK), ("good", "good", HARD_LINK)]
@@ -310,7 +310,7 @@ def test_hard_links_are_within_the_tree(server, mount, caplog, tmp_path):
 
 
 def cve_2025_4517(outside, tree_root):
-    """The public exploit: links whose path is so long that their real path is not found out."""
+    """Return the public exploit: links with a path that is too long to be resolved."""
     folder, path, steps = "d" * 247, "", "abcdefghijklmnop"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -334,7 +334,7 @@ def cve_2025_4517(outside, tree_root):
 
 
 def test_long_links_cannot_escape(server, client, mount, tmp_path):
-    """CVE-2025-4517: nothing is written outside, neither then nor by a PUT or DELETE later."""
+    """CVE-2025-4517: neither the archive nor a later PUT or DELETE changes files outside."""
     (tmp_path / "flag").write_bytes(b"flag")
     data = cve_2025_4517(tmp_path, server.mount_root.parent / "staging" / "0")
     assert client.put("/default/m.tar", data).status == 200
@@ -350,7 +350,7 @@ def test_long_links_cannot_escape(server, client, mount, tmp_path):
 
 @both_formats
 def test_links_of_an_archive_are_not_followed(server, client, mount, key):
-    """An object at or below a link replaces the link; what it points to is not touched."""
+    """An object at or below a link replaces the link; the link's target is not changed."""
     members = [("d/f", "1", FILE), *((name, "d", LINK) for name in ("at", "below", "deleted", "a"))]
     members.append(("nowhere", "none", LINK))
     server.put(key, entries(*members)[key])
@@ -369,7 +369,7 @@ def test_links_of_an_archive_are_not_followed(server, client, mount, key):
 
 
 def test_archive_and_files_share_a_folder(server, mount):
-    """Objects below the archive's folder stay when the archive is replaced or deleted."""
+    """Objects below the archive's folder are kept when the archive is replaced or deleted."""
     server.put("m/own", b"own")
     server.put("m.zip", zip_bytes({"a": b"1"}))
     server.sync_mount()
@@ -385,8 +385,8 @@ def test_archive_and_files_share_a_folder(server, mount):
     assert tree(mount) == {"m": b"file"}
 
 
-def test_archive_lags_too(server, client, mount):
-    """A paused mount unpacks nothing; stopping does not wait for archives."""
+def test_paused_mount_does_not_unpack(server, client, mount):
+    """A paused mount does not unpack archives until the end of the pause."""
     server.mount_paused = True
     client.put("/default/m.zip", zip_bytes({"a": b"1"}))
     assert tree(mount) == {}

@@ -1,4 +1,4 @@
-"""Names on the wire, in the store and on the mount."""
+"""Names of keys in requests, listings and the store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_survive(server, client, name):
-    """A name comes back from the listing as it was written, and its bytes too."""
+    """An object with this name is listed, read and deleted under the same name."""
     key = f"{name}/{name}"
     path = "/default/" + quote(key)
     assert client.put(path, name.encode()).status == 200
@@ -76,7 +76,7 @@ def test_names_survive(server, client, name):
     ],
 )
 def test_illegal_names_are_400(server, client, path):
-    """What no Linux path can be, or no listing can hold, is refused and logged, for every verb."""
+    """Names that are illegal in a path or a listing are refused and logged, for every method."""
     server.put("a", b"1")
     assert client.put(path, b"x").status == 400
     assert client.get(path).status == 400
@@ -87,7 +87,7 @@ def test_illegal_names_are_400(server, client, path):
 
 @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "..", "a\nb"])
 def test_put_refuses_illegal_keys(server, key):
-    """The direct way refuses the same names."""
+    """`put` and `delete` without HTTP refuse the same names."""
     with pytest.raises(IllegalNameError):
         server.put(key, b"")
     with pytest.raises(IllegalNameError):
@@ -107,6 +107,6 @@ segments = st.text(
 
 @given(st.lists(segments, min_size=1, max_size=6).map("/".join), st.sampled_from(["", "/~"]))
 def test_quoting_is_undone(key, safe):
-    """Whatever a client leaves unquoted, the key is found again."""
+    """A quoted path is parsed to its key, with slashes and tildes quoted or not."""
     check_key(key)
     assert parse_target(f"/b/{quote(key, safe=safe)}".encode()) == Target("b", key)

@@ -1,4 +1,4 @@
-"""Every verb and status code."""
+"""Every method and status code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Profile
 
 
 def test_put_get_delete_answer_200(client):
-    """All successes are exactly 200; the bytes come back as they went."""
+    """All successes are exactly 200; a download returns the uploaded bytes."""
     data = bytes(range(256)) * 5
     assert client.put("/default/a/b.bin", data).status == 200
     answer = client.get("/default/a/b.bin")
@@ -20,7 +20,7 @@ def test_put_get_delete_answer_200(client):
 
 
 def test_buckets_are_listed_without_password(client):
-    """GET / names all buckets, private ones too, one per line."""
+    """GET / lists all buckets, also private ones, one per line."""
     answer = client.get("/")
     assert (answer.status, answer.body) == (200, b"default\nprivate\n")
 
@@ -42,7 +42,7 @@ def test_empty_bucket_lists_nothing(client):
 
 
 def test_long_listing_is_complete(server, client):
-    """A listing longer than one write has every key once."""
+    """A listing that is longer than one write contains every key once."""
     keys = [f"folder{i % 7}/file{i}" for i in range(12_345)]
     server.put_many((key, b"") for key in keys)
     assert client.get("/default").body.decode().splitlines() == keys
@@ -63,7 +63,7 @@ def test_buckets_themselves_are_read_only(client, method, path):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_missing_bucket_is_404(client, method):
-    """An unknown bucket is 404 for every verb; an escaped slash does not end its name."""
+    """An unknown bucket is 404 for every method; an escaped slash does not end its name."""
     assert client.ask(method, "/none/a", user="w", password="write").status == 404
     assert client.get("/default%2Fa").status == 404
 
@@ -86,27 +86,27 @@ def test_missing_bucket_is_404(client, method):
         ("/private/k", "w", "", 403, 403),
     ],
 )
-def test_who_may_do_what(  # noqa: PLR0917 -- the columns of a table
+def test_permissions(  # noqa: PLR0917 -- the columns of a table
     server, client, path, user, password, read_status, write_status
 ):
-    """The matrix of bucket, user and password, for each verb."""
+    """Bucket, user and password determine the status of each method."""
     server.put("k", b"0", "default")
     server.put("k", b"0", "private")
-    who = {"user": user, "password": password}
-    assert client.get(path, **who).status == read_status
-    assert client.get(path.removesuffix("/k"), **who).status == read_status
-    assert client.ask("PUT", path, b"1", **who).status == write_status
-    assert client.ask("DELETE", path, **who).status == write_status
+    login = {"user": user, "password": password}
+    assert client.get(path, **login).status == read_status
+    assert client.get(path.removesuffix("/k"), **login).status == read_status
+    assert client.ask("PUT", path, b"1", **login).status == write_status
+    assert client.ask("DELETE", path, **login).status == write_status
 
 
 @pytest.mark.parametrize("header", ["Bearer abc", "Basic", "Basic ???", "Basic YWJj"])
 def test_odd_authorization_headers_count_as_none(client, header):
-    """What is not Basic, or no pair of user and password, counts as no password at all."""
+    """A header that is not Basic, or has no user and password, counts as no password."""
     assert client.get("/private/k", headers={"Authorization": header}).status == 401
 
 
 def test_a_password_may_end_with_a_newline(connect):
-    """That of Exasol's Docker test setup does, as its base64 in EXAConf was made by ``echo``."""
+    """A password may end with a newline, as in Exasol's Docker test setup (``echo | base64``)."""
     bucket = BucketConfig("b", public=False, read_password="read\n")
     with BucketFSServer([bucket]) as server:
         client = connect(server)
@@ -115,13 +115,13 @@ def test_a_password_may_end_with_a_newline(connect):
 
 
 def test_challenge(client):
-    """A 401 says that Basic is wanted."""
+    """A 401 requests Basic authentication."""
     answer = client.get("/private")
     assert answer.headers["WWW-Authenticate"].startswith("Basic ")
 
 
 def test_delete_is_idempotent(server, client):
-    """Deleting what is not there, or a directory's name, is 200 and removes nothing."""
+    """Deleting a missing key or the name of a folder is 200 and removes nothing."""
     server.put("d/x", b"")
     for path in ("/default/none", "/default/d"):
         assert client.delete(path).status == 200
@@ -129,14 +129,14 @@ def test_delete_is_idempotent(server, client):
 
 
 def test_an_object_is_not_deleted_by_the_name_of_a_folder(server, client):
-    """``k/`` is no name of an object: 200 would be a success that deletes nothing."""
+    """A DELETE of ``k/`` is 400 and does not delete ``k``."""
     server.put("k", b"")
     assert client.delete("/default/k/").status == 400
     assert server.keys() == ["k"]
 
 
 def test_directory_names_are_404(server, client):
-    """There is no listing of a folder."""
+    """A GET of a folder is 404, because only buckets have listings."""
     server.put("d/x", b"")
     assert client.get("/default/d").status == 404
     assert client.get("/default/d/").status == 404
@@ -144,7 +144,7 @@ def test_directory_names_are_404(server, client):
 
 
 def test_overwrite_at_once(client):
-    """An object can be replaced again and again."""
+    """An object can be replaced repeatedly without a delay."""
     for round_ in (b"1", b"22", b""):
         assert client.put("/default/k", round_).status == 200
         assert client.get("/default/k").body == round_
@@ -173,8 +173,8 @@ def test_lock_after_delete(connect):
         assert client.put("/default/k", b"2").status == 423
 
 
-def test_put_takes_its_time(connect):
-    """The profile sets a least duration, and the object is published at its end."""
+def test_minimum_duration_of_a_put(connect):
+    """A PUT takes at least the profile's duration."""
     with BucketFSServer(profile=Profile(put_floor_s=0.3, put_bytes_per_s=1e6)) as server:
         started = time.monotonic()
         assert connect(server).put("/default/k", bytes(100_000)).status == 200
@@ -182,7 +182,7 @@ def test_put_takes_its_time(connect):
 
 
 def test_object_beside_a_folder(server, client):
-    """``d`` can be written although ``d/x`` exists; both are listed and readable."""
+    """``d`` can be written although ``d/x`` exists; both are listed and can be read."""
     client.put("/default/d/x", b"inner")
     assert client.put("/default/d", b"outer").status == 200
     assert server.keys() == ["d", "d/x"]
@@ -199,8 +199,8 @@ def test_file_in_the_way_loses(server, client):
     assert server.keys() == ["d/x/y"]
 
 
-def test_file_in_the_way_knobs(connect):
-    """It can be an error, or never be answered."""
+def test_file_in_the_way_options(connect):
+    """A PUT of ``d/x`` while ``d`` is a file can be an error, or remain without an answer."""
     with BucketFSServer(file_in_the_way="error") as server:
         server.put("d", b"")
         assert connect(server).put("/default/d/x", b"").status == 409
@@ -216,7 +216,7 @@ def test_file_in_the_way_knobs(connect):
 
 
 def test_bodies_without_length(server, client):
-    """A chunked PUT is accepted, and so is one without any body (a zero-size file)."""
+    """A chunked PUT is accepted, and so is one without a body (a file of size zero)."""
     parts = [b"one", b"two" * 50_000, b"three"]
     assert client.put("/default/c", iter(parts), encode_chunked=True).status == 200
     assert server.read("c") == b"".join(parts)
@@ -224,8 +224,8 @@ def test_bodies_without_length(server, client):
     assert server.read("empty") == b""
 
 
-def test_gzip_is_only_claimed(server, client):
-    """``.gz`` and ``.tgz`` are called gzip-encoded, the stored bytes are sent nevertheless."""
+def test_gzip_is_only_declared(server, client):
+    """``.gz`` and ``.tgz`` are declared as gzip-encoded, but the stored bytes are sent."""
     for key in ("m.tar.gz", "m.tgz", "x.gz"):
         server.put(key, b"not even gzip")
         answer = client.get(f"/default/{key}")
@@ -245,7 +245,7 @@ def test_download_without_length(connect):
 
 
 def test_shuffled_listing(connect):
-    """Each listing can come in another order."""
+    """With ``shuffle_listing``, a listing has a random order."""
     with BucketFSServer(shuffle_listing=True) as server:
         keys = [str(i) for i in range(100)]
         server.put_many((key, b"") for key in keys)

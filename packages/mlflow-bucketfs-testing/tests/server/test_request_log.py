@@ -1,4 +1,4 @@
-"""What the server was asked, as a test reads it."""
+"""The request log, as tests read it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 
 def test_request_log(server, client):
-    """The log has what was asked, by whom, over which connection; it is bounded."""
+    """The log has each request with its user, its connection and its bytes; it can be cleared."""
     client.put("/default/a%20b", b"12345")
     client.get("/default/a%20b")
     client.get("/default/")
@@ -52,10 +52,10 @@ def test_request_log_is_bounded(server, client):
 
 
 def test_an_error_is_in_the_log_before_its_header_is_sent(server):
-    """Many clients, urllib among them, look at the status of an error and leave its text unread."""
+    """An error is logged before its header is sent, since many clients do not read its body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # the two threads take turns at any place
+    sys.setswitchinterval(1e-6)  # so that the two threads can switch at any point
     try:
         for number in range(300):
             connection.request("GET", "/default/missing")

@@ -1,4 +1,4 @@
-"""The store: against a plain dict, under aborts, and across restarts."""
+"""The store: compared with a dict, with aborted requests, full disks and restarts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS = st.lists(st.sampled_from(["d", "x", "ü ", "a.zip"]), min_size=1, max_siz
 
 
 def wait_until(condition, timeout_s=10.0):
-    """Wait for something that another thread does."""
+    """Wait for a condition that another thread fulfils."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -32,7 +32,7 @@ def wait_until(condition, timeout_s=10.0):
 
 @contextmanager
 def files_end_at(limit_bytes):
-    """Refuse to make files longer, as a full disk does, but with EFBIG."""
+    """Limit the size of files: writes fail as on a full disk, but with EFBIG."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
     try:
@@ -42,14 +42,14 @@ def files_end_at(limit_bytes):
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Any sequence of direct changes, seen through a dict, directly and on the mount."""
+    """Sequences of direct changes; store and mount are compared with a dict."""
 
     server: BucketFSServer
     journal: Path
 
     @initialize()
     def start(self):
-        """Begin with an empty bucket and an empty dict."""
+        """Start with an empty bucket and an empty dict."""
         self.server.reset()
         self.model = {}
 
@@ -61,24 +61,24 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def delete(self, key):
-        """Delete a key, there or not."""
+        """Delete a key, which may be missing."""
         self.server.delete(key)
         self.model.pop(key, None)
 
     @rule()
     def pause(self):
-        """Let the mount lag behind."""
+        """Pause the mount, or end the pause."""
         self.server.mount_paused = not self.server.mount_paused
 
     @rule()
     def clear(self):
-        """Remove all."""
+        """Remove all objects."""
         self.server.clear()
         self.model.clear()
 
     @rule(key=KEYS, data=st.binary(min_size=1, max_size=20), room=st.integers(0, 60))
     def put_on_a_full_disk(self, key, data, room):
-        """Write a key, or fail because a file cannot grow: nothing has changed then."""
+        """Write a key, or fail because a file cannot grow, and change nothing."""
         with files_end_at(self.journal.stat().st_size + room):
             try:
                 self.server.put(key, data)
@@ -88,7 +88,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        """Stop, and serve the same directory again."""
+        """Stop the server and start it with the same directory."""
         self.server.stop()
         self.server.start()
 
@@ -108,7 +108,7 @@ class StoreMachine(RuleBasedStateMachine):
             for path in root.rglob("*")
             if path.is_file()
         }
-        # a hidden archive leaves no folder behind, and none of these unpacks
+        # archives are hidden without a folder, and none of these can be unpacked
         plain = {key: data for key, data in self.model.items() if not key.endswith(".zip")}
         folders = {key[:i] for key in plain for i in range(len(key)) if key[i] == "/"}
         assert shown == {key: data for key, data in plain.items() if key not in folders}
@@ -116,7 +116,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def test_store_behaves_like_a_dict(tmp_path):
-    """No sequence of changes, failures and restarts makes store, mount and dict differ."""
+    """Store and mount equal a dict after all sequences of changes, failures and restarts."""
     with BucketFSServer(data_dir=tmp_path) as server:
         names = {"server": server, "journal": tmp_path / "index.jsonl"}
         machine = type("Machine", (StoreMachine,), names)
@@ -127,7 +127,7 @@ def test_store_behaves_like_a_dict(tmp_path):
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_aborted_upload_publishes_nothing(server, chunked):
-    """A client that leaves in the middle of a body leaves no object, and no old one is touched."""
+    """A client that disconnects during an upload creates no object and changes no old one."""
     server.put("k", b"old")
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 5000000"
     head = (
@@ -146,7 +146,7 @@ def test_aborted_upload_publishes_nothing(server, chunked):
 
 
 def test_reader_finishes_with_the_old_bytes(server, connect):
-    """Whoever reads while an object is replaced or deleted gets the old bytes to the end."""
+    """A download that started before an object is replaced or deleted gets all old bytes."""
     old = b"old" * 10_000_000
     server.put("k", old)
     connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
@@ -159,8 +159,8 @@ def test_reader_finishes_with_the_old_bytes(server, connect):
     connection.close()
 
 
-def test_concurrent_writers_leave_one_whole_object(server):
-    """Of many PUTs of one key at once, one wins and none is torn."""
+def test_concurrent_writers_leave_one_complete_object(server):
+    """After many concurrent PUTs of a key, its content is that of one PUT."""
 
     def write(number):
         connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
@@ -181,7 +181,7 @@ def test_concurrent_writers_leave_one_whole_object(server):
 
 
 def test_data_dir_is_served_again(tmp_path, connect):
-    """With a data directory, a later server has the same objects, and no leftovers."""
+    """With a data directory, a later server has the same objects, and removes partial files."""
     directory = tmp_path / "new" / "data"
     with BucketFSServer(data_dir=directory) as server:
         client = connect(server)
@@ -204,7 +204,7 @@ def test_data_dir_is_served_again(tmp_path, connect):
 
 
 def test_data_dir_is_used_by_one(tmp_path):
-    """A second server on the same data directory is refused, and leaves the first alone."""
+    """A second server on the same data directory is refused, and does not affect the first."""
     with BucketFSServer(data_dir=tmp_path) as server:
         server.put("k", b"1")
         with pytest.raises(OSError, match="in use by another"):
@@ -214,26 +214,26 @@ def test_data_dir_is_used_by_one(tmp_path):
 
 
 def contents(server):
-    """All objects of the default bucket."""
+    """Return all objects of the default bucket."""
     return {key: server.read(key) for key in server.keys()}
 
 
 def on_mount(server):
-    """All files of the default bucket on the mount."""
+    """Return all files of the default bucket on the mount."""
     root = server.mount_root / "bfsdefault" / "default"
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("mounted", [False, True])
 def test_full_disk_changes_nothing(tmp_path, connect, caplog, mounted):
-    """What cannot be written to disk is answered with 500, and neither seen then nor later."""
+    """A change that cannot be written to disk is answered with 500 and has no effect."""
     with BucketFSServer(data_dir=tmp_path) as server:
         client = connect(server)
         client.put("/default/old", b"old")
         journal = tmp_path / "index.jsonl"
         if mounted:
             assert on_mount(server) == {"old": b"old"}
-        for room_bytes in (0, 1, 15):  # the journal's line cannot begin, or breaks off
+        for room_bytes in (0, 1, 15):  # the journal's line cannot be written, or only in part
             with files_end_at(journal.stat().st_size + room_bytes):
                 assert client.put("/default/d/new", b"new").status == 500
                 assert client.put("/default/old", b"newer").status == 500
@@ -272,8 +272,8 @@ def test_start_on_a_full_disk(tmp_path):
         assert len(contents(server)) == 100
 
 
-def test_what_is_lost_is_not_listed(tmp_path, caplog):
-    """After damage from outside, a server starts with what is intact, and names what is not."""
+def test_lost_objects_are_not_listed(tmp_path, caplog):
+    """After external damage, a server starts with the intact objects, and logs the lost ones."""
     with BucketFSServer(data_dir=tmp_path) as server:
         server.put_many((key, b"bytes") for key in ("missing", "short", "intact", "last"))
         blobs = sorted((tmp_path / "blobs").iterdir(), key=lambda blob: int(blob.name))
@@ -293,8 +293,8 @@ def test_what_is_lost_is_not_listed(tmp_path, caplog):
         assert contents(server) == {"intact": b"bytes", "new": b"bytes"}
 
 
-def test_what_the_mount_cannot_show_is_not_stored(tmp_path, connect):
-    """An upload that fails on the mount is undone; after a repair, the mount shows everything."""
+def test_uploads_that_fail_on_the_mount_are_not_stored(tmp_path, connect):
+    """An upload that fails on the mount is undone; after a repair, the mount is complete."""
     with BucketFSServer(data_dir=tmp_path) as server:
         server.put("old", b"1")
         root = server.mount_root / "bfsdefault" / "default"
@@ -311,7 +311,7 @@ def test_what_the_mount_cannot_show_is_not_stored(tmp_path, connect):
 
 
 def test_temporary_directory_is_removed():
-    """Without a data directory nothing is left."""
+    """Without a data directory, all files are removed at the end."""
     with BucketFSServer(tls_port=0) as server:
         server.put("a/b", b"1")
         directory = server.mount_root.parent
@@ -320,7 +320,7 @@ def test_temporary_directory_is_removed():
 
 
 def test_direct_access(server):
-    """Missing keys and buckets are named."""
+    """The errors for missing keys and buckets contain their names."""
     server.put("k", b"1", "private")
     assert (server.keys(), server.keys("private")) == ([], ["k"])
     server.delete("none")

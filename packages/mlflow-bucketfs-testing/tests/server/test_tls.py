@@ -14,7 +14,7 @@ from mlflow_bucketfs_testing.server import BucketFSServer
 
 
 def get_over_tls(server, hostname, *, address="127.0.0.1", flags=None):
-    """GET / with full verification; returns status and the certificate's fingerprint."""
+    """Send GET / with full verification; return status and the certificate's fingerprint."""
     context = ssl.create_default_context(cafile=server.certificate_file)
     if flags:
         context.verify_flags |= flags
@@ -35,7 +35,7 @@ def get_over_tls(server, hostname, *, address="127.0.0.1", flags=None):
     [("exacluster.local", ["exacluster.local"]), ("localhost", ["localhost", "127.0.0.1", "::1"])],
 )
 def test_certificate_is_accepted(name, hostnames, strict):
-    """Verification succeeds for the certificate's names, with strict rules too."""
+    """Verification succeeds for the certificate's names, also with strict rules."""
     with BucketFSServer(tls_port=0, tls_certificate=name) as server:
         for hostname in hostnames:
             flags = ssl.VERIFY_X509_STRICT if strict else None
@@ -46,7 +46,7 @@ def test_certificate_is_accepted(name, hostnames, strict):
 
 
 def test_certificate_of_another_name():
-    """Exasol's certificate does not fit the host one connects to."""
+    """Verification fails for another host name than that of the certificate."""
     with (
         BucketFSServer(tls_port=0) as server,
         pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"),
@@ -55,7 +55,7 @@ def test_certificate_of_another_name():
 
 
 def test_certificate_is_unknown():
-    """Without the file, nobody trusts it."""
+    """Verification fails if the client does not trust the certificate's file."""
     with (
         BucketFSServer(tls_port=0) as server,
         socket.create_connection(("127.0.0.1", server.tls_port), timeout=60) as plain,
@@ -65,7 +65,7 @@ def test_certificate_is_unknown():
 
 
 def test_openssl_verifies_strictly():
-    """OpenSSL's own strict check accepts the file as its own anchor."""
+    """OpenSSL's strict check accepts the certificate as its own trust anchor."""
     with BucketFSServer(tls_port=0) as server:
         file = str(server.certificate_file)
         command = ["openssl", "verify", "-x509_strict", "-CAfile", file, file]
@@ -77,7 +77,7 @@ def test_openssl_verifies_strictly():
     "request_line", [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"x" * 1000]
 )
 def test_plain_http_on_the_tls_port(request_line):
-    """The connection is closed without a byte, and the next client is served."""
+    """A plain HTTP connection is closed without an answer, and the next client is served."""
     with BucketFSServer(tls_port=0) as server:
         with socket.create_connection(("127.0.0.1", server.tls_port), timeout=60) as connection:
             connection.sendall(request_line)
@@ -87,7 +87,7 @@ def test_plain_http_on_the_tls_port(request_line):
 
 
 def test_stop_during_handshake(capfd):
-    """Clients that connect and say nothing neither hold up the end nor leave a trace."""
+    """Clients that connect and send nothing neither delay the stop nor cause output."""
     with BucketFSServer(tls_port=0) as server:
         silent = [
             socket.create_connection(("127.0.0.1", port), timeout=60)
@@ -101,7 +101,7 @@ def test_stop_during_handshake(capfd):
 
 
 def test_no_listener():
-    """Without an HTTPS listener, asking for it says how to get one."""
+    """Without an HTTPS listener, its attributes raise an error with the remedy."""
     with BucketFSServer() as server:
         for attribute in ("tls_port", "tls_url", "certificate_file", "certificate_fingerprint"):
             with pytest.raises(RuntimeError, match="pass tls_port"):

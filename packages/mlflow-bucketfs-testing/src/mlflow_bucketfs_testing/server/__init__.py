@@ -1,6 +1,6 @@
 """An embedded BucketFS: a double of Exasol's BucketFS over HTTP(S), with its UDF mount.
 
-It shares no code with the client packages, so that a mistake made there cannot hide here.
+It shares no code with the client packages, so that a mistake in one is not repeated in the other.
 """
 
 from __future__ import annotations

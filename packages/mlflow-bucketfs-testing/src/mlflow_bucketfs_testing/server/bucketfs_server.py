@@ -42,36 +42,36 @@ _NO_TLS = "the server has no HTTPS listener: pass tls_port (0 picks a free port)
 class BucketFSServer:
     """A BucketFS that runs in a thread of this process; a context manager.
 
-    It starts listening when entered (or by `start`) and is gone when left (or by `stop`): open
-    connections are aborted. Everything may be used from any thread. No request is written to
-    the console.
+    It starts at the beginning of the ``with`` block (or by `start`). At the end of the block (or by
+    `stop`) it aborts open connections and stops. All methods are thread-safe. Requests are not
+    logged to the console.
 
     Args:
-        buckets: the buckets. The first is the default wherever a bucket can be left out.
+        buckets: the buckets; the first one is the default of all methods.
         service: name of the BucketFS service: part of URIs and of the mount, never of URLs.
-        host: address to listen on. The passwords are public knowledge: think twice before
-            choosing another than a loopback address.
+        host: address to listen on. The passwords are public: use an address other than loopback
+            only in a network that you trust.
         port: port for HTTP; 0 picks a free one.
-        tls_port: port for HTTPS beside it; 0 picks a free one; None: no HTTPS.
+        tls_port: additional port for HTTPS; 0 picks a free one; None: no HTTPS.
         tls_certificate: name in the self-signed certificate: ``exacluster.local``, as in
             Exasol's own, or ``localhost`` (with ``127.0.0.1`` and ``::1``).
-        allowed_hosts: more names (``host``, ``host:port``, ``*.example.com``) that clients may call
-            the server by, in the ``Host`` header. Always allowed are ``host``, the address that
-            the client is connected to, ``localhost`` and all loopback addresses on loopback, and
-            over HTTPS the certificate's name. Any other name is answered with 400.
-        data_dir: directory to keep the objects in, created if missing and served again by a
-            later server; None: a temporary one, removed at the end.
+        allowed_hosts: further names (``host``, ``host:port``, ``*.example.com``) to accept in the
+            ``Host`` header. Always accepted are ``host``, the address that the client is connected
+            to, ``localhost`` and all loopback addresses on loopback, and over HTTPS the
+            certificate's name. Any other name is answered with 400.
+        data_dir: directory that keeps the objects for later servers, created if missing; None: a
+            temporary one, removed at the end.
         profile: ``instant``, ``docker-db`` (a PUT takes 1 s plus 1 s per 100 MB; a deleted key
             is locked for 10 s), or a `.Profile`.
         content_length: whether a download has ``Content-Length``; else it is chunked.
-        shuffle_listing: whether each listing comes in another order; else oldest upload first.
-        file_in_the_way: what a PUT of ``d/x`` does while ``d`` is an object: ``lose`` (200, not
+        shuffle_listing: whether each listing has a random order; else oldest upload first.
+        file_in_the_way: effect of a PUT of ``d/x`` while ``d`` is an object: ``lose`` (200, not
             stored), ``hang`` (no answer), ``error`` (409).
-        archive_visible_on_mount: whether an archive's own file shows beside its unpacked tree.
+        archive_visible_on_mount: whether an archive's own file is visible beside its unpacked tree.
 
     Raises:
-        ValueError: Two buckets of one name, no bucket at all, a service name that cannot be one
-            path segment, or a misspelt choice.
+        ValueError: No bucket, two buckets of the same name, a service name that cannot be one
+            path segment, or an unknown choice.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class BucketFSServer:
     ) -> None:
         self.buckets = tuple(buckets)
         if not self.buckets or len({bucket.name for bucket in self.buckets}) < len(self.buckets):
-            raise ValueError("the buckets must be one or more, each with a name of its own")
+            raise ValueError("the buckets must be one or more, with different names")
         if service in {"", ".", ".."} or "/" in service:  # a folder of the mount has this name
             raise ValueError(f"not a service name: {service!r}")
         self.service = service
@@ -101,7 +101,7 @@ class BucketFSServer:
         self.requests = RequestLog()
         """The requests so far, see `.RequestLog`."""
         self.faults = FaultList()
-        """The injected faults that are still waiting."""
+        """The injected faults that are not used up."""
         self._requested_port = port
         self._requested_tls_port = tls_port
         self._tls_certificate = tls_certificate
@@ -119,12 +119,12 @@ class BucketFSServer:
         self._mount_lock = threading.Lock()
 
     def start(self) -> None:
-        """Start serving; returns when requests are answered.
+        """Start the server, and wait until it answers requests.
 
         Raises:
-            PortInUseError: A port is taken; nothing is left behind.
+            PortInUseError: A port is in use; nothing is left behind.
             OSError: The host is not this machine's, or the data directory is in use.
-            RuntimeError: It is running already.
+            RuntimeError: The server is running already.
         """
         if self._running:
             raise RuntimeError("the server is running already")
@@ -133,7 +133,7 @@ class BucketFSServer:
             self._cleanup = cleanup.pop_all()
 
     def stop(self) -> None:
-        """Stop serving and remove what is temporary; does nothing when stopped."""
+        """Stop the server and remove temporary files; do nothing if it is not running."""
         if self._running:
             self._cleanup.close()
             self._running = None
@@ -148,7 +148,7 @@ class BucketFSServer:
         """Port of the HTTPS listener.
 
         Raises:
-            RuntimeError: There is none.
+            RuntimeError: There is no HTTPS listener.
         """
         if self._state.tls_port is None:
             raise RuntimeError(_NO_TLS)
@@ -179,23 +179,23 @@ class BucketFSServer:
 
     @property
     def certificate_fingerprint(self) -> str:
-        """SHA-256 of that certificate, lower-case hexadecimal."""
+        """SHA-256 fingerprint of the certificate, lower-case hexadecimal."""
         return self._certificate.fingerprint
 
     @property
     def mount_root(self) -> Path:
-        """Directory with ``<service>/<bucket>/<key>``, laid out as a UDF sees ``/buckets``.
+        """Directory with ``<service>/<bucket>/<key>``, the layout of ``/buckets`` in a UDF.
 
-        It is built when first asked for, and followed from then on. The files are the stored
-        ones, by hard link, and read-only. Only root could write to one, and must not: that changes
-        the object.
+        It is created on first access, and updated from then on. Its files are read-only hard links
+        to the stored ones. Only root can write to one, and must not, because that changes the
+        object.
         """
         self._mount()
         return self._state.mount_root
 
     @property
     def mount_paused(self) -> bool:
-        """Whether the mount lags behind; False makes all changes show."""
+        """Whether the mount holds changes back; setting it to False applies them."""
         return self._mount().paused
 
     @mount_paused.setter
@@ -203,15 +203,15 @@ class BucketFSServer:
         self._mount().paused = paused
 
     def sync_mount(self) -> None:
-        """Update the mount to show everything, archives unpacked, even while it is paused."""
+        """Apply all changes to the mount, with archives unpacked, even while it is paused."""
         self._mount().sync()
 
     def put(self, key: str, data: bytes, bucket: str | None = None) -> None:
-        """Store an object without HTTP; it may even hide another (``d/x`` beside ``d``).
+        """Store an object without HTTP; ``d/x`` is possible even if ``d`` is an object.
 
         Raises:
             IllegalNameError: The key is illegal.
-            OSError: It cannot be written, on a full disk for example; nothing has changed.
+            OSError: It cannot be written, for example on a full disk; nothing has changed.
             ValueError: There is no such bucket.
         """
         self.put_many([(key, data)], bucket)
@@ -246,7 +246,7 @@ class BucketFSServer:
         return sorted(self._state.store.keys(self._bucket(bucket)))
 
     def delete(self, key: str, bucket: str | None = None) -> None:
-        """Remove an object without HTTP and without locking its key; fine if there is none.
+        """Remove an object without HTTP and without locking its key; ignore a missing key.
 
         Raises:
             IllegalNameError: The key is illegal.
@@ -285,7 +285,7 @@ class BucketFSServer:
     @property
     def _state(self) -> _Running:
         if self._running is None:
-            raise RuntimeError("the server is not running: enter it with `with`, or start() it")
+            raise RuntimeError("the server is not running: use it in a `with` block, or start() it")
         return self._running
 
     @property
@@ -295,7 +295,7 @@ class BucketFSServer:
         return self._state.certificate
 
     def _launch(self, cleanup: ExitStack) -> _Running:
-        """Start serving; ``cleanup`` gets what stops the server and removes what is temporary."""
+        """Start the server; add callbacks to ``cleanup`` that stop it and remove its files."""
         plain = cleanup.enter_context(bind(self.host, self._requested_port))
         listeners = [Listener(plain, None)]
         directory = self._make_directory(cleanup)
@@ -308,7 +308,7 @@ class BucketFSServer:
             listeners.append(Listener(encrypted, certificate.server_context()))
         store = Store(directory, persistent=self._data_dir is not None)
         cleanup.callback(store.close)
-        for leftover in ("mount", "staging"):  # of an earlier server: links that keep deleted bytes
+        for leftover in ("mount", "staging"):  # an earlier server's links, which keep deleted bytes
             shutil.rmtree(directory / leftover, ignore_errors=True)
         app = BucketFSApp(
             store,
@@ -338,7 +338,7 @@ class BucketFSServer:
         return directory
 
     def _mount(self) -> Mount:
-        """Return the mount, built by the first call: most tests can do without its cost per PUT."""
+        """Return the mount; the first call creates it, because it makes every PUT slower."""
         state = self._state
         with self._mount_lock:
             if state.mount is None:
@@ -369,7 +369,7 @@ class BucketFSServer:
 
 @dataclass
 class _Running:
-    """What exists only between the start and the stop of a server."""
+    """The state of a running server."""
 
     port: int
     tls_port: int | None
@@ -381,10 +381,10 @@ class _Running:
 
     @property
     def mount_root(self) -> Path:
-        """Directory of the mount, whether or not it was built."""
+        """Directory of the mount, which may not exist yet."""
         return self.directory / "mount"
 
     def close_mount(self) -> None:
-        """Stop following the store, if the mount was built."""
+        """Close the mount, if it was created."""
         if self.mount:
             self.mount.close()

@@ -1,4 +1,4 @@
-"""Faults to inject: what a network, a proxy or a busy server does to a request."""
+"""Faults to inject into requests, as networks, proxies and busy servers cause them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Action = Literal[
 Framing = Literal["content-length", "chunked", "close"]
 """How the end of a body is marked (``close``: only by the end of the connection)."""
 StallPoint = Literal["response", "body", "upload"]
-"""The point of a request at which the server goes silent, see `.Fault.stall`."""
+"""The point of a request at which the server pauses, see `.Fault.stall`."""
 
 
 class RequestFilter(TypedDict, total=False):
-    """Which requests a fault hits; every constructor of `Fault` takes these.
+    """Filter for the requests that a fault hits; keyword arguments of all constructors of `Fault`.
 
     Attributes:
         method: HTTP method; None or left out: any.
@@ -43,7 +43,7 @@ class Fault:
     """One kind of failure and the requests it hits; make it with the constructors below.
 
     Raises:
-        ValueError: A number that makes no sense, such as ``times=-1``.
+        ValueError: A number is out of range, such as ``times=-1``.
     """
 
     action: Action
@@ -62,7 +62,7 @@ class Fault:
     bytes_per_second: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no sense, where the test is written and not in the server."""
+        """Refuse numbers out of range here, so that the test raises and not the server."""
         if self.times is not None and self.times < 0:
             raise ValueError(f"times={self.times}: use 0 or more, or None for all requests")
         if self.action == "status" and not 200 <= self.status_code <= 999:  # noqa: PLR2004 -- HTTP's
@@ -101,7 +101,7 @@ class Fault:
 
     @classmethod
     def reset_before_body(cls, **matching: Unpack[RequestFilter]) -> Fault:
-        """Reset the connection (RST) when the answer would start: not a byte of it is sent.
+        """Reset the connection (RST) before the first byte of the answer.
 
         A PUT or DELETE has been carried out by then; `reset_on_upload` resets before that.
         """
@@ -114,7 +114,7 @@ class Fault:
 
     @classmethod
     def reset_on_upload(cls, after: int, **matching: Unpack[RequestFilter]) -> Fault:
-        """Reset the connection (RST) once this many bytes of the request's body have come.
+        """Reset the connection (RST) once this many bytes of the request's body are received.
 
         Nothing is stored. 0 resets before the body is read; a body that is shorter is reset at
         its end. Hits PUTs unless another method is given.
@@ -126,13 +126,13 @@ class Fault:
     def truncate(
         cls, after: int, *, framing: Framing = "content-length", **matching: Unpack[RequestFilter]
     ) -> Fault:
-        """Close the connection in good order after this many bytes of the answer's body.
+        """Close the connection normally (FIN) after this many bytes of the answer's body.
 
         Args:
             after: bytes of the body that are sent.
-            framing: what the header promised. ``content-length``: the full length (one byte
-                more than is sent, for a listing, which has none); ``chunked``: a last chunk,
-                which never comes; ``close``: nothing, so that the client cannot detect it.
+            framing: how the header marks the end of the body. ``content-length``: the full
+                length (for a listing, which has none, one byte more than is sent); ``chunked``: a
+                last chunk, which is not sent; ``close``: not, so that the client cannot detect it.
             **matching: see `.RequestFilter`.
         """
         return cls(action="cut_body", after_bytes=after, framing=framing, **matching)
@@ -146,10 +146,10 @@ class Fault:
     def stall(
         cls, seconds: float, *, at: StallPoint = "response", **matching: Unpack[RequestFilter]
     ) -> Fault:
-        """Go silent for so long, then carry on.
+        """Pause for this time, then continue.
 
         Args:
-            seconds: how long. Stopping the server does not wait for it.
+            seconds: length of the pause. Stopping the server does not wait for its end.
             at: ``response``: before the first byte of the answer (a PUT or DELETE has been
                 carried out); ``body``: after the header of the answer; ``upload``: before
                 reading the request's body (hits PUTs unless another method is given).
@@ -161,7 +161,7 @@ class Fault:
 
     @classmethod
     def trickle(cls, bytes_per_second: int, **matching: Unpack[RequestFilter]) -> Fault:
-        """Send the body of the answer this slowly, in 20 small pieces a second."""
+        """Send the body of the answer at this rate, in 20 pieces per second."""
         return cls(action="trickle", bytes_per_second=bytes_per_second, **matching)
 
     @classmethod
@@ -180,9 +180,9 @@ class Fault:
 
 
 class FaultList:
-    """The faults waiting for their requests, in the order of injection; thread-safe.
+    """The faults that are not used up, in the order of injection; thread-safe.
 
-    A request meets the first fault that matches it, and that fault is used up by one.
+    The first fault that matches a request hits it, which reduces the fault's ``times`` by one.
     """
 
     def __init__(self) -> None:
@@ -190,13 +190,13 @@ class FaultList:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Append a fault, unless it is for no request."""
+        """Append a fault, unless its ``times`` is 0."""
         if fault.times != 0:
             with self._lock:
                 self._faults.append(fault)
 
     def clear(self) -> None:
-        """Drop all faults that are left; requests already hit by one stay hit."""
+        """Remove all faults; those of requests in progress stay in effect."""
         with self._lock:
             self._faults.clear()
 

@@ -1,9 +1,8 @@
 """The buckets as a UDF sees them: a directory tree of hard links into the store.
 
-Archives are unpacked without leaving their directory, and the standard library's own checks are
-not relied on: ``filter="data"`` of many Python versions lets the links of CVE-2025-4517 pass, and
-``zipfile`` knows no links. Here nothing is written through a link, and no link can lead out of the
-tree.
+Archives cannot write outside their directory. The standard library's checks are not sufficient:
+``filter="data"`` of many Python versions accepts the links of CVE-2025-4517, and ``zipfile`` does
+not support links. Here nothing is written through a link, and no link can lead out of the tree.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("mlflow_bucketfs_testing.server")
 
 # The four that Exasol documents (docs.exasol.com, "Database access in BucketFS") and bucketfs-java
-# has. Other archives, such as .tar.bz2, stay files.
+# has. Other archives, such as .tar.bz2, are not unpacked.
 _SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 _DEFAULT_MODE = 0o444
-# The owner can read every file, nobody can write to one, and none runs as somebody else.
+# Every file is readable by its owner, and none is writable or has setuid or setgid.
 _LEAST_MODE = 0o400
 _GREATEST_MODE = 0o555
 _MAX_TARGET_BYTES = 4096
@@ -47,19 +46,19 @@ _MISFITS = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAME
 
 
 class Mount:
-    """Keeps ``<root>/<bucket>/<key>`` in step with a store; thread-safe.
+    """A directory tree ``<root>/<bucket>/<key>`` that follows a store; thread-safe.
 
-    A plain object is there when its upload is answered, atomically replaced, unless `paused`.
-    An archive's tree follows in a background thread (`sync` waits). Where an object and a folder
-    have the same name, the folder shows. Links of an archive's tree are never followed: an object
-    at or below one replaces it.
+    Unless `paused`, an object is replaced atomically, before its upload is answered. An archive is
+    unpacked in a background thread (`sync` waits for it). If an object and a folder have the same
+    name, only the folder is visible. Links in an archive's tree are never followed: an object at or
+    below a link replaces it.
 
     Args:
-        store: where the objects are.
-        root: directory to make and to build the tree in.
-        staging: directory to make for what is not complete yet, on the same file system.
+        store: the store to follow.
+        root: directory to create for the tree.
+        staging: directory to create for incomplete files, on the same file system.
         buckets: names of the buckets, whose directories always exist.
-        archive_visible: whether an archive's own file shows beside its tree.
+        archive_visible: whether an archive's own file is visible beside its tree.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Mount:
 
     @property
     def paused(self) -> bool:
-        """Whether changes wait; setting it to False makes them show."""
+        """Whether changes are held back; setting it to False applies them."""
         return self._paused
 
     @paused.setter
@@ -102,7 +101,7 @@ class Mount:
             self._catch_up()
 
     def sync(self) -> None:
-        """Show all changes, those that wait too, and return when archives are unpacked."""
+        """Apply all changes, also those held back, and wait until archives are unpacked."""
         self._catch_up()
         with self._store.lock:
             unpacking = set(self._unpacking)
@@ -110,7 +109,7 @@ class Mount:
             future.result()
 
     def close(self) -> None:
-        """Stop following the store; returns once the background thread has stopped."""
+        """Stop following the store, and wait for the end of the background thread."""
         self._closing.set()
         self._unpacker.shutdown(cancel_futures=True)
 
@@ -121,7 +120,7 @@ class Mount:
         try:
             self._apply(bucket, key, blob)
         except OSError:
-            self._behind[bucket, key] = None  # `sync` shows what the store has after all
+            self._behind[bucket, key] = None  # for `sync`, which applies the store's content
             raise
 
     def _catch_up(self) -> None:
@@ -131,7 +130,7 @@ class Mount:
                 del self._behind[bucket, key]
 
     def _apply(self, bucket: str, key: str, blob: Blob | None) -> None:
-        """Make the tree show that a key has this content; the store's lock is held."""
+        """Update the tree to the new content of a key; the caller holds the store's lock."""
         stem = _stem(key)
         if stem is not None:
             future = self._unpacker.submit(self._refresh_tree, bucket, stem)
@@ -143,7 +142,7 @@ class Mount:
             self._unlink(bucket, key)
 
     def _link(self, bucket: str, key: str, blob: Blob) -> None:
-        """Show an object, unless it is hidden."""
+        """Link an object into the tree, unless it is hidden."""
         if _stem(key) is not None and not self._archive_visible:
             return
         path = self._root / bucket / key
@@ -155,7 +154,7 @@ class Mount:
                 return
             try:
                 os.link(source, staged)
-            except OSError:  # too many links to one file, or a file system without any
+            except OSError:  # too many links to one file, or a file system without hard links
                 shutil.copyfile(source, staged)
                 staged.chmod(BLOB_MODE)
             staged.replace(path)
@@ -163,7 +162,7 @@ class Mount:
             self._prune(bucket, path.parent)
             raise
         finally:
-            # replacing a link by another link to the same file is defined to do nothing at all
+            # replacing a link by another link to the same file is defined to do nothing
             staged.unlink(missing_ok=True)
 
     def _unlink(self, bucket: str, key: str) -> None:
@@ -175,24 +174,24 @@ class Mount:
         self._prune(bucket, path.parent)
 
     def _prune(self, bucket: str, directory: Path) -> None:
-        """Remove directories that became empty; an object of that name shows again."""
+        """Remove empty directories upwards; link the objects that they have hidden."""
         while directory != self._root / bucket:
             try:
                 directory.rmdir()
             except FileNotFoundError:
-                pass  # it could not be made
+                pass  # it could not be created
             except OSError:
                 return
             self._link_known(bucket, str(directory.relative_to(self._root / bucket)))
             directory = directory.parent
 
     def _link_known(self, bucket: str, key: str) -> None:
-        """Show an object, if there is one of this name."""
+        """Link the object of a key, if it exists."""
         if blob := self._store.find(bucket, key):
             self._link(bucket, key, blob)
 
     def _make_parents(self, bucket: str, key: str) -> Path:
-        """Make the folders that a key is in; returns its own path."""
+        """Create the parent folders of a key; return the key's path."""
         *folders, name = key.split("/")
         return _make_folders(self._root / bucket, folders, replace=True) / name
 
@@ -200,7 +199,7 @@ class Mount:
         return self._staging / str(next(self._numbers))
 
     def _refresh_tree(self, bucket: str, stem: str) -> None:
-        """Unpack the archive that a directory comes from, or remove the tree of a deleted one."""
+        """Replace the tree of an archive, or remove the tree of a deleted archive."""
         staged = self._stage()
         staged.mkdir()
         unpacked = any(self._unpack(bucket, stem + suffix, staged) for suffix in _SUFFIXES)
@@ -215,7 +214,7 @@ class Mount:
             if unpacked:
                 target.unlink(missing_ok=True)
                 staged.replace(target)
-            # objects of their own under the same folder come on top of the archive's tree
+            # other objects below the same folder override the archive's tree
             for key in self._store.keys(bucket):
                 if key.startswith(f"{stem}/"):
                     self._apply(bucket, key, self._store.find(bucket, key))
@@ -247,10 +246,10 @@ class _Member:
     """One entry of an archive of any format.
 
     Attributes:
-        name: path in the archive, as it stands there.
+        name: path in the archive, unchanged.
         kind: ``file``, ``folder``, ``symlink``, ``hardlink``; None: anything else.
         mode: permission bits; 0 if the archive has none.
-        modified: time of the last change, in seconds since the epoch; None if it is not kept.
+        modified: time of the last change, in seconds since the epoch; None: unknown.
         target: target of a link.
         open: opens the content of a file.
     """
@@ -274,16 +273,16 @@ def _stem(key: str) -> str | None:
 def _unpack_archive(
     key: str, archive: IO[bytes], directory: Path, go_on: Callable[[], bool]
 ) -> bool:
-    """Unpack an archive; members that could lead out of the directory are left out and logged.
+    """Unpack an archive; skip and log members that could lead out of the directory.
 
     Args:
-        key: decides the format by its suffix.
+        key: the archive's key; its suffix determines the format.
         archive: the archive's bytes, seekable.
         directory: existing empty directory to fill.
-        go_on: asked before each member; False gives up.
+        go_on: called before each member; False stops the unpacking.
 
     Returns:
-        Whether all of it was unpacked. False: broken, of another format, or given up.
+        Whether the archive was unpacked. False: damaged, of another format, or stopped.
     """
     try:
         for member in (_zip_members if key.endswith(".zip") else _tar_members)(archive):
@@ -293,14 +292,14 @@ def _unpack_archive(
                 _unpack_member(member, directory)
             except _RefusedError as error:
                 _logger.warning("%s: the member %r is not unpacked: %s", key, member.name, error)
-    # Whatever the parsers raise for a damaged file: BucketFS does not unpack it, silently.
+    # The parsers raise many types for a damaged file, which BucketFS silently does not unpack.
     except Exception:  # noqa: BLE001
         return False
     return True
 
 
 def _is_folder(path: Path) -> bool:
-    """Return whether there is a directory, and not a link to one."""
+    """Return whether the path is a directory and not a link."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -318,12 +317,12 @@ def _parents_are_folders(root: Path, names: Sequence[str]) -> bool:
 
 
 def _make_folders(root: Path, names: Sequence[str], *, replace: bool) -> Path:
-    """Make folders below each other without following a link.
+    """Create nested folders without following a link.
 
     Args:
         root: existing directory.
         names: names of the folders, the outermost first.
-        replace: whether they replace files and links.
+        replace: whether the folders replace files and links.
 
     Returns:
         The innermost folder.
@@ -365,7 +364,7 @@ def _zip_members(archive: IO[bytes]) -> Iterator[_Member]:
             target = b""
             if kind == "symlink":
                 with zipped.open(info) as content:
-                    target = content.read(_MAX_TARGET_BYTES)  # as many are too many for Linux
+                    target = content.read(_MAX_TARGET_BYTES)  # this length is too long for Linux
             yield _Member(
                 name=info.filename,
                 kind=kind,
@@ -409,7 +408,7 @@ def _write_file(member: _Member, path: Path) -> None:
     content = member.open()
     if content is None:
         raise _RefusedError("it has no content")
-    path.unlink(missing_ok=True)  # of several members of one name, the last one counts
+    path.unlink(missing_ok=True)  # of members with the same name, the last one is kept
     with content, path.open("xb") as file:
         shutil.copyfileobj(content, file)
         mode = stat.S_IMODE(member.mode) or _DEFAULT_MODE
@@ -436,13 +435,13 @@ def _names(path: str) -> list[str]:
 
 
 def _check_target(target: str, *, depth: int) -> None:
-    """Refuse a symbolic link that could lead out of the tree.
+    """Raise if a symbolic link could lead out of the tree.
 
     Its target must be relative, with ``..`` only at its start and at most once for each folder
-    that the link is in. These folders are no links themselves, so the target begins in a folder
-    of the tree, and from there it only descends; where it passes another link, the same is true
-    of that one. Unlike a look at real paths, this holds whatever becomes of other links, and for
-    paths of any length (``os.path.realpath`` stops at PATH_MAX, which is how CVE-2025-4517 works).
+    that the link is in. These folders are not links, so the target starts in a folder of the tree
+    and only descends from there; the same is true of every link on its path. Unlike a check of
+    resolved paths, this does not depend on later changes of other links or on the length of paths
+    (``os.path.realpath`` stops at PATH_MAX, which CVE-2025-4517 exploits).
 
     Args:
         target: target of the link.

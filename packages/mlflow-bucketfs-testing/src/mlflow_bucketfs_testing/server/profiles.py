@@ -1,4 +1,4 @@
-"""How the server behaves where BucketFS installations differ, or nobody knows."""
+"""Settings for behaviour that differs between BucketFS installations or is unknown."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class Profile:
     """Delays and locks.
 
     Attributes:
-        put_floor_s: the least time a PUT takes, in seconds.
-        put_bytes_per_s: bytes replicated per second, added to the floor; None: at once.
-        lock_after_delete_s: for how long a deleted key cannot be written again, in seconds.
+        put_floor_s: minimum duration of a PUT, in seconds.
+        put_bytes_per_s: replication rate in bytes per second, whose time is added to the minimum;
+            None: no time is added.
+        lock_after_delete_s: how long a deleted key cannot be written again, in seconds.
     """
 
     put_floor_s: float = 0.0
@@ -24,7 +25,7 @@ class Profile:
     lock_after_delete_s: float = 0.0
 
     def put_duration_s(self, size_bytes: int) -> float:
-        """Return the least time from the start of a PUT to its answer, in seconds."""
+        """Return the minimum time from the start of a PUT to its answer, in seconds."""
         transfer_s = size_bytes / self.put_bytes_per_s if self.put_bytes_per_s else 0.0
         return self.put_floor_s + transfer_s
 
@@ -38,7 +39,7 @@ PROFILES = {
 
 
 def resolve_profile(profile: str | Profile) -> Profile:
-    """Return the profile of that name, or the one given.
+    """Return the profile with this name; return a `Profile` unchanged.
 
     Raises:
         ValueError: No profile has that name.
@@ -52,7 +53,7 @@ def resolve_profile(profile: str | Profile) -> Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """The knobs of the protocol; `BucketFSServer` documents each."""
+    """The options of the protocol, as documented at `BucketFSServer`."""
 
     content_length: bool = True
     shuffle_listing: bool = False
@@ -60,7 +61,7 @@ class Behaviour:
     archive_visible_on_mount: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a misspelt choice.
+        """Refuse an unknown choice.
 
         Raises:
             ValueError: ``file_in_the_way`` is none of the three.

@@ -1,4 +1,4 @@
-"""The protocol: names, passwords, what each request does and which status it is answered with."""
+"""The BucketFS protocol: names, passwords, and the effect and status of each request."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _logger = logging.getLogger("mlflow_bucketfs_testing.server")
 _METHODS = ("GET", "PUT", "DELETE")
 _READ_BYTES = 512 * 1024
 _KEYS_PER_WRITE = 1000
-# of its own, so that the machine's mime.types has no say
+# a new instance, so that the machine's mime.types is not used
 _MIME_TYPES = mimetypes.MimeTypes()
 # A key becomes a path on the nodes' file system, where a name may have this many bytes.
 _MAX_SEGMENT_BYTES = 255
-# A path has at most 4096 there; this leaves room for the folders above the bucket.
+# A path has at most 4096 bytes; this leaves room for the folders above the bucket.
 _MAX_KEY_BYTES = 3072
 _READ_USER = "r"
 _WRITE_USER = "w"
@@ -55,7 +55,7 @@ class IllegalNameError(ValueError):
 
 @dataclass(frozen=True)
 class BucketConfig:
-    """A bucket and its passwords (the defaults are public knowledge).
+    """A bucket and its passwords (the defaults are public).
 
     Attributes:
         name: bucket name, the first segment of its URLs.
@@ -70,7 +70,7 @@ class BucketConfig:
     write_password: str = field(default="write", repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a name that cannot be one path segment, and hide the passwords.
+        """Refuse a name that cannot be one path segment, and mask the passwords.
 
         Raises:
             ValueError: The name is empty, ``.`` or ``..``, or contains a slash.
@@ -83,7 +83,7 @@ class BucketConfig:
     def may_read(self, credentials: Credentials | None) -> bool:
         """Return whether these credentials may list and download.
 
-        A public bucket does not look at them: a wrong read password is answered with 200
+        A public bucket ignores them: a wrong read password is answered with 200
         (bucketfs-java, SyncAwareBucketIT).
         """
         return (
@@ -98,10 +98,11 @@ class BucketConfig:
 
 
 class HostNames:
-    """The names that requests may call the server by.
+    """The host names that the server accepts in requests.
 
-    Any other name may be that of a web page whose author made it resolve to this server (DNS
-    rebinding): the browser then lets the page read the answers. BucketFS is not known to check it.
+    Another name may belong to a web page whose author made it resolve to this server (DNS
+    rebinding): the browser would then let the page read the answers. Whether BucketFS checks host
+    names is unknown.
 
     Args:
         host: name or address that the server listens on.
@@ -111,11 +112,11 @@ class HostNames:
 
     def __init__(self, host: str, certificate_name: str | None, allowed: Iterable[str]) -> None:
         self._certificate_name = certificate_name
-        # a bracket is that of an IPv6 address, and not the start of a set of characters
+        # a bracket starts an IPv6 address, not a set of characters
         self._patterns = [name.lower().replace("[", "[[]") for name in (host, *allowed)]
 
     def check(self, host: str | None, local_address: str, scheme: str) -> None:
-        """Refuse a request that uses another name.
+        """Raise if a request uses another host name.
 
         Args:
             host: value of the ``Host`` header. None is accepted: HTTP/1.0 needs no such header,
@@ -124,12 +125,12 @@ class HostNames:
             scheme: ``http`` or ``https``.
 
         Raises:
-            IllegalNameError: The name is none of this server's.
+            IllegalNameError: The name is not accepted.
         """
         if host is not None and not self._allow(host.lower(), local_address, scheme):
             raise IllegalNameError(
-                f"{host!r} is no host name of this server: allow it by allowed_hosts=[…], "
-                "or by --allowed-host of `mlflow-bucketfs-testing serve`"
+                f"{host!r} is not a host name of this server: allow it with allowed_hosts=[…], "
+                "or with --allowed-host of `mlflow-bucketfs-testing serve`"
             )
 
     def _allow(self, host: str, local_address: str, scheme: str) -> bool:
@@ -149,16 +150,16 @@ class HostNames:
 
 
 class BucketFSApp:
-    """An ASGI application that speaks BucketFS.
+    """An ASGI application that implements the BucketFS protocol.
 
     Args:
         store: the objects.
         buckets: the buckets; the store's other buckets are not served.
-        host_names: the names that requests may call the server by.
+        host_names: the accepted host names.
         profile: delays and locks.
-        behaviour: knobs.
-        faults: faults to take from, per request.
-        log: log to write to.
+        behaviour: options of the protocol.
+        faults: faults to inject.
+        log: log of the requests.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class BucketFSApp:
         self._locked_until: dict[tuple[str, str], float] = {}
 
     def forget_locks(self) -> None:
-        """Let all keys be written again, however lately they were deleted."""
+        """Remove the locks of all deleted keys."""
         self._locked_until.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -254,12 +255,12 @@ class BucketFSApp:
         keys = self._store.keys(request.target.bucket)
         if self._behaviour.shuffle_listing:
             random.shuffle(keys)
-        # UTF-8 whatever the type says
+        # always UTF-8, although the type names no charset
         await request.start(200, {"content-type": "text/plain"}, None if keys else 0)
         for start in range(0, len(keys), _KEYS_PER_WRITE):
             lines = "".join(f"{key}\n" for key in keys[start : start + _KEYS_PER_WRITE])
             await request.write(lines.encode())
-            # other connections get their turn, and so does the news that this client has left
+            # lets the loop serve other connections, and notice that this client has disconnected
             await asyncio.sleep(0)
         await request.write(b"", last=True)
 
@@ -273,7 +274,7 @@ class BucketFSApp:
             content_type, encoding = _MIME_TYPES.guess_type(f"/{request.target.key}")
             headers = {"content-type": content_type or "application/octet-stream"}
             if encoding == "gzip":
-                # stored bytes are sent as they are, yet called encoded (bucketfs-python #204)
+                # stored bytes are sent unchanged, but declared as encoded (bucketfs-python #204)
                 headers["content-encoding"] = "gzip"
             await request.start(200, headers, size if self._behaviour.content_length else None)
             while size > _READ_BYTES:
@@ -285,7 +286,7 @@ class BucketFSApp:
     async def _put(self, request: ServerRequest) -> None:
         bucket, key = request.target
         if self._locked_until.get((bucket, key), 0.0) > time.monotonic():
-            await request.reply(423, "423: deleted a moment ago, still locked\n")
+            await request.reply(423, "423: locked after a recent deletion\n")
             return
         upload = self._store.upload()
         try:
@@ -326,7 +327,7 @@ class BucketFSApp:
 
 
 async def _in_thread(function: Callable[..., _Result], *args: object) -> _Result:
-    """Run blocking disk I/O beside the loop; when cancelled, wait for it to end.
+    """Run blocking disk I/O in a thread; if cancelled, wait for its end.
 
     Otherwise the caller would close a file that the thread is still using.
     """
@@ -341,10 +342,10 @@ async def _in_thread(function: Callable[..., _Result], *args: object) -> _Result
 def _split_absolute_form(raw_path: bytes) -> tuple[str | None, bytes]:
     """Split ``http://host/path``, the form of a request to a proxy, into host and path.
 
-    RFC 9112 (3.2.2) obliges every server to accept it.
+    RFC 9112 (3.2.2) requires every server to accept it.
 
     Returns:
-        Host with port, and the path; None and the argument itself in any other form.
+        Host with port, and the path; None and the unchanged argument for any other form.
     """
     scheme, separator, rest = raw_path.partition(b"://")
     if not separator or scheme.lower() not in {b"http", b"https"}:
@@ -372,7 +373,7 @@ def parse_target(raw_path: bytes, *, may_be_folder: bool = False) -> Target:
         raise IllegalNameError("the path does not begin with a slash")
     raw_bucket, _, raw_key = raw_path[1:].partition(b"/")
     if not raw_bucket and raw_path != b"/":
-        # Unknown of BucketFS. As the path of all buckets it would be a success that stores nothing.
+        # BucketFS's answer is unknown. As the list of buckets, it would be a success without effect
         raise IllegalNameError("the bucket's name is empty: the path begins with two slashes")
     try:
         bucket = unquote_to_bytes(raw_bucket).decode()
@@ -385,7 +386,7 @@ def parse_target(raw_path: bytes, *, may_be_folder: bool = False) -> Target:
 
 
 def check_key(key: str) -> None:
-    """Accept what can be a path below the bucket's folder on a Linux node.
+    """Raise unless a key can be a path below the bucket's folder on a Linux node.
 
     Args:
         key: full key, ``/``-separated, decoded.
@@ -401,7 +402,7 @@ def check_key(key: str) -> None:
         raise IllegalNameError("control character in the name")
     for segment in key.split("/"):
         if segment in {"", ".", ".."}:
-            raise IllegalNameError(f"{segment!r} is no name")
+            raise IllegalNameError(f"{segment!r} is not a name")
         if len(segment.encode()) > _MAX_SEGMENT_BYTES:
             raise IllegalNameError(f"a name has at most {_MAX_SEGMENT_BYTES} bytes")
 
@@ -411,5 +412,5 @@ def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    # what a listener for IPv4 and IPv6 calls an IPv4 address
+    # the form of an IPv4 address on a listener for IPv4 and IPv6
     return getattr(address, "ipv4_mapped", None) or address

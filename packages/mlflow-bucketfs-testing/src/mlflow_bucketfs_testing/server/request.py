@@ -1,4 +1,4 @@
-"""One request and its answer: read, sent, logged once, and struck by the fault it met."""
+"""One request and its answer: reading, sending, logging, and the effects of faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ConnectionClosedError(Exception):
 
 
 class Target(NamedTuple):
-    """The target of a request: ``("", "")`` all buckets, ``(bucket, "")`` its listing."""
+    """The target of a request: ``("", "")`` all buckets, ``(bucket, "")`` a bucket's listing."""
 
     bucket: str
     key: str
@@ -45,7 +45,7 @@ class Credentials(NamedTuple):
 
 
 class ServerRequest:
-    """Reads one request's body and writes its answer.
+    """One request, to read its body and send its answer.
 
     Attributes:
         method: HTTP method.
@@ -54,8 +54,8 @@ class ServerRequest:
         local_address: address of this machine that the client is connected to.
         scheme: ``http`` or ``https``.
         credentials: those of the Basic ``Authorization`` header, None without one.
-        target: set by the application once it has parsed the path.
-        fault: set by the application; it strikes where it says.
+        target: bucket and key, set by the application after it has parsed the path.
+        fault: fault that hits the request, set by the application; None: none.
         started: monotonic time in seconds at which the request's header was complete.
     """
 
@@ -82,11 +82,11 @@ class ServerRequest:
         self.fault: Fault | None = None
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the request's body as it comes.
+        """Yield the parts of the request's body as they are received.
 
         Raises:
             ConnectionClosedError: A fault reset the connection.
-            starlette.requests.ClientDisconnect: The client left before the end.
+            starlette.requests.ClientDisconnect: The client disconnected before the end.
         """
         if self._stalls("upload"):
             await asyncio.sleep(self._fault_seconds)
@@ -109,14 +109,14 @@ class ServerRequest:
         """Answer with a short text."""
         body = text.encode()
         if self.fault is None or self.fault.action == "status":
-            # now, because many clients take an error from the header and leave the text unread
+            # logged here, because many clients take an error from the header and ignore the body
             self._status, self._sent_bytes = status, len(body)
             self.record()
         await self.start(status, {"content-type": "text/plain", **(headers or {})}, len(body))
         await self.write(body, last=True)
 
     async def start(self, status: int, headers: dict[str, str], length: int | None) -> None:
-        """Send the header; then call `write` until the last part.
+        """Send the header; the caller then calls `write` for each part.
 
         Args:
             status: status code.
@@ -160,7 +160,7 @@ class ServerRequest:
             last: whether it is the last one; there must be exactly one such call.
 
         Raises:
-            ConnectionClosedError: The client left, or a fault ended the connection.
+            ConnectionClosedError: The client disconnected, or a fault ended the connection.
         """
         fault = self.fault
         if fault and fault.action == "cut_body" and fault.after_bytes is not None:
@@ -179,18 +179,18 @@ class ServerRequest:
             await self._end(reset=False)
 
     async def fail(self, text: str) -> None:
-        """Answer with 500; an answer that has begun is ended by a reset instead."""
+        """Answer with 500, or reset the connection if the answer has begun."""
         if self._status is None:
             await self.reply(500, text)
         else:
             await self._reset()
 
     async def hang(self) -> None:
-        """Never answer; ends when the server stops."""
+        """Wait without an answer until the server stops."""
         await asyncio.Event().wait()
 
     def record(self) -> None:
-        """Write the request to the log, unless that has been done."""
+        """Log the request, unless it is logged already."""
         if self._logged:
             return
         self._logged = True
@@ -214,7 +214,7 @@ class ServerRequest:
         if not self._raw and self._connection.gone:
             raise ConnectionClosedError
         self._sent_bytes += len(data)
-        # before the client can have the last byte: whoever awaits the answer finds the record
+        # logged before the client can have the last byte, so that a test finds the record
         if last or self._sent_bytes == self._length:
             self.record()
         if self._raw:
@@ -243,7 +243,7 @@ class ServerRequest:
 
 
 def _parse_basic(header: str | None) -> Credentials | None:
-    """Read an ``Authorization`` header.
+    """Parse an ``Authorization`` header.
 
     Returns:
         The credentials; None if the header is missing, of another scheme or malformed.

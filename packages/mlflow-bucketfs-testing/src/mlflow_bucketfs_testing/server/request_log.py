@@ -1,4 +1,4 @@
-"""The requests that the server got: a bounded log to assert on."""
+"""A bounded log of the server's requests, for assertions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _MAX_RECORDS = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRecord:
-    """One request and how it was answered.
+    """One request and its answer.
 
     Attributes:
         method: HTTP method.
         bucket: bucket name; empty for the list of buckets and for an illegal path.
         key: decoded key; empty for a listing.
-        status: status sent; None if the connection ended before one was.
+        status: status code sent; None if the connection ended before.
         user: user of the Basic credentials, None without any. The password is never kept.
-        connection: number of the TCP connection; requests with the same number shared it.
+        connection: number of the TCP connection, the same for all requests on it.
         bytes_received: bytes of the request's body that were read.
         bytes_sent: bytes of the response's body that were handed to the connection.
         path: path as received: percent-encoded, without the query.
-        started: when the request's header was complete, in seconds since the epoch.
-        duration_s: seconds from there to the last byte being handed to the connection.
+        started: time at which the request's header was complete, in seconds since the epoch.
+        duration_s: seconds from ``started`` until the last byte was handed to the connection.
     """
 
     method: str
@@ -48,8 +48,8 @@ class RequestRecord:
 class RequestLog:
     """The latest requests, oldest first; thread-safe.
 
-    A request is in the log before its client has the last byte of the answer, and the header of an
-    error, so a test may look as soon as its client returns. The latest 50,000 are kept.
+    A request is logged before its client has the last byte of the answer, or the header of an error
+    answer. So a test can check the log as soon as its client returns. The latest 50,000 are kept.
     """
 
     def __init__(self) -> None:
@@ -64,12 +64,12 @@ class RequestLog:
             self._connections.add(record.connection)
 
     def connected(self, connection: int) -> None:
-        """Note a new connection, whether or not a request follows."""
+        """Count a new connection, whether or not a request follows."""
         with self._lock:
             self._connections.add(connection)
 
     def clear(self) -> None:
-        """Forget everything, the connections too."""
+        """Remove all records and connections."""
         with self._lock:
             self._records.clear()
             self._connections.clear()

@@ -1,6 +1,6 @@
-"""Sockets, event loop and thread: an ASGI application on listeners that stop promptly.
+"""Sockets, event loop and thread that serve an ASGI application, and stop at once.
 
-Also what lies below HTTP: resets and closes, which no ASGI application can cause.
+Connections can also be reset and closed, which ASGI does not provide.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-# Not uvicorn's own logger: that one belongs to whatever else runs uvicorn in this process. The
-# null handler keeps logging's handler of last resort from printing to the console.
+# Not uvicorn's logger, which other uses of uvicorn in this process may configure. The null handler
+# keeps logging's handler of last resort from printing to the console.
 _logger = logging.getLogger("mlflow_bucketfs_testing.server")
 _logger.addHandler(logging.NullHandler())
 
@@ -46,17 +46,17 @@ _FLUSH_PAUSE_S = 0.005
 
 
 class PortInUseError(OSError):
-    """Something else listens on the port.
+    """Another server listens on the port.
 
     Attributes:
-        host: host that was asked for.
-        port: port that was asked for.
+        host: the requested host.
+        port: the requested port.
     """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
             errno.EADDRINUSE,
-            f"{host}:{port} is in use: stop what listens there, "
+            f"{host}:{port} is in use: stop the server that listens on it, "
             "or choose another port (0 picks a free one)",
         )
         self.host = host
@@ -81,9 +81,9 @@ def bind(host: str, port: int) -> socket.socket:
         port: port; 0 picks a free one.
 
     Raises:
-        PortInUseError: The port is taken.
+        PortInUseError: The port is in use.
         OSError: The host cannot be resolved or is not this machine's.
-        ValueError: No port has this number.
+        ValueError: The port is out of range.
     """
     if not 0 <= port <= _MAX_PORT:  # getaddrinfo would take 70000 for 4464
         raise ValueError(f"port {port} is not between 0 and {_MAX_PORT}")
@@ -92,7 +92,7 @@ def bind(host: str, port: int) -> socket.socket:
     )[0]
     bound = socket.socket(family, kind, protocol)
     try:
-        # so that a restart need not wait for the old connections' TIME_WAIT to pass
+        # so that a restart need not wait for the end of the old connections' TIME_WAIT
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         # listen at once: two sockets with SO_REUSEADDR can both bind as long as none listens
@@ -106,7 +106,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class ServerThread:
-    """Serves one application on several listeners, in a thread with its own event loop.
+    """A thread with its own event loop that serves an application on several listeners.
 
     Args:
         app: the application.
@@ -137,12 +137,12 @@ class ServerThread:
         self._stop = asyncio.Event()
 
     def start(self) -> None:
-        """Start serving; returns when requests are answered."""
+        """Start the thread, and wait until it answers requests."""
         self._thread.start()
         self._started.result()
 
     def stop(self) -> None:
-        """Stop serving: all connections are aborted, so this takes no time."""
+        """Abort all connections and end the thread, at once."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed already: it could not start
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -176,14 +176,14 @@ class ServerThread:
         await self._stop.wait()
         for listener in self._listeners:
             loop.remove_reader(listener.socket)  # accepts no more
-        await asyncio.sleep(0)  # what was accepted a moment ago gets its transport
+        await asyncio.sleep(0)  # connections just accepted get their transports
         for server in servers:
             server.close()
-        # All transports of the loop: asyncio has no public way (before Python 3.13) to reach
-        # those whose TLS handshake is not complete, and they would be reported as not closed.
+        # All transports of the loop: before Python 3.13, asyncio has no public access to those
+        # whose TLS handshake is not complete, and it would report them as not closed.
         for transport in list(getattr(loop, "_transports", {}).values()):
             transport.abort()
-        for _ in range(_LOST_ROUNDS):  # until each connection knows that it is lost
+        for _ in range(_LOST_ROUNDS):  # until connection_lost() was called on each connection
             if not self._state.connections:
                 break
             await asyncio.sleep(0)
@@ -199,7 +199,7 @@ class Connection(H11Protocol):
     The application finds it in ``scope["state"]["connection"]``.
 
     Attributes:
-        number: counts the connections of this process, for the request log.
+        number: number of the connection in this process, for the request log.
     """
 
     _numbers = itertools.count(1)
@@ -218,15 +218,15 @@ class Connection(H11Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether the client has left, or the connection was aborted."""
+        """Whether the client has disconnected, or the connection was aborted."""
         return bool(self.cycle.disconnected)
 
     def write_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Start an answer whose body ends where the connection ends; go on with `write`.
+        """Send the header of an answer whose body ends with the connection; then call `write`.
 
-        h11 writes no such answer to an HTTP/1.1 client: it would choose chunks.
+        h11 does not write such an answer to an HTTP/1.1 client: it would send chunks.
         """
-        self.cycle.disconnected = True  # from here on, uvicorn has no part in this answer
+        self.cycle.disconnected = True  # uvicorn must not write to this answer any more
         head = h11.Connection(h11.SERVER)
         head.receive_data(b"GET / HTTP/1.0\r\n\r\n")
         head.next_event()
@@ -239,14 +239,14 @@ class Connection(H11Protocol):
         self.transport.write(data)
 
     def close(self) -> None:
-        """Close the connection in good order once everything written is sent."""
+        """Close the connection normally (FIN) once everything written is sent."""
         self.cycle.disconnected = True
         self.transport.close()
 
     async def reset(self) -> None:
-        """Reset the connection (RST) once the client's side has everything that was written.
+        """Reset the connection (RST) once the client's kernel has everything written.
 
-        A client that does not read is waited for as long as a second.
+        If the client does not read, this waits for a second at most.
         """
         self.cycle.disconnected = True
         tcp = self.transport.get_extra_info("socket")
@@ -256,13 +256,13 @@ class Connection(H11Protocol):
             if not self.transport.get_write_buffer_size() and not _unacknowledged_bytes(tcp):
                 break
             await asyncio.sleep(_FLUSH_PAUSE_S)
-        # a socket that must not linger is reset when closed, instead of being shut down
+        # closing a socket with a linger time of 0 resets it, instead of shutting it down
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
         self.transport.abort()
 
     def _should_upgrade(self) -> bool:
-        # Java's HTTP client offers h2c on every plain connection; the offer is ignored without a
-        # word, as BucketFS must do for bucketfs-java to work over HTTP.
+        # Java's HTTP client offers h2c on every plain connection; the offer is ignored silently, as
+        # BucketFS must do for bucketfs-java to work over HTTP.
         return False
 
 

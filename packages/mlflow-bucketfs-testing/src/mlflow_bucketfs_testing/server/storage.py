@@ -35,15 +35,15 @@ class Blob(NamedTuple):
 _Index = dict[str, dict[str, Blob]]
 """Bucket name to key to blob, in the order of upload."""
 
-# The mount's files are hard links to blobs, so nobody may write to one.
+# The mount's files are hard links to blobs, so they must not be writable.
 BLOB_MODE = 0o444
 
 
 class Store:
-    """All buckets' objects; thread-safe.
+    """The objects of all buckets; thread-safe.
 
-    A change is complete or has not happened, on a full disk too: an upload is published under its
-    key in one step, and readers of the previous content go on reading it.
+    Changes are atomic, also on a full disk: an upload is published under its key in one step, and
+    open readers keep the previous content.
 
     Args:
         directory: existing directory to keep the objects in.
@@ -51,7 +51,7 @@ class Store:
             directory has the same objects.
 
     Raises:
-        OSError: ``persistent``, and another store uses the directory.
+        OSError: ``persistent`` is True and another store uses the directory.
     """
 
     def __init__(self, directory: Path, *, persistent: bool) -> None:
@@ -63,7 +63,7 @@ class Store:
         self._blobs.mkdir(exist_ok=True)
         self._journal = _Journal(directory) if persistent else None
         self._index: _Index = self._journal.load() if self._journal else {}
-        # above the lost ones too: the journal may still name them
+        # above the numbers of lost blobs too: the journal may still contain them
         self._next_number = max(self._numbers(), default=0) + 1
         self._forget_lost()
         if self._journal:
@@ -74,28 +74,28 @@ class Store:
                 leftover.unlink()
 
     def find(self, bucket: str, key: str) -> Blob | None:
-        """Return the current blob of a key; None without such a key."""
+        """Return the current blob of a key; None if there is no such key."""
         return self._index.get(bucket, {}).get(key)
 
     def blob_path(self, blob: Blob) -> Path:
-        """Return the path of a blob's file; it may vanish at any time unless `lock` is held."""
+        """Return the path of a blob's file, which may be removed unless `lock` is held."""
         return self._blobs / str(blob.number)
 
     def open(self, bucket: str, key: str) -> tuple[FileIO, int] | None:
-        """Open an object unbuffered; return file and size in bytes, or None without such a key."""
+        """Open an object unbuffered; return file and size in bytes, or None for a missing key."""
         with self.lock:
             blob = self.find(bucket, key)
             return (self.blob_path(blob).open("rb", buffering=0), blob.size) if blob else None
 
     def upload(self) -> Upload:
-        """Begin the upload of an object, which is then published under a key or discarded."""
+        """Start the upload of an object, which is then published under a key or discarded."""
         with self.lock:
             number = self._next_number
             self._next_number += 1
         return Upload(self, number, str(self._blobs / str(number)))
 
     def delete(self, bucket: str, key: str) -> bool:
-        """Remove a key; False if there was none."""
+        """Remove a key; return whether it existed."""
         with self.lock:
             known = self.find(bucket, key) is not None
             if known:
@@ -130,7 +130,7 @@ class Store:
             OSError: The journal or the mount cannot be written; nothing has changed.
         """
         with self.lock:
-            # The journal first, the index last: whatever fails leaves both as they were.
+            # The journal first, the index last: a failure leaves both unchanged.
             if self._journal:
                 self._journal.record(bucket, key, blob)
             try:
@@ -144,20 +144,20 @@ class Store:
             if blob:
                 keys[key] = blob
             if old:
-                with suppress(OSError):  # removed by the next start, if it can be
+                with suppress(OSError):  # the next start tries to remove it
                     self.blob_path(old).unlink()
 
     def _numbers(self) -> list[int]:
         return [blob.number for keys in self._index.values() for blob in keys.values()]
 
     def _forget_lost(self) -> None:
-        """Forget keys whose blob is missing or truncated, by a crash or by hand."""
+        """Drop keys whose blob is missing or truncated, after a crash or a manual change."""
         with os.scandir(self._blobs) as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries}
         for bucket, keys in self._index.items():
             lost = [key for key, blob in keys.items() if sizes.get(str(blob.number)) != blob.size]
             for key in lost:
-                _logger.warning("%r in the bucket %r is lost: its bytes are gone", key, bucket)
+                _logger.warning("%r in the bucket %r is lost: its content is missing", key, bucket)
                 del keys[key]
 
 
@@ -187,7 +187,7 @@ class Upload:
         return self._buffered_bytes >= PORTION_BYTES
 
     def flush(self) -> None:
-        """Write what is held in memory."""
+        """Write the data held in memory."""
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             self._descriptor = os.open(self._path, flags, BLOB_MODE)
@@ -206,10 +206,10 @@ class Upload:
         self._published = True
 
     def discard(self) -> None:
-        """Drop everything, unless it was published; nothing changes for readers."""
+        """Delete the uploaded data, unless it was published."""
         self._close()
         if self._on_disk and not self._published:
-            os.unlink(self._path)  # noqa: PTH108 -- a str: making paths is felt at 200,000 keys
+            os.unlink(self._path)  # noqa: PTH108 -- a str: Path objects slow down 200,000 keys
 
     def _close(self) -> None:
         if self._descriptor is not None:
@@ -218,10 +218,10 @@ class Upload:
 
 
 class _Journal:
-    """Remembers an index across restarts.
+    """A file that keeps an index across restarts.
 
-    A line is written per change, and the next start compacts them. A line truncated by a crash is
-    the last one and is ignored; others that cannot be read are left out with a warning.
+    Each change appends a line, and the next start compacts them. A line truncated by a crash is
+    the last one and is ignored; other unreadable lines are skipped with a warning.
 
     Args:
         directory: existing directory that holds the journal.
@@ -245,7 +245,7 @@ class _Journal:
         self._length = self._previous_length = 0
 
     def load(self) -> _Index:
-        """Read the index; call it once, before all else."""
+        """Read the index; call it once, before the other methods."""
         index: _Index = {}
         with self._path.open("rb") as lines:
             for line in lines:
@@ -266,7 +266,7 @@ class _Journal:
         return index
 
     def compact(self, index: _Index) -> None:
-        """Write the index anew, one line per key; a full disk keeps the lines that are there."""
+        """Rewrite the index with one line per key; on a full disk, keep the existing lines."""
         data = b"".join(
             _line(bucket, key, blob) for bucket, keys in index.items() for key, blob in keys.items()
         )
@@ -283,10 +283,10 @@ class _Journal:
         self._length = len(data)
 
     def record(self, bucket: str, key: str, blob: Blob | None) -> None:
-        """Note that a key has this content now, or is gone.
+        """Append the new content of a key, or its removal.
 
         Raises:
-            OSError: It cannot be written; nothing is noted.
+            OSError: The line cannot be written; the journal is unchanged.
         """
         self._previous_length = self._length
         data = memoryview(_line(bucket, key, blob))
@@ -300,14 +300,14 @@ class _Journal:
             raise
 
     def undo(self) -> None:
-        """Take the last record back."""
+        """Remove the last record."""
         os.ftruncate(self._descriptor, self._previous_length)
         self._length = self._previous_length
 
     def close(self) -> None:
         """Release the directory."""
         os.close(self._descriptor)
-        # unlocked rather than just closed: a forked child may hold a copy of the descriptor
+        # unlocked explicitly, because a forked child may have a copy of the descriptor
         fcntl.flock(self._lock_file, fcntl.LOCK_UN)
         self._lock_file.close()
 

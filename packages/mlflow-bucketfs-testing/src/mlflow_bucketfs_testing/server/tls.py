@@ -43,7 +43,7 @@ class Certificate:
     fingerprint: str
 
     def server_context(self) -> ssl.SSLContext:
-        """Return a context for a server that shows this certificate."""
+        """Return a TLS context for a server with this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file, self.key_file)
         return context
@@ -52,14 +52,14 @@ class Certificate:
 def generate_certificate(name: str, directory: Path) -> Certificate:
     """Make a self-signed certificate, valid for a year.
 
-    It has the extensions that strict verifiers ask for (Python >= 3.13 does by default).
+    It has the extensions that strict verification requires (the default since Python 3.13).
 
     Args:
         name: ``exacluster.local`` or ``localhost``.
         directory: existing directory for the two files; files of an earlier call are replaced.
 
     Raises:
-        ValueError: Another name.
+        ValueError: ``name`` is neither of the two.
     """
     if name not in NAMES:
         raise ValueError(f"no certificate for {name!r}: choose one of {', '.join(NAMES)}")
@@ -73,7 +73,7 @@ def generate_certificate(name: str, directory: Path) -> Certificate:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # a day of grace for clients whose clock is late
+        # a day earlier, for clients whose clock is slow
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=365))
         .add_extension(x509.SubjectAlternativeName(NAMES[name]), critical=False)
