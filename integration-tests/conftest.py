@@ -1,7 +1,7 @@
-"""The script-language container of the tests: found, built for a database, named.
+"""Fixtures of the script-language container: its file, its builder, its alias.
 
-``slc_builder`` and ``language_alias`` belong to pytest-exasol-slc, which asks for them once per
-session, from the first test that runs: so they are here, above all tests.
+pytest-exasol-slc uses ``slc_builder`` and ``language_alias`` once per session, for the first test
+that runs. So they are defined here, above all tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BASE_AND_EXPORT = f"uv run nox -s slc:base; {_EXPORT}"
 
 @pytest.fixture(scope="session")
 def slc_builder() -> SlcBuilder:
-    """What pytest-exasol-slc builds and deploys when a ``--backend`` is selected."""
+    """The builder of the container that pytest-exasol-slc deploys to a selected ``--backend``."""
     commands.choose_engine()
     prepare = [sys.executable, "-m", "slc_build.export", "--prepare-only"]
     return SlcBuilder(
@@ -34,13 +34,13 @@ def slc_builder() -> SlcBuilder:
 
 @pytest.fixture(scope="session")
 def language_alias() -> str:
-    """The alias that UDFs name; pytest-exasol-slc's default has hyphens, which SQL does not."""
+    """The alias in UDFs; pytest-exasol-slc's default has hyphens, which SQL does not allow."""
     return "PYTHON3_MLFLOW"
 
 
 @pytest.fixture(scope="session")
 def slc_archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The container that was exported last, unless ``--mlflow-bucketfs-slc-archive`` names one."""
+    """The container of ``--mlflow-bucketfs-slc-archive``, or else the last exported one."""
     commands.choose_engine()
     if given := slc_archive_option(request.config):
         return given

@@ -1,4 +1,4 @@
-"""Find the Markdown pages, and in a page the fenced blocks, each with the marks before it."""
+"""Find the Markdown pages, and the fenced blocks of a page with the marks before them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDS_A_MARK = frozenset({"sql"})
 RUN_ELSEWHERE = "run by "
 """Prefix of the reason of a skipped block that another test runs."""
 
-# name of a mark -> its arguments, and the mark as an author has to write it
+# name of a mark -> its arguments, and the correct form of the mark
 _MARKS = {
     "skip": (re.compile(r'next "(?P<reason>[^"]+)"'), 'skip: next "reason"'),
     "runs until stopped": (re.compile(""), "runs until stopped"),
@@ -34,7 +34,7 @@ _MARKS = {
     "prints this": (re.compile(""), "prints this"),
 }
 _MARK_LEXER = DirectiveInHTMLCommentLexer(rf"(?:{'|'.join(_MARKS)})\b")
-# The lexer ends a mark before the end of its comment; the next line begins what is marked.
+# The lexer ends a mark before the end of its comment; the marked block begins on the next line.
 _END_OF_MARK = re.compile(r"\s*--+>[ \t]*\n")
 
 _FENCE_LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^`\n]*)(?:\n|$)"))
@@ -84,7 +84,7 @@ class Block:
 
     @property
     def is_test(self) -> bool:
-        """Whether pytest reports the block: not if it is never run, or run by another test."""
+        """Whether pytest reports the block; False if it is never run, or run by another test."""
         if (self.skip or "").startswith(RUN_ELSEWHERE):
             return False
         is_marked = self.skip or self.stays or self.file or self.status or self.prints
@@ -103,7 +103,7 @@ def markdown_files(root: Path) -> list[Path]:
 def blocks_of(text: str) -> list[Block]:
     """Parse the fenced blocks of a page, including those inside directives.
 
-    A mark that no block follows is returned as a block that has a problem.
+    A mark without a block after it is returned as a block with a problem.
     """
     return list(_blocks(Document(text, path="")))
 
@@ -131,7 +131,7 @@ def _blocks(document: Document) -> Iterator[Block]:
 
 
 def _code_fences(document: Document) -> list[Region]:
-    """Return the fences that show code; neither directives nor fences that a block shows."""
+    """Return the fences of code, without directives and without fences inside other fences."""
     found: list[Region] = []
     for fence in sorted(_FENCE_LEXER(document), key=attrgetter("start")):
         info = fence.lexemes["info"].strip()

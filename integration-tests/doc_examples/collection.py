@@ -1,4 +1,4 @@
-"""Collect the pages with pytest, through sybil, each with the servers that it only uses."""
+"""Collect the pages with pytest, through sybil; start the servers that a page only uses."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def example_page(
 
 
 class _Servers:
-    """An embedded BucketFS, and an MLflow server once a page asks for its port."""
+    """An embedded BucketFS, and an MLflow server that starts when its port is first used."""
 
     def __init__(self, cleanup: ExitStack) -> None:
         self._cleanup = cleanup
@@ -88,7 +88,7 @@ class _Servers:
 
     @property
     def mlflow_port(self) -> int:
-        """Port of an MLflow server whose artifacts are in this BucketFS; starts it if need be."""
+        """Port of an MLflow server with artifacts in this BucketFS; the first access starts it."""
         if self._mlflow is None:
             credentials = {"EXA_BUCKETFS_USER": "w", "EXA_BUCKETFS_PASSWORD": "write"}
             server = MlflowServerProcess(

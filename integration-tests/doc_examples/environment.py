@@ -1,9 +1,8 @@
-"""The variables that a page begins with, and the programs that it finds; run by itself, ``pip``.
+"""The initial variables of a page, and the programs on its path; as a script, a ``pip``.
 
-This module is also the program that stands for ``pip``: it installs nothing, and fails unless each
-requirement is a distribution of this environment, in a version and with extras as required, or a
-program (``uv``). Nothing is uninstalled either. ``nox -s package:check`` installs the packages for
-real.
+As a script, this module replaces ``pip``: it installs nothing, and fails unless each requirement
+is a distribution of this environment, in a version and with extras as required, or a program
+(``uv``). It does not uninstall either. ``nox -s package:check`` really installs the packages.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 WHEELS = "DOC_EXAMPLES_WHEELS"
-"""Variable with the directory of the wheels that pages install for real."""
+"""Variable with the directory of the wheels that pages really install."""
 
 _SETTINGS_OF_OTHERS = ("EXA_", "MLFLOW_", "_MLFLOW_", "BUCKETFS_", "PYTEST_", "PYTHON", "VIRTUAL_")
-# what costs seconds or memory and no page shows
+# turns off features that cost seconds or memory and are not on any page
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -34,10 +33,10 @@ _QUIET = {
 
 
 def page_environment(directory: Path) -> dict[str, str]:
-    """Return the variables of a user who has set none for these packages.
+    """Return the environment of a user without variables for these packages.
 
     Args:
-        directory: where to put the programs that only this page finds.
+        directory: directory for the programs of this page.
     """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS_OF_OTHERS)}
     wheels = inherited.pop(WHEELS, None)
@@ -45,13 +44,13 @@ def page_environment(directory: Path) -> dict[str, str]:
     path = [*programs, inherited.get("PATH", os.defpath)]
     found = {}
     if wheels is not None:
-        # compiling everything that pip installs takes longer than the pages do
+        # compiling the installed packages would take longer than the pages
         found = {"PIP_FIND_LINKS": str(Path(wheels).resolve()), "PIP_NO_COMPILE": "1"}
     return inherited | _QUIET | found | {"PATH": os.pathsep.join(path)}
 
 
 def _this_environment(directory: Path) -> list[str]:
-    """Offer the programs of this Python, with this module as ``pip``."""
+    """Return a path with the programs of this Python, and with this module as ``pip``."""
     pip = directory / "bin" / "pip"
     pip.parent.mkdir()
     pip.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__])} "$@"\n')
@@ -60,7 +59,7 @@ def _this_environment(directory: Path) -> list[str]:
 
 
 def _new_environment(directory: Path) -> list[str]:
-    """Create an environment that has only pip."""
+    """Create an environment with only pip; return its path."""
     venv.create(directory / "venv", with_pip=True)
     return [str(directory / "venv" / "bin")]
 
@@ -70,16 +69,16 @@ def _require_installed(text: str) -> None:
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no requirement: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a requirement: {error}") from None
     name = requirement.name
     try:
         found = distribution(name)
     except PackageNotFoundError:
         if shutil.which(name):
             return
-        raise argparse.ArgumentTypeError(f"{name} is not here") from None
+        raise argparse.ArgumentTypeError(f"{name} is not installed") from None
     if found.version not in requirement.specifier:
-        message = f"{name} is here in version {found.version}, not {requirement.specifier}"
+        message = f"{name} is installed in version {found.version}, not {requirement.specifier}"
         raise argparse.ArgumentTypeError(message)
     provided = {canonicalize_name(each) for each in found.metadata.get_all("Provides-Extra") or ()}
     if unknown := {canonicalize_name(extra) for extra in requirement.extras} - provided:
@@ -87,7 +86,7 @@ def _require_installed(text: str) -> None:
 
 
 def _pip() -> None:
-    """Check a command line of pip; options that no executed page uses are refused."""
+    """Check a command line of pip; refuse options that no executed page uses."""
     parser = argparse.ArgumentParser(prog="pip")
     commands = parser.add_subparsers(required=True)
     install = commands.add_parser("install")

@@ -1,4 +1,4 @@
-"""One page while its blocks run, and whether they print what the page shows."""
+"""Run the blocks of one page, and compare their output with that on the page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _WILDCARD = re.compile(r"(?P<number>\d+(?:\.\d+)?)|(?P<any> ?… ?)|(?P<space>[ 
 
 
 class Page:
-    """Run the blocks of a page in their order; to be closed.
+    """A page whose blocks run in their order; the caller must close it.
 
     Args:
         path: the page.
         name: the page's name in messages.
         services: the servers that the page does not start.
-        directory: an empty directory, for this page alone.
+        directory: an empty directory for this page only.
 
     Attributes:
         failed_line: the line of the first block that failed.
@@ -48,10 +48,10 @@ class Page:
         self._background: list[Background] = []
 
     def run(self, block: Block) -> None:
-        """Run a block as its language and marks say.
+        """Run a block according to its language and marks.
 
         Raises:
-            ExampleFailedError: the block did not do what the page says.
+            ExampleFailedError: The block failed, or its output or status is not as documented.
         """
         source = self._substitutes.actual(block.source)
         if block.file:
@@ -81,15 +81,15 @@ class Page:
             return self._shell.run(script, line=line, status=block.status)
         ports = self._substitutes.ports_of(block.source)
         if not ports:
-            raise ExampleFailedError("the port that this opens is not known: give it --port")
-        # a reader who types this has pressed Ctrl-C in that terminal before
+            raise ExampleFailedError("the port of this command is not known: give it --port")
+        # a reader has pressed Ctrl-C in that terminal before
         for earlier in [each for each in self._background if each.ports & set(ports)]:
             self._background.remove(earlier)
             earlier.end()
         started = Background(
             self._shell.arguments(script, line),
             ports=ports,
-            # what the page leaves to defaults: where it listens, and with how many processes
+            # replace the defaults of port and number of processes
             env={**self._shell.env, "MLFLOW_PORT": str(ports[0]), "MLFLOW_WORKERS": "1"},
             log=self._directory / f"line_{line}.log",
         )
@@ -102,7 +102,8 @@ class Page:
         deadline = time.monotonic() + (_LATE_OUTPUT_S if block.stays else 0)
         while missing := missing_line(shown, self._substitutes.documented(printed)):
             if time.monotonic() > deadline:
-                raise ExampleFailedError(f"the page shows what was not printed: {missing}", printed)
+                reason = f"the page shows a line that was not printed: {missing}"
+                raise ExampleFailedError(reason, printed)
             time.sleep(0.2)
             printed = self._background[-1].printed
 
@@ -114,7 +115,7 @@ class Page:
 
 
 def _defines_tests(source: str) -> bool:
-    """Return whether a block is one for pytest: it defines a function ``test_…``."""
+    """Return whether a block defines a function ``test_…``, so that pytest runs it."""
     try:
         body = ast.parse(source).body
     except SyntaxError:  # running the block reports it
@@ -141,10 +142,10 @@ def output_of(console: str) -> list[str]:
 
 
 def missing_line(shown: list[str], printed: str) -> str | None:
-    """Return the first line that was not printed after those before it; None if there is none.
+    """Return the first shown line that was not printed in this order; None if all were printed.
 
-    Lines may have been printed that are not shown. Numbers may differ, and so may the width of
-    blanks; ``…`` stands for anything, as a line of its own for any lines.
+    Further lines may have been printed. Numbers and the width of blanks may differ; ``…`` matches
+    any text, and as a separate line any lines.
     """
     lines = iter(printed.splitlines())
     for each in shown:

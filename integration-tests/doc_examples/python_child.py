@@ -1,7 +1,7 @@
-"""A Python that runs the blocks of one page in one namespace; a program, not a module.
+"""Script that runs the Python blocks of one page in one namespace.
 
-It reads one JSON object per line from its standard input, and answers with a line on the file
-descriptor that is its argument: ``ok`` or ``failed``.
+It reads one JSON object per line from its standard input. It answers each with a line, ``ok`` or
+``failed``, on the file descriptor that is its argument.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def _main(answers: int) -> None:
-    # the blocks must not read what comes next, and import from their directory as a user would
+    # the blocks must not read the orders, and import from their directory as a user would
     orders = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.path[0] = ""
@@ -37,7 +37,7 @@ def _run(order: dict[str, str], namespace: dict[str, object]) -> bool:
     linecache.cache[path] = (len(page), None, page.splitlines(keepends=True), path)
     try:
         code = compile("\n" * (int(order["line"]) - 1) + order["source"], path, "exec")
-        exec(code, namespace)  # noqa: S102 -- this is what it is for
+        exec(code, namespace)  # noqa: S102 -- the purpose of this script
     except BaseException as error:  # noqa: BLE001 -- SystemExit is a failure as well
         inside = error.__traceback__.tb_next if error.__traceback__ else None
         traceback.print_exception(type(error), error, inside)

@@ -1,4 +1,4 @@
-"""The Python of one page."""
+"""The Python process of one page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class PythonProcess:
     """A Python process in which the blocks of a page run, one after the other.
 
     Args:
-        page: the page, whose lines tracebacks show.
-        log: file for what it prints.
+        page: the page, whose lines are in tracebacks.
+        log: file for its output.
     """
 
     def __init__(self, page: Path, log: Path) -> None:
@@ -30,24 +30,24 @@ class PythonProcess:
         self._answers = -1
 
     def run(self, source: str, *, line: int, env: dict[str, str], timeout_s: float) -> str:
-        """Run a block; its variables are there for the next one.
+        """Run a block; later blocks have its variables.
 
         Args:
             source: the block.
             line: number on the page of its first line.
             env: the variables and, as ``PWD``, the directory to run it with.
-            timeout_s: when the process is killed.
+            timeout_s: seconds after which the process is killed.
 
         Returns:
-            What it printed.
+            The output of the block.
 
         Raises:
-            ExampleFailedError: it raised an exception, or did not end in time.
+            ExampleFailedError: The block raised an exception, or did not end in time.
         """
         process = self._process or self._start(env)
         begin = self._log.stat().st_size
         order = {"source": source, "line": line, "path": str(self._page), "env": env}
-        if process.stdin is not None:  # it never is: for the types
+        if process.stdin is not None:  # always true, for mypy
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
         is_done, _, _ = select.select([self._answers], [], [], timeout_s)

@@ -1,4 +1,4 @@
-"""The shell of one page: its directory and variables pass from block to block."""
+"""The shell of one page, which keeps directory and variables from block to block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START_TIMEOUT_S = 180.0
 _END_TIMEOUT_S = 30.0
 _POLL_INTERVAL_S = 0.2
 
-# All on one line, so that the line numbers in bash's messages stay those of the page.
+# All on one line, so that the line numbers in bash's messages are those of the page.
 _PRELUDE = (
     """trap 'env -0 > {state}' EXIT; """
     """trap 'echo "$0: line $LINENO: status $?: $BASH_COMMAND" >&2' ERR; """
@@ -29,7 +29,7 @@ _PRELUDE = (
 
 
 class ExampleFailedError(Exception):
-    """An example did not do what the page says.
+    """An example failed, or its result is not as documented.
 
     Args:
         reason: one sentence without the full stop.
@@ -41,14 +41,14 @@ class ExampleFailedError(Exception):
 
 
 class Shell:
-    """Run one script after the other as if they were typed into one shell.
+    """A shell that runs scripts one after the other, as if they were typed into one shell.
 
     Exported variables and the working directory are kept; variables that are not exported, and
     functions, are not.
 
     Args:
         directory: the working directory of the first script.
-        env: all variables of the first script.
+        env: the complete environment of the first script.
         name: the prefix of bash's messages.
     """
 
@@ -76,15 +76,15 @@ class Shell:
             source: the script.
             line: number on the page of its first line.
             status: the expected exit status.
-            timeout_s: seconds after which it is killed.
+            timeout_s: seconds after which the script is killed.
 
         Returns:
             The output, errors included.
 
         Raises:
-            ExampleFailedError: it ended with another status, or not in time.
+            ExampleFailedError: The script ended with another status, or not in time.
         """
-        process = subprocess.Popen(  # noqa: S603 -- what the page shows
+        process = subprocess.Popen(  # noqa: S603 -- the page's own script
             self.arguments(source, line),
             cwd=self.directory,
             env=self.env,
@@ -109,7 +109,7 @@ class Shell:
         return printed
 
     def _remember(self) -> None:
-        with suppress(FileNotFoundError):  # a script that replaced its shell writes none
+        with suppress(FileNotFoundError):  # a script that replaced its shell writes no state
             entries = os.fsdecode(self._state.read_bytes()).split("\0")
             self.env = dict(entry.split("=", 1) for entry in entries if "=" in entry)
             self._state.unlink()
@@ -122,12 +122,12 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 class Background:
-    """A server that a page starts, with all its processes, until it is ended.
+    """A server that a page starts, with all its processes.
 
     Args:
         command: program and arguments.
         ports: the ports that it listens on when it is ready.
-        env: all its variables, with the directory as ``PWD``.
+        env: its complete environment, with the directory as ``PWD``.
         log: the file for its output.
     """
 
@@ -140,14 +140,14 @@ class Background:
 
     @property
     def printed(self) -> str:
-        """Its output so far."""
+        """The output of the server so far."""
         return self._log.read_text(errors="replace")
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until it listens on all its ports.
+        """Wait until the server listens on all its ports.
 
         Raises:
-            ExampleFailedError: it ended instead, or takes too long.
+            ExampleFailedError: The server ended, or takes too long.
         """
         deadline = time.monotonic() + timeout_s
         while not all(map(self._session.listens_on, self.ports)):
@@ -159,5 +159,5 @@ class Background:
             time.sleep(_POLL_INTERVAL_S)
 
     def end(self) -> None:
-        """End it as Ctrl-C would, and make sure that none of its processes is left."""
+        """End the server and all its processes."""
         self._session.end(timeout_s=_END_TIMEOUT_S)

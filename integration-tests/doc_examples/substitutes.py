@@ -1,16 +1,16 @@
-"""What the pages name and a test cannot have, and what stands for it.
+"""Replace hosts, ports, certificates and passwords of the pages by those of the test.
 
 ============================================  ==================================================
 on the page                                   in the test
 ============================================  ==================================================
 ``db.example.com:2581``, ``:2580``            an embedded BucketFS with a certificate as Exasol's
 ``AB:CD:…``                                   the fingerprint of this certificate
-``/exa/etc/ssl/ssl.crt``                      the file with it
+``/exa/etc/ssl/ssl.crt``                      the file of this certificate
 ``EXA_BUCKETFS_PASSWORD='…'`` (in quotes)     its write password; its read password if the quotes
-                                              hold the word *read*
+                                              contain the word *read*
 ``localhost:2580``, ``:2581``                 the same BucketFS, or the one that the page starts
 ``localhost:5000``, ``mlflow.example.com``    an MLflow server, or the one that the page starts
-any other port in a command that stays        a free one
+any other port of a server that it starts     a free one
 ============================================  ==================================================
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HTTP, TLS, MLFLOW = 2580, 2581, 5000
 """The ports of the documentation."""
 
-# Another name of the loopback address than the pages' own: so the way back is clear.
+# Not the pages' own name of loopback, so that `documented` can reverse the replacement.
 _DATABASE = "127.0.0.1"
 _DATABASE_NAME = re.compile(r"(?P<scheme>[\w+]+://)?\bdb\.example\.com\b(?::(?P<port>\d+))?")
 _LOCAL_NAME = re.compile(r"\b(?P<host>localhost|127\.0\.0\.1|mlflow\.example\.com):(?P<port>\d+)\b")
@@ -54,15 +54,15 @@ class Services(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of its certificate, ``AB:CD:…``."""
+        """SHA-256 fingerprint of its certificate, ``AB:CD:…``."""
 
     @property
     def certificate_file(self) -> Path:
-        """Its certificate."""
+        """File of its certificate."""
 
     @property
     def mlflow_port(self) -> int:
-        """Port of an MLflow server, which is started when this is asked for."""
+        """Port of an MLflow server; the first access starts it."""
 
 
 class Substitutes:
@@ -70,7 +70,7 @@ class Substitutes:
 
     Args:
         services: the servers that the page does not start.
-        commands: those blocks of the page that run until they are stopped.
+        commands: the blocks of the page that run until they are stopped.
     """
 
     def __init__(self, services: Services, commands: Iterable[str]) -> None:
@@ -81,7 +81,7 @@ class Substitutes:
                 self._own.setdefault(port, free_port())
 
     def actual(self, text: str) -> str:
-        """Return what to run in place of what the page shows."""
+        """Return the text to run for a text of the page."""
         text = _SERVE.sub(rf"\g<command> --port {HTTP}", text)
         text = _FINGERPRINT.sub(lambda _: self._services.fingerprint, text)
         text = text.replace(_CERTIFICATE, str(self._services.certificate_file))
@@ -93,7 +93,7 @@ class Substitutes:
         return _DATABASE_NAME.sub(self._database, text)
 
     def documented(self, text: str) -> str:
-        """Return what the page would show in place of what was printed."""
+        """Return the text that the page would show for a printed text."""
         services = self._services
         text = text.replace(services.fingerprint, "AB:CD:…")
         text = text.replace(str(services.certificate_file), _CERTIFICATE)
@@ -104,7 +104,7 @@ class Substitutes:
         return text
 
     def ports_of(self, command: str) -> list[int]:
-        """Return the ports that a command of the page, as shown, opens in the test."""
+        """Return the ports that a command of the page opens in the test."""
         return [self._own[port] for port in documented_ports(command)]
 
     def _port(self, documented: int) -> int:
@@ -124,13 +124,13 @@ class Substitutes:
         plain = scheme in {"http://", "exa+bfs://", "exabfs://"}
         port = int(match["port"] or (HTTP if plain else TLS))
         ports = {HTTP: self._services.http_port, TLS: self._services.tls_port}
-        if port not in ports:  # SQL, for example: the page has to say that it needs an Exasol
+        if port not in ports:  # SQL, for example, which needs an Exasol: the page marks it
             return match[0]
         return f"{scheme}{_DATABASE}:{ports[port]}"
 
 
 def documented_ports(command: str) -> list[int]:
-    """Return the ports that a command which stays opens, as the page has them."""
+    """Return the ports on the page of a command that runs until it is stopped."""
     ports = [int(match["port"]) for match in _PORT_OPTION.finditer(command)]
     if _SERVE.search(command):
         ports.append(HTTP)
@@ -146,10 +146,10 @@ def _password(match: re.Match[str]) -> str:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on, for a server that starts soon.
+    """Return a free port of loopback, for a server that starts soon.
 
-    It is below those that Linux hands out by itself (``ip_local_port_range``): one of these could
-    go to any other connection before the server starts.
+    It is below the range from which Linux selects ports (``ip_local_port_range``): another
+    connection could take one of these before the server starts.
     """
     while True:
         port = random.randrange(20_000, 32_768)  # noqa: S311 -- not a secret

@@ -1,7 +1,7 @@
-"""Servers and clients for the tests of the whole system.
+"""Servers and clients for the tests of the complete system.
 
-They run on whatever the options select: the embedded BucketFS or that of an Exasol (``--backend``),
-an MLflow server of our own or a running one (``--mlflow-server``).
+The options select the servers: the embedded BucketFS or that of an Exasol (``--backend``), a new
+MLflow server or a running one (``--mlflow-server``).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from mlflow_bucketfs_core.uri import is_bucketfs_uri
 from mlflow_bucketfs_testing import BucketFSServer, factories
 from mlflow_bucketfs_testing.config import BucketFSTarget
 
-# The server stores for its clients, who know nothing of BucketFS.
+# The server stores the artifacts of its clients, which do not access BucketFS.
 proxying_mlflow_server = factories.mlflow_server(
     artifacts_destination="{bucketfs_uri}/proxied", reuse=False
 )
 
 
 class Folder:
-    """What BucketFS holds below a URI, asked for over HTTP."""
+    """The objects below a URI in BucketFS, read over HTTP."""
 
     def __init__(self, uri: str, environment: dict[str, str]) -> None:
         self._uri = BucketFSUri.parse(uri)
         self._bucket = Bucket(self._uri, ConnectionSettings.from_env(environment))
 
     def keys(self) -> list[str]:
-        """List the objects, relative to the folder."""
+        """Return the keys of the objects, relative to the folder."""
         found = self._bucket.keys(self._uri.path)
         return sorted(key.removeprefix(f"{self._uri.path}/") for key in found)
 
@@ -48,7 +48,7 @@ class Folder:
 
 @pytest.fixture(scope="session")
 def folder_at(bucketfs_target: BucketFSTarget) -> Callable[[str], Folder]:
-    """Look into BucketFS at a URI, which may be another BucketFS with --mlflow-server."""
+    """Return a function that opens a URI, which may be in another BucketFS (--mlflow-server)."""
 
     def look(uri: str) -> Folder:
         ours = dict(bucketfs_target.environment)
@@ -66,21 +66,21 @@ def proxied(bucketfs_uri: str, folder_at: Callable[[str], Folder]) -> Folder:
 
 @pytest.fixture(scope="session")
 def artifact_root(mlflow_tracking_uri: str) -> str:
-    """Where `mlflow_server` has its clients store: in BucketFS, or there is nothing to test."""
+    """The artifact location of `mlflow_server`; skip if it is not in BucketFS."""
     location: str = MlflowClient(mlflow_tracking_uri).get_experiment("0").artifact_location
     if not is_bucketfs_uri(location):
         pytest.skip(
-            f"the MLflow server at {mlflow_tracking_uri} has artifacts stored at {location}, not "
-            f"in BucketFS: start it with --default-artifact-root exa+bfs://…"
+            f"the MLflow server at {mlflow_tracking_uri} stores artifacts at {location}, not in "
+            f"BucketFS: start it with --default-artifact-root exa+bfs://…"
         )
     return location
 
 
 @pytest.fixture(scope="session")
 def embedded_store(artifact_root: str, bucketfs_server: BucketFSServer) -> BucketFSServer:
-    """The embedded BucketFS, for tests that need its mount or its log of what MLflow stores."""
+    """The embedded BucketFS, for tests that need its mount or its request log."""
     if not artifact_root.startswith(bucketfs_server.uri()):
-        pytest.skip(f"only the embedded BucketFS has a mount and a log here, not {artifact_root}")
+        pytest.skip(f"{artifact_root} is not in the embedded BucketFS, which has a mount and a log")
     return bucketfs_server
 
 
@@ -88,7 +88,7 @@ def embedded_store(artifact_root: str, bucketfs_server: BucketFSServer) -> Bucke
 def database_uri(mlflow_server) -> str:
     """The tracking database of `mlflow_server`, to act as its operator."""
     if mlflow_server.backend_store_uri is None:
-        pytest.skip("where a server given by --mlflow-server keeps its database is not known")
+        pytest.skip("the database of a server given by --mlflow-server is not known")
     uri: str = mlflow_server.backend_store_uri
     return uri
 
@@ -97,21 +97,21 @@ def database_uri(mlflow_server) -> str:
 def client(
     artifact_root: str, mlflow_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MlflowClient]:
-    """A client of `mlflow_server` in this process, configured by its environment alone."""
-    del artifact_root  # asked for, since it skips
+    """A client of `mlflow_server` in this process, configured only by its environment."""
+    del artifact_root  # requested because it may skip
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Not mlflow.set_experiment: what it sets in this process cannot be unset again.
+    # Not mlflow.set_experiment, whose setting cannot be unset in this process.
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
     mlflow.set_tracking_uri(mlflow_environment["MLFLOW_TRACKING_URI"])
     yield MlflowClient()
-    # Other tests of this process choose their server by the environment.
+    # Other tests of this process select their server by the environment.
     mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
 def client_env(mlflow_client_env: dict[str, str]) -> dict[str, str]:
-    """All that a client in a process of its own needs, whose environment is otherwise empty."""
-    # with --mlflow-server, mlflow_client_env leaves alone what the environment has already
+    """All variables that a client in a separate process with an empty environment needs."""
+    # with --mlflow-server, mlflow_client_env omits credentials that are set in the environment
     credentials = ("EXA_BUCKETFS_USER", "EXA_BUCKETFS_PASSWORD")
     given = {name: os.environ[name] for name in credentials if name in os.environ}
     return {**given, **mlflow_client_env}
@@ -126,27 +126,27 @@ def run_id(client: MlflowClient) -> str:
 
 @pytest.fixture
 def unique() -> str:
-    """Part of a name that no earlier run of the tests gave to anything on the MLflow server."""
+    """A random part for names, so that runs of the tests on one MLflow server do not collide."""
     return uuid.uuid4().hex[:8]
 
 
 @pytest.fixture
 def database(bucketfs_target: BucketFSTarget, request: pytest.FixtureRequest):
-    """A connection to the Exasol that ``--backend`` selects, in a schema of its own.
+    """A connection to the Exasol that ``--backend`` selects, in a new schema.
 
-    It skips where there is none. A database that is there and refuses the login is a failure.
+    It skips if no database listens. A database that refuses the login is a failure.
     """
     if bucketfs_target.backend != "onprem":
         pytest.skip("SQL needs a database: --backend=onprem")
     import pyexasol  # noqa: PLC0415 -- comes with pytest-exasol-slc
 
     exasol = request.getfixturevalue("exasol_config")
-    # a started container is waited for here
+    # waits for a started container
     parameters = request.getfixturevalue("backend_aware_onprem_database_params")
     try:
         socket.create_connection((exasol.host, exasol.port), timeout=30).close()
     except ConnectionRefusedError:
-        pytest.skip(f"nothing listens at {exasol.host}:{exasol.port}: no database, no SQL")
+        pytest.skip(f"SQL needs a database, but none listens at {exasol.host}:{exasol.port}")
     with pyexasol.connect(**parameters) as connection:
         schema = f"MLFLOW_BUCKETFS_{uuid.uuid4().hex[:8].upper()}"
         connection.execute(f"CREATE SCHEMA {schema}")
@@ -156,7 +156,7 @@ def database(bucketfs_target: BucketFSTarget, request: pytest.FixtureRequest):
 
 @pytest.fixture(scope="session")
 def plain_python() -> list[str]:
-    """Command of a Python that has mlflow-skinny of the same version, and no plugin."""
+    """Return the command of a Python with mlflow-skinny of the same version and no plugin."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         pytest.skip("uv is not on the path: pip install uv")
@@ -167,7 +167,7 @@ def plain_python() -> list[str]:
 
 @pytest.fixture
 def run_command(tmp_path: Path):
-    """Run a command in an empty directory and return its standard output."""
+    """Return a function that runs a command in an empty directory and returns its output."""
 
     def run(command: list[str], env: dict[str, str]) -> str:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("EXA_", "MLFLOW_"))}

@@ -1,14 +1,14 @@
-"""What only a real Exasol can show: its UDFs see BucketFS, and reach the MLflow server.
+"""UDFs of a real Exasol see BucketFS, and reach the MLflow server.
 
-``pytest integration-tests/tests/test_database.py --backend=onprem`` tries it with Exasol in Docker.
+``pytest integration-tests/tests/test_database.py --backend=onprem`` runs it with Exasol in Docker.
 """
 
 from __future__ import annotations
 
 from mlflow_bucketfs_core import Bucket, ConnectionSettings, udf_path
 
-# Other nodes, and the mount of this one, follow an upload after a while. PATH and FETCH alone are
-# reserved words of Exasol.
+# The mounts of all nodes show an upload only after a delay. PATH and FETCH alone are reserved words
+# of Exasol.
 _READ_FILE = """
 CREATE PYTHON3 SCALAR SCRIPT READ_FILE(file_path VARCHAR(2000)) RETURNS VARCHAR(2000) AS
 import pathlib, time
@@ -29,7 +29,7 @@ def run(ctx):
 
 
 def test_a_udf_sees_what_was_uploaded(database, bucketfs_uri, bucketfs_target):
-    """An object is on the mount of a UDF, at the path that `udf_path` names."""
+    """A UDF reads an uploaded object at the path that `udf_path` returns."""
     uri = f"{bucketfs_uri}/seen/by a udf.txt"
     settings = ConnectionSettings.from_env(bucketfs_target.environment)
     bucket = Bucket(uri, settings)

@@ -1,4 +1,4 @@
-"""The command that a newcomer pastes."""
+"""The command ``mlflow-bucketfs-testing demo``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEMO = [sys.executable, "-m", "mlflow_bucketfs_testing", "demo", "--keep"]
 
 @pytest.fixture
 def demo(tmp_path):
-    """Run the demo; gives the process, and a function that waits for a text in its output."""
+    """Run the demo; yield the process, and a function that waits for a text in its output."""
     elsewhere = {"MLFLOW_EXPERIMENT_ID": "99", "EXA_BUCKETFS_ALLOWED_HOSTS": "exasol.example.com"}
     with (tmp_path / "output").open("w") as output:
         env = {**os.environ, **elsewhere, "PYTHONUNBUFFERED": "1"}
@@ -49,7 +49,7 @@ def _ends_with_all_its_processes(process, number):
 
 
 def test_the_model_predicts_the_same_and_ctrl_c_ends_the_servers(demo):
-    """It ends with a table, whatever the environment says of other servers, and then stays."""
+    """The demo ignores the environment, prints its table, and runs until Ctrl-C."""
     process, printed_once = demo
     printed = printed_once("Ctrl-C stops both")
     assert "All predict the same" in printed
@@ -61,8 +61,8 @@ def test_the_model_predicts_the_same_and_ctrl_c_ends_the_servers(demo):
     assert process.returncode == 0
 
 
-def test_a_polite_kill_while_it_starts_leaves_no_process_behind(demo):
-    """SIGTERM ends the MLflow server that does not answer yet, with everything it started."""
+def test_sigterm_during_the_start_ends_all_processes(demo):
+    """SIGTERM during the start ends the MLflow server and all its processes."""
     process, printed_once = demo
     printed_once("MLflow server is starting")
     assert _ends_with_all_its_processes(process, signal.SIGTERM)

@@ -11,8 +11,8 @@ from mlflow_bucketfs_core.uri import is_bucketfs_uri
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-# As in core's tests, whose server is always the embedded one: this test also meets a real BucketFS
-# (see noxfile.py, test:backends).
+# As in core's tests, whose server is always the embedded one: this test can also run on a real
+# BucketFS (see noxfile.py, test:backends).
 ODD_NAMES = [
     "a#b",
     "q?x",
@@ -59,13 +59,13 @@ def test_a_model_loads_by_every_kind_of_uri(logged):
 
 
 def test_the_models_files_are_in_bucketfs(logged, folder_at):
-    """MLflow's artifact location is where the files are."""
+    """The model's files are in BucketFS at MLflow's artifact location."""
     names = folder_at(logged[0].artifact_path).keys()
     assert {"MLmodel", "requirements.txt"} <= {*names}
 
 
 def test_odd_names_survive_the_round_trip(client, run_id, tmp_path):
-    """Names with characters that mean something in URLs come back byte-identical."""
+    """Files with special characters of URLs in their names are downloaded byte-identical."""
     source = tmp_path / "source"
     source.mkdir()
     for index, name in enumerate(ODD_NAMES):
@@ -92,7 +92,7 @@ def test_an_experiment_chooses_its_own_location(client, bucketfs_uri, folder_at,
 
 
 def test_the_command_line_logs_lists_and_downloads(client_env, run_id, run_command, tmp_path):
-    """``mlflow artifacts`` works as with any other store."""
+    """``mlflow artifacts`` logs, lists and downloads a file."""
     (tmp_path / "report.txt").write_text("result: 42")
     mlflow_cli = [sys.executable, "-m", "mlflow", "artifacts"]
     log = ["log-artifact", "-r", run_id, "-l", str(tmp_path / "report.txt"), "-a", "reports"]
@@ -118,8 +118,8 @@ def test_the_ui_lists_and_reads_through_the_server(client, run_id, mlflow_tracki
     assert page.text == "seen in the browser"
 
 
-def test_the_server_says_404_for_what_is_missing(run_id, mlflow_tracking_uri):
-    """A missing artifact is "not found", not an internal error."""
+def test_the_server_answers_404_for_a_missing_artifact(run_id, mlflow_tracking_uri):
+    """A missing artifact is answered with 404, not with an internal error."""
     answer = requests.get(
         f"{mlflow_tracking_uri}/get-artifact",
         params={"run_id": run_id, "path": "nothing/here.txt"},

@@ -1,4 +1,4 @@
-"""``mlflow gc`` and BucketFS."""
+"""``mlflow gc`` deletes artifacts in BucketFS."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sklearn.linear_model import LinearRegression
 
 @pytest.fixture
 def keys_of(artifact_root, folder_at):
-    """List what BucketFS holds of a run or model."""
+    """Return a function that returns the keys of a run or model in BucketFS."""
     return lambda identifier: [key for key in folder_at(artifact_root).keys() if identifier in key]
 
 
 @pytest.fixture
 def gc(client_env, database_uri, run_command):
-    """Run ``mlflow gc`` on the server's database, as its operator does."""
+    """Return a function that runs ``mlflow gc`` on the server's database."""
 
     def run(*arguments: str) -> None:
         command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", database_uri]
@@ -27,7 +27,7 @@ def gc(client_env, database_uri, run_command):
 
 
 def test_gc_deletes_the_files_of_deleted_runs(client, run_id, gc, keys_of):
-    """What belongs to a deleted run is gone; a run beside it keeps its files."""
+    """The files of a deleted run are deleted; another run keeps its files."""
     other = client.create_run("0").info.run_id
     for each in (run_id, other):
         client.log_text(each, "text", "folder/file.txt")
@@ -38,7 +38,7 @@ def test_gc_deletes_the_files_of_deleted_runs(client, run_id, gc, keys_of):
 
 
 def test_gc_deletes_the_files_of_deleted_models(client, gc, keys_of):
-    """What belongs to a deleted logged model is gone."""
+    """The files of a deleted logged model are deleted."""
     model = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
     with mlflow.start_run():
         info = mlflow.sklearn.log_model(model, name="model", pip_requirements=["scikit-learn"])
@@ -49,10 +49,10 @@ def test_gc_deletes_the_files_of_deleted_models(client, gc, keys_of):
 
 
 @pytest.mark.parametrize("deleted_first", [True, False])
-def test_gc_of_an_experiment_takes_deleted_models_only(
+def test_gc_of_an_experiment_deletes_deleted_models_only(
     client, unique, gc, folder_at, deleted_first
 ):
-    """Models that were not deleted one by one leave their files behind."""
+    """Models that were not deleted individually keep their files."""
     experiment = client.get_experiment(client.create_experiment(f"gc {unique}"))
     model = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
     with mlflow.start_run(experiment_id=experiment.experiment_id):

@@ -1,4 +1,4 @@
-"""A client cannot make the server, or ``mlflow gc``, send the password elsewhere."""
+"""A client cannot make the server, or ``mlflow gc``, send the password to another host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlflow_bucketfs_core import BucketFSUri
 
 
 class Listener:
-    """A stranger's server on this host: it notes what is sent to it."""
+    """A foreign server on this host, which records the bytes that it receives."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -38,14 +38,14 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening."""
-        # shutdown wakes the thread in accept; close alone would not
+        # shutdown wakes the thread in accept; close alone does not
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
 @pytest.fixture
 def stranger() -> Iterator[Listener]:
-    """A listener on the host of BucketFS, on another port."""
+    """A foreign server on the host of BucketFS, on another port."""
     listener = Listener()
     yield listener
     listener.close()
@@ -63,7 +63,7 @@ def stranger() -> Iterator[Listener]:
     ],
     ids=["other port", "alias", "https", "upper case", "userinfo", "backslash"],
 )
-def test_the_server_does_not_connect_where_a_client_says(
+def test_the_server_does_not_connect_to_a_clients_location(
     location, stranger, mlflow_tracking_uri, artifact_root, bucketfs_target
 ):
     """Listing and reading artifacts of a foreign location is refused without a connection."""
@@ -75,7 +75,7 @@ def test_the_server_does_not_connect_where_a_client_says(
         experiment = client.create_experiment(name, artifact_location=artifact_location)
         run_id = client.create_run(experiment).info.run_id
     except MlflowException:
-        # some of these MLflow refuses itself; then there is nothing to read
+        # MLflow itself refuses some of these; then there is nothing to read
         run_id = None
     if run_id is not None:
         for path in ("ajax-api/2.0/mlflow/artifacts/list", "get-artifact"):
@@ -84,7 +84,7 @@ def test_the_server_does_not_connect_where_a_client_says(
                 params={"run_id": run_id, "path": "x"},
                 timeout=60,
             )
-            # before MLflow 3.15 get-artifact says 500 to whatever fails
+            # before MLflow 3.15, get-artifact answers every error with 500
             assert answer.status_code in {requests.codes.bad_request, requests.codes.server_error}
             assert bucketfs_target.password not in answer.text.split()
     assert stranger.received == []
@@ -92,7 +92,7 @@ def test_the_server_does_not_connect_where_a_client_says(
 
 @pytest.fixture
 def foreign_database(tmp_path, stranger):
-    """A tracking database with a deleted run whose artifacts are at the stranger's."""
+    """A tracking database with a deleted run whose artifacts are on the foreign server."""
     uri = f"sqlite:///{tmp_path / 'foreign.db'}"
     client = MlflowClient(uri)
     location = f"exa+bfs://127.0.0.1:{stranger.port}/bfsdefault/default/x"
@@ -133,7 +133,7 @@ def _gc(database, directory, env):
 def test_the_password_is_in_no_database(
     database_uri, mlflow_server, client, run_id, bucketfs_target
 ):
-    """Neither the tracking database nor the server's log knows the password."""
+    """Neither the tracking database nor the server's log contains the password."""
     client.log_text(run_id, "text", "file.txt")
     with closing(sqlite3.connect(database_uri.removeprefix("sqlite:///"))) as connection:
         dump = "\n".join(connection.iterdump())

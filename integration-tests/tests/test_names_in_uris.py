@@ -1,4 +1,4 @@
-"""URIs with characters that look like something else."""
+"""URIs with characters that look like an encoding."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sklearn.linear_model import LinearRegression
 def test_a_path_survives_as_raw_uri_runs_uri_and_model_source(
     folder, client, run_id, unique, tmp_path
 ):
-    """The folder's name means the same in every kind of URI."""
+    """A model in a folder with this name loads by every kind of URI."""
     model = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
     mlflow.sklearn.save_model(model, tmp_path / "m", pip_requirements=["scikit-learn"])
     client.log_artifacts(run_id, str(tmp_path / "m"), f"{folder}/model")
     raw = f"{client.get_run(run_id).info.artifact_uri}/{folder}/model"
-    # MLflow's REST API takes the "+" of exa+bfs for a blank in the source of a model version
+    # MLflow's REST API decodes the "+" of exa+bfs as a blank in the source of a model version
     source = raw.replace("exa+bfs", "exabfs", 1)
     name = f"model in {folder.replace('%', 'percent')} {unique}"
     client.create_registered_model(name)

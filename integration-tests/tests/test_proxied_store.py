@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow_bucketfs_testing import MlflowServerProcess
 from packaging.version import Version
 
-# An older server cannot hand out a file with another name than an ASCII one.
+# An older server can serve only files with ASCII names.
 _NAMES = ["a.txt", "plus+x", "with space.bin"]
 _NAMES += ["ümlaut"] if Version(mlflow.__version__) >= Version("3.15") else []
 _CLIENT = """
@@ -58,7 +58,7 @@ def test_a_client_needs_neither_plugin_nor_password(
 
 
 def test_deleting_through_the_proxy_deletes_in_bucketfs(proxying_mlflow_server, proxied):
-    """DELETE of the proxy's REST API removes the objects, of this run only."""
+    """DELETE of the proxy's REST API removes the objects of this run only."""
     client = MlflowClient(proxying_mlflow_server.uri)
     runs = [client.create_run("0").info.run_id for _ in range(2)]
     for run_id in runs:
@@ -70,14 +70,14 @@ def test_deleting_through_the_proxy_deletes_in_bucketfs(proxying_mlflow_server, 
     assert [run_id for run_id in runs if any(run_id in key for key in kept)] == [runs[1]]
 
 
-def test_the_proxy_says_404_for_what_is_missing(proxying_mlflow_server):
-    """A client of the proxy can tell "not found" from "broken"."""
+def test_the_proxy_answers_404_for_a_missing_artifact(proxying_mlflow_server):
+    """The proxy answers a missing artifact with 404, not with an internal error."""
     url = f"{proxying_mlflow_server.uri}/api/2.0/mlflow-artifacts/artifacts/0/no/such/file.txt"
     assert requests.get(url, timeout=60).status_code == requests.codes.not_found
 
 
-def test_the_log_has_the_reason_of_what_clients_try_again():
-    """Without BucketFS, clients get 503 until they give up; the operator sees what is wrong."""
+def test_the_log_has_the_reason_of_a_503():
+    """Without BucketFS, clients get 503, and the server's log has the reason."""
     nowhere = "exa+bfs://127.0.0.1:9/s/b"
     env = {"EXA_BUCKETFS_PASSWORD": "write", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     with MlflowServerProcess(artifacts_destination=nowhere, workers=1, env=env) as server:

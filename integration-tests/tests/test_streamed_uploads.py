@@ -1,4 +1,4 @@
-"""Uploads through the proxy are passed on while they arrive."""
+"""Uploads through the proxy are streamed to BucketFS."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def _url(server, path):
     return f"{server.uri}/api/2.0/mlflow-artifacts/artifacts/{path}"
 
 
-def test_a_large_upload_through_the_proxy_arrives_whole(proxying_mlflow_server, proxied):
-    """More than the server holds in memory arrives byte-identical."""
+def test_a_large_upload_through_the_proxy_is_complete(proxying_mlflow_server, proxied):
+    """An upload that is larger than the server's buffers is stored byte-identical."""
     data = bytes(range(256)) * (20 * 4096)
     answer = requests.put(_url(proxying_mlflow_server, "big/x.bin"), data=data, timeout=120)
     assert answer.status_code == requests.codes.ok
@@ -23,7 +23,7 @@ def test_a_large_upload_through_the_proxy_arrives_whole(proxying_mlflow_server, 
 
 
 def _begin_upload(server, path, sent):
-    """Announce an upload of 50 MB and send some of it."""
+    """Start an upload of 50 MB and send the first bytes."""
     host, port = server.uri.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)))
     path = _url(server, path).partition(port)[2]
@@ -33,7 +33,7 @@ def _begin_upload(server, path, sent):
 
 
 def test_an_aborted_upload_publishes_nothing(proxying_mlflow_server, proxied, upload_has_begun):
-    """A client that goes away in the middle leaves no object, not even a part of one."""
+    """An upload that its client aborts stores no object."""
     pytest.importorskip("mlflow.server.artifact_router", reason="MLflow 3.15 streams uploads")
     _begin_upload(proxying_mlflow_server, "aborted/x.bin", 12_000_000).close()
     upload_has_begun()
@@ -41,8 +41,8 @@ def test_an_aborted_upload_publishes_nothing(proxying_mlflow_server, proxied, up
 
 
 @pytest.mark.parametrize("sent", [1000, 9_000_000], ids=["1 kB", "9 MB"])
-def test_silent_clients_stop_nobody(proxying_mlflow_server, proxied, sent):
-    """Ten clients that stop sending keep neither a download nor an upload waiting."""
+def test_stalled_uploads_do_not_block_others(proxying_mlflow_server, proxied, sent):
+    """Ten uploads that stall block neither a download nor another upload."""
     pytest.importorskip("mlflow.server.artifact_router", reason="MLflow 3.15 streams uploads")
     url = _url(proxying_mlflow_server, "heard/x.bin")
     with ExitStack() as clients:
@@ -56,9 +56,9 @@ def test_silent_clients_stop_nobody(proxying_mlflow_server, proxied, sent):
 
 @pytest.fixture
 def upload_has_begun(bucketfs_target, request):
-    """Wait until BucketFS has seen the upload that the test made."""
+    """Return a function that waits until BucketFS has received the test's upload."""
     if bucketfs_target.backend != "embedded":
-        # no other server tells what it was asked; five seconds are plenty on any machine
+        # only the embedded server has a request log; five seconds suffice on any machine
         return lambda: time.sleep(5)
     log = request.getfixturevalue("bucketfs_server").requests
     before = log.count(method="PUT")

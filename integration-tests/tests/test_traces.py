@@ -13,7 +13,7 @@ from mlflow.tracing import constant
 
 @pytest.fixture
 def trace(client, unique, monkeypatch):
-    """A trace with an attachment in an experiment of its own."""
+    """A trace with an attachment, in a new experiment."""
     attachments = pytest.importorskip("mlflow.tracing.attachments", reason="MLflow 3.11 has it")
     picture = attachments.Attachment(content_type="image/png", content_bytes=b"\x89PNG")
     experiment = client.get_experiment(client.create_experiment(f"traces {unique}"))
@@ -25,8 +25,8 @@ def trace(client, unique, monkeypatch):
     return experiment, client.get_trace(span.trace_id)
 
 
-def test_a_trace_and_its_attachment_come_back(trace, folder_at, mlflow_tracking_uri):
-    """The attachment is an object in BucketFS, and the server hands it out again."""
+def test_a_trace_and_its_attachment_can_be_read(trace, folder_at, mlflow_tracking_uri):
+    """A trace can be read; its attachment is stored in BucketFS and served by the server."""
     experiment, logged = trace
     span = logged.data.spans[0]
     assert span.outputs == {"text": "42"}
@@ -58,7 +58,7 @@ def test_traces_are_archived_in_bucketfs(trace, client, database_uri, archival, 
     client.set_experiment_tag(
         experiment.experiment_id, constant.TraceExperimentTagKey.ARCHIVE_NOW, json.dumps({})
     )
-    # what the server's job does once a minute
+    # as the server's job does once a minute
     store = SqlAlchemyStore(database_uri, archival.location)
     archived = store.archive_traces(
         resolved_trace_archival_location=archival.location, broader_retention=archival.retention

@@ -31,13 +31,13 @@ expect = _sync_api.expect
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _BROWSER = next(filter(None, map(shutil.which, _BROWSERS)), None)
-# a mark, since a fixture that skips comes after the servers have started
+# a mark, because a fixture would skip only after the servers have started
 pytestmark = pytest.mark.skipif(
     _BROWSER is None, reason=f"none of {', '.join(_BROWSERS)} is on the path: {_INSTALL}"
 )
 
 _SCREENSHOTS = "MLFLOW_BUCKETFS_SCREENSHOTS"
-_PATIENCE_MS = 60_000  # a listing waits for BucketFS, and a page for two busy cores
+_TIMEOUT_MS = 60_000  # long, because a busy machine lists and renders slowly
 _OFFLINE = (
     "--disable-background-networking",
     "--disable-component-update",
@@ -53,9 +53,9 @@ OpenUI = Callable[[str], AbstractContextManager["_sync_api.Page"]]
 @pytest.fixture(scope="module")
 def browser():
     """The distribution's Chromium, without a window."""
-    expect.set_options(timeout=_PATIENCE_MS)
+    expect.set_options(timeout=_TIMEOUT_MS)
     with _sync_api.sync_playwright() as playwright:
-        # Chromium's sandbox refuses to work for root
+        # Chromium's sandbox does not work for root
         sandbox = os.geteuid() != 0
         running = playwright.chromium.launch(
             executable_path=_BROWSER, args=[*_OFFLINE], chromium_sandbox=sandbox
@@ -66,13 +66,13 @@ def browser():
 
 @pytest.fixture
 def open_ui(browser, tmp_path: Path) -> OpenUI:
-    """Open the UI of a server; if the block fails, the error names a screenshot of the page."""
+    """Return a context manager that opens a server's UI; on an error, it saves a screenshot."""
 
     @contextmanager
     def opened(server_uri: str) -> Iterator[_sync_api.Page]:
         context = browser.new_context(base_url=server_uri, viewport={"width": 1280, "height": 720})
-        context.set_default_timeout(_PATIENCE_MS)
-        # nothing but the server: a UI that may send telemetry has nowhere to send it
+        context.set_default_timeout(_TIMEOUT_MS)
+        # only requests to the server are allowed, and no telemetry
         context.route(lambda url: urlsplit(url).netloc != urlsplit(server_uri).netloc, _refuse)
         page = context.new_page()
         try:
@@ -93,7 +93,7 @@ def _refuse(route: _sync_api.Route) -> None:
 
 @dataclass(frozen=True)
 class Logged:
-    """What a data scientist has logged: a run with files, and a model."""
+    """A logged run with files and a model."""
 
     server_uri: str
     experiment_id: str
@@ -102,7 +102,7 @@ class Logged:
 
     @property
     def run_page(self) -> str:
-        """Address of the run's page, without the server's."""
+        """Address of the run's page, relative to the server's."""
         return f"/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
 
@@ -114,7 +114,7 @@ def logged(
     unique: str,
     tmp_path: Path,
 ) -> Logged:
-    """A run that was logged by a client of BucketFS itself, or by one of the server's proxy."""
+    """A run that was logged directly to BucketFS, or through the server's proxy."""
     del bucketfs_uri, client  # named so that pytest repeats the test on each backend
     fixture = {"direct": "mlflow_server", "proxied": "proxying_mlflow_server"}[request.param]
     server_uri = request.getfixturevalue(fixture).uri
@@ -124,7 +124,7 @@ def logged(
     (folder / "notes.txt").write_text("petals matter more than sepals", encoding="utf-8")
     features, species = load_iris(return_X_y=True)
     classifier = LogisticRegression(max_iter=1000).fit(features, species)
-    # a readable name is for the pictures in the documentation: one test at a time
+    # a readable name for the screenshots of the documentation, which one test at a time makes
     name = "iris" if _SCREENSHOTS in os.environ else f"iris {unique}"
     experiment_id = MlflowClient().create_experiment(name)
     with mlflow.start_run(experiment_id=experiment_id, run_name="first-run") as run:
@@ -136,7 +136,7 @@ def logged(
 
 @pytest.mark.parametrize("logged", ["direct", "proxied"], indirect=True)
 def test_the_artifact_tab_shows_the_files_of_a_run(logged: Logged, open_ui: OpenUI):
-    """Files and folders are listed, and a click on a file shows its text."""
+    """The tab lists files and folders, and shows the text of a file after a click."""
     with open_ui(logged.server_uri) as page:
         page.goto(logged.run_page)
         _tab(page, "Artifacts").click()
@@ -150,9 +150,9 @@ def test_the_artifact_tab_shows_the_files_of_a_run(logged: Logged, open_ui: Open
 
 @pytest.mark.parametrize("logged", ["direct"], indirect=True)
 def test_a_models_page_shows_its_files(logged: Logged, open_ui: OpenUI):
-    """The run leads to the model; its files are listed, and MLmodel can be read."""
+    """The run's page links to the model's page, which lists its files and shows MLmodel."""
     with open_ui(logged.server_uri) as page:
-        _put_distractions_away(page)
+        _close_overlays(page)
         page.goto(logged.run_page)
         main = page.get_by_role("main")
         main.get_by_role("link", name="model", exact=True).click()
@@ -168,7 +168,7 @@ def test_a_models_page_shows_its_files(logged: Logged, open_ui: OpenUI):
 
 @pytest.mark.parametrize("logged", ["proxied"], indirect=True)
 def test_a_model_is_registered_in_the_ui(logged: Logged, open_ui: OpenUI, unique: str):
-    """The button of the model's page makes a version that loads from BucketFS."""
+    """The button on the model's page registers a version, which loads from BucketFS."""
     name = f"species {unique}"
     with open_ui(logged.server_uri) as page:
         page.goto(f"/#/experiments/{logged.experiment_id}/models/{logged.model_id}")
@@ -183,10 +183,10 @@ def test_a_model_is_registered_in_the_ui(logged: Logged, open_ui: OpenUI, unique
     assert model.predict([[5.1, 3.5, 1.4, 0.2]]).tolist() == [0]
 
 
-def test_an_experiment_made_in_the_ui_stores_where_it_says(
+def test_an_experiment_made_in_the_ui_has_its_location(
     client: MlflowClient, artifact_root: str, open_ui: OpenUI, folder_at, unique: str
 ):
-    """The artifact location typed into the dialogue is where the files of its runs go."""
+    """Runs store their files at the artifact location that was entered in the dialogue."""
     server_uri = os.environ["MLFLOW_TRACKING_URI"]
     name, location = f"made in the UI {unique}", f"{artifact_root}/made-in-the-ui-{unique}"
     with open_ui(server_uri) as page:
@@ -202,7 +202,7 @@ def test_an_experiment_made_in_the_ui_stores_where_it_says(
     run_id = client.create_run(experiment.experiment_id).info.run_id
     client.log_text(run_id, "stored where it says", "where.txt")
     assert folder_at(location).keys() == [f"{run_id}/artifacts/where.txt"]
-    # in a new window: the other one is still being redirected within the new experiment
+    # in a new window, because the other one is still redirected to the new experiment
     with open_ui(server_uri) as page:
         page.goto(f"/#/experiments/{experiment.experiment_id}/runs/{run_id}/artifacts")
         page.get_by_role("main").get_by_text("where.txt", exact=True).click()
@@ -210,13 +210,13 @@ def test_an_experiment_made_in_the_ui_stores_where_it_says(
 
 
 def _tab(page: _sync_api.Page, name: str) -> _sync_api.Locator:
-    """The tab of a run's page, which is a link on a model's page."""
+    """Return the tab of a run's page, or the link on a model's page."""
     main = page.get_by_role("main")
     return main.get_by_role("tab", name=name).or_(main.get_by_role("link", name=name))
 
 
-def _put_distractions_away(page: _sync_api.Page) -> None:
-    """Close MLflow's assistant and the sidebar's menu for agents, if a picture was asked for."""
+def _close_overlays(page: _sync_api.Page) -> None:
+    """Close MLflow's assistant and the sidebar's menu for agents, if screenshots are enabled."""
     if _SCREENSHOTS in os.environ:
         page.goto("/")
         page.get_by_role("button", name="Close", exact=True).click()
@@ -225,7 +225,7 @@ def _put_distractions_away(page: _sync_api.Page) -> None:
 
 
 def _take_screenshot(page: _sync_api.Page, name: str) -> None:
-    """Write a picture for the documentation, if it was asked for."""
+    """Write a screenshot for the documentation, if screenshots are enabled."""
     if directory := os.environ.get(_SCREENSHOTS):
         page.mouse.move(0, 0)
         page.screenshot(path=Path(directory) / name, animations="disabled")

@@ -1,4 +1,4 @@
-"""That the page of errors has every class, its code, and the message that users really see."""
+"""The page of errors has every class, its code, and the real messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CLASSES = _errors_of(errors)
 
 
 def _table_rows(text: str) -> dict[str, list[str]]:
-    """Return the cells after the first one by the class that the first one names."""
+    """Return for each class, which is in the first cell, the other cells."""
     rows = {}
     for line in text.splitlines():
         if match := re.match(r"\| *\[?`(\w+Error)`[^|]*\|(.*)\|$", line):
@@ -52,7 +52,7 @@ _TABLE = _table_rows(_PAGE.split("\n## Errors of names and settings\n", maxsplit
 
 
 def test_the_table_has_exactly_the_classes_of_core():
-    """No class is forgotten, none is made up, and all but the base classes have a section."""
+    """The table has exactly the classes of core, and all but the base classes have a section."""
     assert _TABLE.keys() == _CLASSES.keys() - {"BucketFSError"}
     sections = set(re.findall(r"^### (\w+Error)$", _PAGE, re.MULTILINE))
     assert sections == _CLASSES.keys() - {"BucketFSError", "TransferError"}
@@ -60,7 +60,7 @@ def test_the_table_has_exactly_the_classes_of_core():
 
 @pytest.mark.parametrize("name", _TABLE)
 def test_bases_code_and_status_are_the_real_ones(name):
-    """The built-in class, MLflow's code and its HTTP status are those of the class."""
+    """The table has each class's built-in base, MLflow's code and its HTTP status."""
     builtin, code, status = _TABLE[name]
     direct = [base.__name__ for base in _CLASSES[name].__mro__ if base.__module__ == "builtins"]
     with pytest.raises(MlflowException) as raised, mlflow_errors():
@@ -78,7 +78,7 @@ def test_bases_code_and_status_are_the_real_ones(name):
     ],
 )
 def test_the_tables_of_the_tests_errors_are_complete(heading, names):
-    """Each class is there, with the built-in one that it also is."""
+    """The tables have each class of the tests' errors, with its built-in base."""
     rows = _table_rows(_PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0])
     both = {**_errors_of(testing_errors), **_errors_of(server)}
     classes = {name: kind for name, kind in both.items() if re.match(names, name)}
@@ -100,7 +100,7 @@ def shared_bucketfs():
 
 @pytest.fixture
 def bucketfs(shared_bucketfs):
-    """The same, empty and without faults."""
+    """The shared BucketFS, empty and without faults."""
     shared_bucketfs.reset()
     return shared_bucketfs
 
@@ -153,11 +153,11 @@ def _download(bucket):
 
 
 def _download_file(bucket):
-    # the shared temporary directory will do: no file appears
+    # any directory, because no file is written
     bucket.download_file("x", Path("never"))
 
 
-# Per class, what provokes each of the messages in its section.
+# Per class, the functions that provoke the messages in its section.
 _MESSAGES = {
     "InvalidUriError": [
         lambda _: BucketFSUri.parse("exa+bfs://w:secret@db.example.com/bfsdefault/default")
@@ -208,12 +208,12 @@ def _as_documented(message: str, running) -> str:
 
 
 def _matches(documented: str, message: str) -> bool:
-    """Whether a text of the page, in which … stands for anything, is this message."""
+    """Return whether a text of the page, in which … matches any text, is this message."""
     return re.fullmatch(re.escape(documented).replace("…", ".*"), message, re.DOTALL) is not None
 
 
 def test_every_section_has_its_messages_here():
-    """Each section shows at least one message, and each one shown is provoked below."""
+    """Each message that a section shows is provoked by one function here."""
     shown = {name: _section(name).count("```text\n") for name in _TABLE if name != "TransferError"}
     assert shown == {name: len(provoked) for name, provoked in _MESSAGES.items()}
 
@@ -223,7 +223,7 @@ def test_every_section_has_its_messages_here():
     [(name, index) for name, provoked in _MESSAGES.items() for index in range(len(provoked))],
 )
 def test_the_message_is_the_real_one(name, index, bucketfs, tmp_path, monkeypatch):
-    """What the page shows is what BucketFS and settings really provoke, word for word."""
+    """The message on the page is the one that BucketFS or the settings really raise."""
     monkeypatch.chdir(tmp_path)
     documented = re.findall(r"```text\n(.*?)\n```", _section(name), re.DOTALL)[index]
     with pytest.raises(errors.BucketFSError) as raised:
@@ -245,7 +245,7 @@ def _nothing_there(directory, running, monkeypatch):
     [
         (
             "Could not find a registered artifact repository",
-            # MLflow's registry before it looks for plugins
+            # MLflow's registry before it searches for plugins
             lambda *_: ArtifactRepositoryRegistry().get_artifact_repository(
                 f"exa+bfs://{_HOST}:2580/bfsdefault/default"
             ),
@@ -264,7 +264,7 @@ def _nothing_there(directory, running, monkeypatch):
     ],
 )
 def test_the_message_of_mlflow_is_the_real_one(heading, provoke, bucketfs, tmp_path, monkeypatch):
-    """What the page shows is what MLflow says in this version."""
+    """The message on the page is the one that this version of MLflow raises."""
     (documented,) = re.findall(r"```text\n(.*?)\n```", _section(heading), re.DOTALL)
     with pytest.raises(MlflowException) as raised:
         provoke(tmp_path, bucketfs, monkeypatch)

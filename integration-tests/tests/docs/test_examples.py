@@ -1,4 +1,4 @@
-"""That the pages' examples are executed, and that an example which is wrong fails."""
+"""The pages' examples are executed, and a wrong example fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from doc_examples.blocks import RUN_ELSEWHERE, blocks_of, markdown_files
 pytest_plugins = ["pytester"]
 
 _ROOT = Path(__file__).parents[3]
-# no reader types what is in these: changes of the past, and the README of a project of its own
+# pages whose blocks readers do not run: past changes, and the README of a separate project
 _NOT_FOR_READERS = {"CHANGELOG.md", "integration-tests/reuse-example/README.md"}
 
 
@@ -24,7 +24,7 @@ def _pages() -> list[Path]:
 
 
 def test_every_page_with_an_example_is_collected(request):
-    """No page is forgotten by `testpaths`: each is below docs/ or named there."""
+    """Each page with a block is below docs/ or named in `testpaths`."""
     named = request.config.getini("testpaths")
     collected = {path.resolve() for name in named for path in _ROOT.glob(name)}
     with_blocks = {page for page in _pages() if blocks_of(page.read_text(encoding="utf-8"))}
@@ -35,7 +35,7 @@ def test_every_page_with_an_example_is_collected(request):
 
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: str(page.relative_to(_ROOT)))
 def test_every_block_is_executed_or_marked(page):
-    """Nothing is of a kind that nobody knows what to do with; the tests in reasons are there."""
+    """Each block is executed, never run, or marked; the tests that reasons name exist."""
     blocks = blocks_of(page.read_text(encoding="utf-8"))
     assert [(block.line, block.problem) for block in blocks if block.problem] == []
     reasons = [block.skip for block in blocks if block.skip]
@@ -45,8 +45,8 @@ def test_every_block_is_executed_or_marked(page):
     assert [reason for reason in elsewhere if "/" not in reason] == []
 
 
-def test_the_examples_of_a_package_are_what_the_pages_show():
-    """Each file among them is on a page, and a block that names one has its text."""
+def test_the_examples_of_a_package_are_on_the_pages():
+    """Each example file is on a page, and the block that names it has its text."""
     shown = {}
     for page in _pages():
         for block in blocks_of(page.read_text(encoding="utf-8")):
@@ -59,8 +59,8 @@ def test_the_examples_of_a_package_are_what_the_pages_show():
 
 @pytest.fixture
 def run_pages(pytester, monkeypatch):
-    """Run the examples of pages of one's own, in a pytest of its own."""
-    # in a process of its own too: pytester would import the package anew, with other classes
+    """Return a function that runs the examples of given pages in a separate pytest."""
+    # in a separate process: pytester would import the package again, with other classes
     monkeypatch.setenv("PYTHONPATH", str(_ROOT / "integration-tests"))
 
     def run(**pages):
@@ -78,10 +78,10 @@ def run_pages(pytester, monkeypatch):
     return run
 
 
-def test_what_is_right_passes(run_pages):
-    """Variables, directory and names go from block to block; output and status are as shown.
+def test_correct_blocks_pass(run_pages):
+    """Variables, directory and names pass to later blocks; output and status are compared.
 
-    A block that another block shows is not run, and its marks are text.
+    A block inside another block is not run, and its marks are ignored.
     """
     result = run_pages(
         page="""
@@ -143,7 +143,7 @@ def test_what_is_right_passes(run_pages):
     result.assert_outcomes(passed=8)
 
 
-# kind of mistake -> the block with it, in line 5 of its page, and what pytest says about it
+# kind of mistake -> a block with it, in line 5 of its page, and part of pytest's message
 _WRONG = {
     "bash": ("```bash\ntrue\nls nothing-here", "line 7: status 2: ls nothing-here"),
     "console": ("```console\n$ false\nsome output", "line 6: status 1: false"),
@@ -154,7 +154,7 @@ _WRONG = {
     "exit": ("```python\nraise SystemExit(0)", "SystemExit: 0"),
     "end of Python": ("```python\nimport os\nos._exit(0)", "the Python process ended"),
     "test": ("```python\ndef test_it():\n    assert 1 == 2", "assert 1 == 2"),
-    "package": ("```bash\npip install no-such-package", "no-such-package is not here"),
+    "package": ("```bash\npip install no-such-package", "no-such-package is not installed"),
     "extra": ("```bash\npip install mlflow-bucketfs-plugin[bogus]", "has no extra bogus"),
     "version": ("```bash\npip install 'mlflow<2'", "not <2"),
     "language": ("```bogus\nanything", "the language 'bogus'"),
@@ -172,21 +172,21 @@ _WRONG = {
 }
 
 
-def test_what_is_wrong_fails(run_pages, pytester):
-    """The message names page, line and what went wrong."""
+def test_wrong_blocks_fail(run_pages, pytester):
+    """The message for a wrong block contains page, line and problem."""
     names = {kind: re.sub(r"\W", "_", kind) for kind in _WRONG}
     pages = {names[kind]: f"# Title\n\nText.\n\n{block}\n" for kind, (block, _) in _WRONG.items()}
     closed = {name: text + "```\n" * (text.count("```") % 2) for name, text in pages.items()}
     run_pages(**closed).assert_outcomes(failed=len(_WRONG))
     results = ET.parse(pytester.path / "results.xml")  # noqa: S314 -- pytest wrote it
     texts = [failure.text for failure in results.iter("failure")]
-    said = {re.search(r"/(\w+)\.md, line [567],", text)[1]: text for text in texts}
-    wrong = {kind: said[names[kind]] for kind in _WRONG if _WRONG[kind][1] not in said[names[kind]]}
-    assert wrong == {}
+    found = {re.search(r"/(\w+)\.md, line [567],", text)[1]: text for text in texts}
+    messages = {kind: found[names[kind]] for kind in _WRONG}
+    assert {kind: text for kind, text in messages.items() if _WRONG[kind][1] not in text} == {}
 
 
-def test_what_is_not_run_says_why(run_pages):
-    """A skipped block shows its reason, and one below a failure the line of this."""
+def test_skipped_blocks_have_reasons(run_pages):
+    """A skipped block shows its reason; a block below a failed one shows the failed line."""
     result = run_pages(
         marked='<!-- skip: next "needs an Exasol" -->\n```sql\nSELECT 1\n```\n',
         elsewhere='<!-- skip: next "run by a/test.py" -->\n```sql\nSELECT 1\n```\n',
@@ -198,8 +198,8 @@ def test_what_is_not_run_says_why(run_pages):
     )
 
 
-def test_a_server_of_the_page_is_gone_after_it(run_pages, tmp_path):
-    """It listens on a free port in place of the documented one, and its processes end."""
+def test_a_server_of_the_page_ends_with_it(run_pages, tmp_path):
+    """A server of a page listens on a free port, and its processes end with the page."""
     pid = tmp_path / "pid"
     page = f"""
     <!-- runs until stopped -->

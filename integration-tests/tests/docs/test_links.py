@@ -1,4 +1,4 @@
-"""That the links of the pages lead somewhere."""
+"""The links of the pages have existing targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from markdown_it.token import Token
 
 _ROOT = Path(__file__).parents[3]
 _PAGES = markdown_files(_ROOT)
-# how a page outside of the repository, such as a package's on PyPI, links into it
+# prefix of links into the repository from pages outside it, such as a package's on PyPI
 _REPOSITORY = re.compile("https://github.com/mlflow-bucketfs/mlflow-bucketfs/(blob|tree)/main/")
 _SITE = "https://mlflow-bucketfs.readthedocs.io/en/latest/"
 _MYST_TARGET = re.compile(r"(?m)^\((?P<name>[\w-]+)\)=$")
@@ -47,7 +47,7 @@ def anchors(text: str) -> set[str]:
 
 
 def _target(page: Path, link: str) -> tuple[Path, str] | None:
-    """Return the file and the anchor that a link means, if it is one of ours."""
+    """Return the file and the anchor of a link; None if it is not to this repository."""
     address, _, anchor = link.partition("#")
     if _REPOSITORY.match(address):
         return _ROOT / _REPOSITORY.sub("", address), anchor
@@ -75,7 +75,7 @@ def _broken(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 def test_links_lead_to_files_and_headings(page):
-    """A link within the repository, or from outside into it, leads to what is there."""
+    """Each link to the repository leads to an existing file and heading."""
     assert _broken(page) == []
 
 
@@ -83,13 +83,13 @@ def test_links_lead_to_files_and_headings(page):
     "page", sorted(_ROOT.glob("packages/*/*.md")), ids=lambda page: str(page.relative_to(_ROOT))
 )
 def test_pages_of_packages_have_no_relative_links(page):
-    """They are shown on PyPI, where a relative link leads nowhere."""
+    """The pages of packages have no relative links, which do not work on PyPI."""
     relative = [link for link in links(page.read_text(encoding="utf-8")) if ":" not in link]
     assert [link for link in relative if not link.startswith("#")] == []
 
 
 def test_broken_links_are_found(tmp_path):
-    """A file or a heading that is not there is named; links in code are none."""
+    """Links to missing files and headings are reported; links in code are ignored."""
     page = tmp_path / "page.md"
     page.write_text(
         "# The `code`, and *more*\n\n[a](other.md) [b](#nowhere) [c](#the-code-and-more)\n"

@@ -1,4 +1,4 @@
-"""That the tables of environment variables are complete and true."""
+"""The tables of environment variables are complete and correct."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _DIGITS = "0123456789abcdef" * 4
 
 
 class _Recording(dict[str, str]):
-    """An environment that notes what is asked for."""
+    """An environment that records the variables that are read."""
 
     def __init__(self) -> None:
-        self.asked: set[str] = set()
+        self.read: set[str] = set()
 
     def get(self, key, default=None):
-        self.asked.add(key)
+        self.read.add(key)
         return default
 
 
 def _variables_read() -> set[str]:
     environment = _Recording()
     ConnectionSettings.from_env(environment)
-    return environment.asked
+    return environment.read
 
 
 def _rows(page: Path, heading: str) -> dict[str, list[str]]:
@@ -67,7 +67,7 @@ def _changed(environment: dict[str, str]) -> set[str]:
 
 
 def test_exactly_the_variables_that_are_read_are_listed():
-    """None is missing and none is made up; the README has the most important ones."""
+    """The tables have exactly the variables that are read; the README has some of them."""
     assert _tables().keys() == _variables_read()
     assert set() < _rows(_README, "Settings").keys() < _variables_read()
 
@@ -90,11 +90,11 @@ _DEFAULTS = [
 
 @pytest.mark.parametrize(("variable", "default"), _DEFAULTS)
 def test_the_default_is_the_real_one(variable, default):
-    """To set a variable to its default changes nothing; one without a value in code has none."""
+    """A variable with its default changes no setting; one without a default is unset."""
     example = _tables()[variable][1].strip("`").replace("AB:CD:…", _DIGITS)
     (attribute,) = _changed({variable: example})
     if variable == _TIMEOUT:
-        # not a value of its own: it grows with an upload's size
+        # the timeout is not a fixed value: it grows with an upload's size
         assert float(default.strip("`")) == Timeouts().idle_s
     elif default.startswith("`"):
         assert _changed({variable: default.strip("`")}) == set()
@@ -103,5 +103,5 @@ def test_the_default_is_the_real_one(variable, default):
 
 
 def test_a_class_without_environment_has_the_same_defaults():
-    """What `ConnectionSettings()` says is what an empty environment says."""
+    """`ConnectionSettings()` equals the settings of an empty environment."""
     assert ConnectionSettings() == ConnectionSettings.from_env({})

@@ -1,4 +1,4 @@
-"""The site: built as ``nox -s docs:build`` does it, complete, and without dead links."""
+"""The site, built as by ``nox -s docs:build``, is complete and has no dead links."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if not all(map(importlib.util.find_spec, _NEEDED)):
 
 
 class _Page(HTMLParser):
-    """What a page of the site links to, loads, and offers as targets."""
+    """A page of the site: its links, its loaded files, and the ids of its targets."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def _build(docs: Path, site: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> dict[str, _Page]:
-    """The pages of the site by their names, built with every warning an error."""
+    """Return the pages of the site by name, built with warnings as errors."""
     html = tmp_path_factory.mktemp("site") / "html"
     built = _build(_DOCS, html)
     assert built.returncode == 0, built.stderr
@@ -62,14 +62,14 @@ def site(tmp_path_factory) -> dict[str, _Page]:
 
 
 def test_every_page_is_on_the_site(site):
-    """No Markdown file below docs/ is left out, but those that are parts of pages."""
+    """Each Markdown file below docs/ is a page of the site, unless it is a part of pages."""
     pages = {path.relative_to(_DOCS).with_suffix(".html") for path in _DOCS.rglob("*.md")}
     parts = {"_build", "_generated", "_static"}
     assert {str(page) for page in pages if page.parts[0] not in parts} - site.keys() == set()
 
 
-def test_every_link_leads_somewhere(site):
-    """Each link within the site has a page, and this page what the link names."""
+def test_every_link_has_a_target(site):
+    """Each link within the site leads to an existing page and anchor."""
     dead = []
     for name, page in site.items():
         for link in page.links:
@@ -88,7 +88,7 @@ def test_every_link_leads_somewhere(site):
 
 
 def test_nothing_is_loaded_from_elsewhere(site):
-    """The pages are complete without a network: no fonts, scripts or pictures of others."""
+    """The pages load no fonts, scripts or images of other sites."""
     loaded = {link for page in site.values() for link in page.loaded}
     assert loaded
     assert [link for link in loaded if urlsplit(link).netloc] == []
@@ -96,7 +96,7 @@ def test_nothing_is_loaded_from_elsewhere(site):
 
 @pytest.mark.parametrize("package", [mlflow_bucketfs_core, mlflow_bucketfs_testing])
 def test_the_reference_has_every_public_name(site, package):
-    """Whatever a package offers to import is documented."""
+    """Each public name of the packages is documented."""
     ids = {target for name, page in site.items() if name.startswith("api/") for target in page.ids}
     documented = {
         target.rpartition(".")[2] for target in ids if target.startswith(package.__name__)
@@ -105,7 +105,7 @@ def test_the_reference_has_every_public_name(site, package):
 
 
 def test_the_reference_has_every_fixture_and_command(site):
-    """What the pytest plugin and the two commands offer is documented."""
+    """Each fixture of the pytest plugin and each subcommand is documented."""
     fixture = type(plugin.bucketfs_uri)
     fixtures = {name for name, value in vars(plugin).items() if isinstance(value, fixture)}
     wanted = {f"mlflow_bucketfs_testing.plugin.{name}" for name in fixtures}
@@ -148,7 +148,7 @@ def repository(tmp_path):
 
 
 def test_links_lead_to_the_site_or_to_github(repository, tmp_path):
-    """A page of the site, a file that one includes, a file, a folder: each has its place."""
+    """Links to pages and included files lead to the site; other files and folders to GitHub."""
     built = _build(repository, tmp_path / "html")
     assert built.returncode == 0, built.stderr
     start, security, page = (
@@ -172,7 +172,7 @@ def test_links_lead_to_the_site_or_to_github(repository, tmp_path):
 
 @pytest.mark.parametrize("link", ["../NOTHING.md", "../../outside.md", "guide/page.md#nothing"])
 def test_a_dead_link_is_an_error(repository, tmp_path, link):
-    """What does not exist is not turned into a link to GitHub."""
+    """A link to a missing file or heading is an error, not a link to GitHub."""
     (tmp_path.parent / "outside.md").write_text("# Not in the repository\n")
     with (repository / "index.md").open("a") as page:
         page.write(f"\n[dead]({link})\n")

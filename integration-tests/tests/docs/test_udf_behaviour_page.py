@@ -1,4 +1,4 @@
-"""The page about Exasol's UDF client shows the table that clients are tested with."""
+"""The page about Exasol's UDF client shows the table that the client tests use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WRITER = ROOT / "packages" / "mlflow-bucketfs-testing" / "tests" / "udf" / "beha
 
 
 def test_page_has_the_table(tmp_path):
-    """Writing the tables into the page changes nothing; this command does it if it fails here."""
+    """The page has the current tables; the message of a failure is the command to write them."""
     page = tmp_path / PAGE.name
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     subprocess.run([sys.executable, WRITER, page], check=True)

@@ -1,4 +1,4 @@
-"""What ``docs/user/production.md`` sets up, on free ports of this machine."""
+"""The deployment of ``docs/user/production.md``, on free ports of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITE_PASSWORD = "bfs-secret-93ac"
 
 
 def without_settings() -> dict[str, str]:
-    """Return the environment without what would configure MLflow, BucketFS or PostgreSQL."""
+    """Return the environment without variables for MLflow, BucketFS or PostgreSQL."""
     ours = ("EXA_", "MLFLOW_", "PG")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
@@ -31,9 +31,9 @@ class Deployment:
     """Database, BucketFS, and the server's command and variables.
 
     Attributes:
-        postgresql: where the database is.
-        bucketfs: where the files are, with HTTPS.
-        directory: where commands are run.
+        postgresql: the server of the database.
+        bucketfs: the server of the files, with HTTPS.
+        directory: working directory of the commands.
         database: name of the database.
         folder: path in the bucket.
         port: port of the MLflow server.
@@ -48,7 +48,7 @@ class Deployment:
 
     @property
     def stand_ins(self) -> dict[str, str]:
-        """What replaces the page's addresses and numbers."""
+        """The replacements for the page's addresses and numbers."""
         return {
             page.DATABASE: f"localhost:{self.postgresql.port}/{self.database}",
             page.LOCATION: self.bucketfs.tls_uri(path=self.folder),
@@ -59,7 +59,7 @@ class Deployment:
 
     @property
     def environment_file(self) -> str:
-        """The environment file, filled in."""
+        """The environment file with the values of this deployment."""
         return page.environment_file(
             {
                 "PGPASSWORD": DATABASE_PASSWORD,
@@ -71,7 +71,7 @@ class Deployment:
 
     @property
     def uri(self) -> str:
-        """The MLflow server, by the name that the page has ``mlflow gc`` use."""
+        """The MLflow server's URI, with the host name that ``mlflow gc`` uses on the page."""
         return f"http://localhost:{self.port}"
 
     def server(self) -> MlflowServerProcess:
@@ -79,15 +79,15 @@ class Deployment:
         _, command, *arguments = page.service("MLflow tracking server", self.stand_ins)
         assert command == "server"
         foreign = dict.fromkeys(os.environ.keys() - without_settings().keys())
-        # what systemd would read
+        # as systemd reads the file
         variables = dict(word.split("=", 1) for word in shlex.split(self.environment_file))
-        # the page's arguments come after those of the class, and win
+        # the page's arguments follow those of the class, and override them
         return MlflowServerProcess(
             port=self.port, extra_args=arguments, env={**foreign, **variables}
         )
 
     def run(self, command: list[str]) -> str:
-        """Run a command after the page's for its environment, and return what it prints."""
+        """Run a command with the environment that the page sets, and return its output."""
         environment = self.directory / "environment"
         environment.write_text(self.environment_file, encoding="utf-8")
         prepare = page.block("bash", "set -a", {page.ENVIRONMENT_FILE: str(environment)})
@@ -104,11 +104,11 @@ class Deployment:
         return completed.stdout
 
     def create_user(self) -> None:
-        """Make the database's user as the page says, and type the password twice."""
+        """Create the database's user with the page's command, and enter the password twice."""
         self._administer("createuser", f"{DATABASE_PASSWORD}\n" * 2)
 
     def create_database(self) -> None:
-        """Make the database as the page says, under the name that this deployment has."""
+        """Create the database of this deployment with the page's command."""
         self._administer("createdb", "")
 
     def _administer(self, program: str, typed: str) -> None:
@@ -127,7 +127,7 @@ class Deployment:
         )
 
     def stored(self, identifier: str) -> dict[str, str]:
-        """Return the hashes of the files that BucketFS has of a run or model."""
+        """Return the hashes of the files of a run or model in BucketFS."""
         keys = [key for key in self.bucketfs.keys() if f"/{identifier}/" in key]
         contents = {key.rpartition("/")[2]: self.bucketfs.read(key) for key in keys}
         return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}

@@ -1,4 +1,4 @@
-"""An nginx of the distribution in front of a server, for the time of a test."""
+"""The distribution's nginx in front of a server, during a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow_bucketfs_testing.process_session import ProcessSession
 INSTALL = "apt-get install nginx"
 _START_S = 30.0
 
-# What Debian's nginx.conf says around a server block, without its directories.
+# Debian's nginx.conf around a server block, without its directories.
 _CONFIGURATION = """
 {user}
 pid nginx.pid;
@@ -35,7 +35,7 @@ http {{
 
 
 def program() -> str | None:
-    """Return nginx; only root has its directory on the path."""
+    """Return the path of nginx; only root has its directory on the path."""
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
@@ -43,10 +43,10 @@ def program() -> str | None:
 def running(program: str, server: str, port: int) -> Iterator[Path]:
     """Run nginx with a server block that listens on a port; yield its directory.
 
-    The directory is made first: relative paths in the block lead there.
+    Relative paths in the block are relative to this directory.
     """
     directory = Path(tempfile.mkdtemp(prefix="nginx-"))
-    # as root it would give its directories to a user who cannot enter ours
+    # nginx as root would change to a user that cannot read our directory
     user = "user root;" if os.geteuid() == 0 else ""
     configuration = directory / "nginx.conf"
     configuration.write_text(_CONFIGURATION.format(user=user, server=server), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The page ``docs/user/production.md`` in parts: its commands, its units, its other files."""
+"""The parts of the page ``docs/user/production.md``: commands, units, other files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 _FILE = Path(__file__).parents[3] / "docs" / "user" / "production.md"
 _BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<source>.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# What stands on the page for what every reader has elsewhere. Nothing else may be replaced.
+# The page's examples of values that differ for every reader. Nothing else may be replaced.
 DATABASE = "localhost/mlflow"
 LOCATION = "exa+bfss://db.example.com:2581/bfsdefault/default/mlflow"
 SERVER_PORT = "5000"
@@ -20,14 +20,14 @@ ENVIRONMENT_FILE = "/etc/mlflow/environment"
 
 
 def block(language: str, containing: str, stand_ins: Mapping[str, str] | None = None) -> str:
-    """Return the one block of the page in a language that contains a text."""
+    """Return the only block of the page with this language that contains a text."""
     text = _FILE.read_text(encoding="utf-8")
     (found,) = (
         each["source"]
         for each in _BLOCK.finditer(text)
         if each["language"] == language and containing in each["source"]
     )
-    # the longest first, as one is the beginning of another
+    # the longest first, because one is the beginning of another
     for printed in sorted(stand_ins or {}, key=len, reverse=True):
         found = found.replace(printed, (stand_ins or {})[printed])
     return found
@@ -40,14 +40,14 @@ def commands(containing: str, stand_ins: Mapping[str, str]) -> list[list[str]]:
 
 
 def environment_file(values: Mapping[str, str]) -> str:
-    """Return the environment file, with the values that a reader would fill in."""
+    """Return the environment file with these values."""
     lines = block("ini", "PGPASSWORD=").splitlines()
     names = [line.partition("='")[0] for line in lines]
     return "".join(f"{name}='{values[name]}'\n" for name in names)
 
 
 def service(description: str, stand_ins: Mapping[str, str]) -> list[str]:
-    """Return what a unit executes: program and arguments."""
+    """Return the program and arguments that a unit executes."""
     unit = block("ini", f"Description={description}", stand_ins).replace("\\\n", " ")
     (line,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     return shlex.split(line)

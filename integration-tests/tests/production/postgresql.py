@@ -1,4 +1,4 @@
-"""A PostgreSQL of the distribution, for the time of a test."""
+"""The distribution's PostgreSQL, during a test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START_S = 60.0
 
 
 def program_directory() -> Path | None:
-    """Return where PostgreSQL's programs are; Debian does not put them on the path."""
+    """Return the directory of PostgreSQL's programs, which is not on Debian's path."""
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent
     found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
@@ -60,7 +60,7 @@ class PostgreSQL:
         }
 
     def _start(self, cleanup: ExitStack) -> None:
-        # not below pytest's own directory, which only the user of the tests can enter
+        # not below pytest's directory, which only the user of the tests can read
         self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
         cleanup.callback(shutil.rmtree, self._directory, ignore_errors=True)
         data, log = self._directory / "data", self._directory / "log"

@@ -1,6 +1,6 @@
-"""Programs that users and administrators of the production server run, each in its own process."""
+"""Programs of the production server's users and administrators, each for a separate process."""
 
-# A user's program. It has neither the plugin nor a password.
+# A user's program, which has neither the plugin nor a password.
 LOGS_AND_LOADS = """
 import hashlib, importlib.metadata, json, os, sys
 from pathlib import Path
@@ -37,7 +37,7 @@ print(json.dumps({
 }))
 """
 
-# A user's program that finds the models again.
+# A user's program that loads the logged models again.
 LOADS_AGAIN = """
 import sys
 import mlflow
@@ -46,7 +46,7 @@ for model_id in sys.argv[1:]:
     print(model.predict([[5.1, 3.5, 1.4, 0.2]]).tolist())
 """
 
-# Makes the tables of the version before; it prints this version and the present one.
+# Creates the tables of the previous version; prints this version and the current one.
 MAKES_OLDER_TABLES = """
 import sys
 from alembic import command

@@ -1,6 +1,6 @@
 """``docs/user/production.md``: PostgreSQL, two workers, files in BucketFS over HTTPS, no mocks.
 
-What is executed is taken from the page; only addresses, secrets and numbers are replaced.
+The commands are taken from the page; only addresses, secrets and numbers are replaced.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def server(deployment: Deployment) -> Iterator[MlflowServerProcess]:
 def clients(
     deployment: Deployment, server: MlflowServerProcess, plain_python, tmp_path_factory
 ) -> list[dict]:
-    """What users found who logged and loaded at the same time."""
+    """Return the results of users that log and load models at the same time."""
     packages = ("scikit-learn", "skops", "pandas", "numpy")
     pinned = (f"--with={name}=={importlib.metadata.version(name)}" for name in packages)
     command = [*plain_python[:-1], *pinned, plain_python[-1], "-c", LOGS_AND_LOADS]
@@ -87,7 +87,7 @@ def clients(
 
 
 def test_clients_need_neither_plugin_nor_password(clients: list[dict], deployment: Deployment):
-    """Several of them at once log and load models, and every file arrives as it was."""
+    """Concurrent clients log and load models, and every file is stored unchanged."""
     for each in clients:
         assert (each["plugins"], each["secrets"], each["same"]) == ([], [], True)
         assert each["data"] == each["logged"] == deployment.stored(each["run_id"])
@@ -96,31 +96,31 @@ def test_clients_need_neither_plugin_nor_password(clients: list[dict], deploymen
 
 
 def test_two_workers_serve(server: MlflowServerProcess, clients: list[dict]):
-    """The number of workers is what the command line says."""
+    """The server has the number of workers of its command line."""
     assert clients
     lines = [each.cmdline() for each in psutil.Process(server.pid).children(recursive=True)]
     assert sum("spawn_main" in " ".join(line) for line in lines) == 2
 
 
-def test_passwords_show_nowhere(
+def test_passwords_are_not_visible(
     server: MlflowServerProcess, clients: list[dict], deployment: Deployment
 ):
-    """Neither the process list nor the log nor the database contains one."""
+    """Neither the process list nor the log nor the database contains a password."""
     assert clients
     basic = base64.b64encode(f"w:{WRITE_PASSWORD}".encode()).decode().rstrip("=")
     uri = f"postgresql://mlflow@{deployment.stand_ins[page.DATABASE]}"
-    places = {
+    texts = {
         "process list": "\n".join(
             " ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])
         ),
         "log": server.log_path.read_text(),
         "database": deployment.run(["pg_dump", uri]),
     }
-    assert "--artifacts-destination" in places["process list"]
-    assert "Uvicorn running" in places["log"]
-    assert clients[0]["run_id"] in places["database"]
+    assert "--artifacts-destination" in texts["process list"]
+    assert "Uvicorn running" in texts["log"]
+    assert clients[0]["run_id"] in texts["database"]
     secrets = (DATABASE_PASSWORD, WRITE_PASSWORD, basic)
-    assert [(w, s) for w, text in places.items() for s in secrets if s in text] == []
+    assert [(name, s) for name, text in texts.items() for s in secrets if s in text] == []
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_passwords_show_nowhere(
 def test_the_server_answers_to_its_names_only(
     server: MlflowServerProcess, host: str, origin: str | None, path: str, status: int
 ):
-    """--allowed-hosts and --cors-allowed-origins are complete, and needed."""
+    """The page's --allowed-hosts and --cors-allowed-origins accept only the documented name."""
     headers = {"Host": host, **({"Origin": origin} if origin else {})}
     url = f"{server.uri}/api/2.0/mlflow/{path}"
     answer = requests.post(url, json={"max_results": 1}, headers=headers, timeout=60)
@@ -145,8 +145,8 @@ def test_the_server_answers_to_its_names_only(
     assert (health.status_code, health.text) == (200, "OK")
 
 
-def test_gc_deletes_what_was_deleted(clients: list[dict], deployment: Deployment, tmp_path: Path):
-    """The unit's command removes the files of a deleted run and of a deleted model, no others."""
+def test_gc_deletes_files(clients: list[dict], deployment: Deployment, tmp_path: Path):
+    """The unit's command deletes the files of a deleted run and of a deleted model, no others."""
     client = MlflowClient(deployment.uri)
     run_id = client.create_run("0").info.run_id
     client.log_text(run_id, "text", "folder/file.txt")
@@ -168,10 +168,7 @@ def test_gc_deletes_what_was_deleted(clients: list[dict], deployment: Deployment
 
 
 def test_a_backup_restores_database_and_files(clients: list[dict], deployment: Deployment):
-    """What the page saves is enough for a new server, with another database and folder.
-
-    So it is enough for a restart of the old one, which finds its own.
-    """
+    """A new server with another database and folder has all data of the page's backup."""
     for command in page.commands("pg_dump", deployment.stand_ins):
         deployment.run(command)
     names = {"database": "restored", "folder": "restored"}
@@ -186,7 +183,7 @@ def test_a_backup_restores_database_and_files(clients: list[dict], deployment: D
 
 
 def _find_all(clients: list[dict], deployment: Deployment) -> None:
-    """Check that a server knows what the clients logged, and that their models load from it."""
+    """Check that a server has the clients' runs, and that their models load from it."""
     client = MlflowClient(deployment.uri)
     runs = [client.get_run(each["run_id"]) for each in clients]
     assert [run.info.status for run in runs] == ["FINISHED"] * _CLIENTS
@@ -202,7 +199,7 @@ def _find_all(clients: list[dict], deployment: Deployment) -> None:
 
 
 def test_tables_of_an_older_version_are_upgraded(deployment: Deployment):
-    """The page's command brings them up to date, and a server that needs it names it."""
+    """The page's command upgrades the tables; a server that needs it reports the command."""
     names = {"database": "older", "folder": "older"}
     older = Deployment(deployment.postgresql, deployment.bucketfs, deployment.directory, **names)
     older.create_database()
@@ -213,7 +210,7 @@ def test_tables_of_an_older_version_are_upgraded(deployment: Deployment):
     assert older.run(version).strip() == made
     older.run(upgrade)
     assert older.run(version).strip() == latest
-    # only the number: of a version with fewer tables, the server would make the missing ones
+    # only the number is changed, because the server would create missing tables
     older.run([*psql, f"UPDATE alembic_version SET version_num = '{made}'"])  # noqa: S608
     with pytest.raises(MlflowServerDiedError, match="mlflow db upgrade"), older.server():
         pass
@@ -224,7 +221,7 @@ def test_tables_of_an_older_version_are_upgraded(deployment: Deployment):
 def test_large_files_pass_the_reverse_proxy(
     deployment: Deployment, tmp_path: Path, *, documented: bool
 ):
-    """With the page's block, nginx passes on what it refuses by default."""
+    """With the page's block, nginx forwards a large file, which it refuses by default."""
     program = nginx.program()
     if program is None:
         pytest.skip(f"nginx is missing: {nginx.INSTALL}")

@@ -1,4 +1,4 @@
-"""The packages, as they are built for PyPI, hold what users and packagers need."""
+"""The content of the packages that are built for PyPI."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PACKAGES = [package.name for package in package_check.PACKAGES]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Build all packages."""
+    """Build all packages and return the directory."""
     dist: Path = tmp_path_factory.mktemp("dist")
     package_check.build(dist)
     return dist
 
 
 def test_nothing_else_is_built(built):
-    """A wheel and an sdist of each package, of those in the workspace that are published."""
+    """The build has a wheel and an sdist of each published package, and nothing else."""
     assert len(list(built.glob("*.whl"))) == len(list(built.glob("*.tar.gz"))) == len(PACKAGES)
     published = package_check.ROOT.glob("packages/*/pyproject.toml")
     assert sorted(PACKAGES) == sorted(file.parent.name for file in published)
@@ -30,7 +30,7 @@ def test_nothing_else_is_built(built):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_wheel(built, package):
-    """It has the types and the licence; the pinned backend, whose hashes are committed, made it."""
+    """A wheel has types and licence, and is built by the pinned backend."""
     module = package.replace("-", "_")
     (wheel,) = built.glob(f"{module}-*.whl")
     metadata = f"{module}-{wheel.name.split('-')[1]}.dist-info"
@@ -43,7 +43,7 @@ def test_wheel(built, package):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_sdist(built, package):
-    """Who packages it elsewhere gets the tests and the changelog as well, but no caches."""
+    """An sdist has the tests and the changelog for packagers, but no caches."""
     (sdist,) = built.glob(f"{package.replace('-', '_')}-*.tar.gz")
     root = sdist.name.removesuffix(".tar.gz")
     needed = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "tests/conftest.py")

@@ -1,4 +1,4 @@
-"""``nox -s release:check``: which tags may be released, and what is wrong with the others."""
+"""``nox -s release:check``: correct tags are accepted, and problems of others reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OURS = "mlflow-bucketfs/mlflow-bucketfs"
 
 @pytest.fixture
 def repository(tmp_path):
-    """The files of this repository that a release looks at, ready for the release of 7.1.0."""
+    """The files of this repository that a release reads, ready for the release of core 0.1.7."""
     for package in (CORE, PLUGIN, TESTING):
         folder = tmp_path / "packages" / package
         folder.mkdir(parents=True)
@@ -34,7 +34,7 @@ def repository(tmp_path):
 
 @pytest.fixture
 def check(repository):
-    """Run the check on these files."""
+    """Return a function that runs the check on these files."""
 
     def run(*arguments):
         return subprocess.run(
@@ -54,14 +54,14 @@ def check(repository):
 
 
 def change(file, old, new):
-    """Replace a text that is there once."""
+    """Replace a text that occurs once."""
     text = file.read_text(encoding="utf-8")
     assert text.count(old) == 1
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_release(check, tmp_path):
-    """A tag that fits prints the newest changes; the workflow gets them, and what to publish."""
+    """A correct tag prints the newest changes and writes the workflow's notes and outputs."""
     notes, outputs = tmp_path / "notes.md", tmp_path / "outputs"
     outputs.write_text("before=1\n", encoding="utf-8")
 
@@ -79,7 +79,7 @@ def test_release(check, tmp_path):
 
 
 def test_rehearsal(check):
-    """A package instead of a tag is checked too, but may be unreleased still."""
+    """A package instead of a tag is checked too, but may be unreleased."""
     assert check(CORE).returncode == 0
     assert check(PLUGIN, "--repository", OURS).returncode == 0
 
@@ -100,7 +100,7 @@ def test_rehearsal(check):
     ],
 )
 def test_problem(check, repository, mistake, problem):
-    """Whatever does not fit is named, with status 1 and nothing for the release."""
+    """A mistake is reported with status 1, and nothing is printed for the release."""
     file, old, new = mistake
     change(repository / "packages" / CORE / file, old, new)
     done = check(f"{CORE}-v0.1.7")
@@ -109,14 +109,14 @@ def test_problem(check, repository, mistake, problem):
 
 
 def test_all_problems_at_once(check):
-    """One run reports all that has to be fixed."""
+    """One run reports all problems."""
     problems = check(f"{PLUGIN}-v9.9.9").stderr
     assert "The tag has 9.9.9" in problems
     assert "`unreleased`" in problems
 
 
 def test_links_of_a_fork(check):
-    """Links that lead to another repository than the one that releases are refused."""
+    """Links to another repository than the released one are refused."""
     done = check(CORE, "--repository", "someone/mlflow-bucketfs")
     assert done.returncode == 1
     assert "https://github.com/someone/mlflow-bucketfs." in done.stderr
@@ -125,7 +125,7 @@ def test_links_of_a_fork(check):
 
 @pytest.mark.parametrize("package", [PLUGIN, TESTING])
 def test_next_minor_version_of_core(check, repository, package):
-    """Once core has a new minor version, the others cannot be released until they allow it."""
+    """After a new minor version of core, a package must allow it before its release."""
     core, own = (repository / "packages" / p / "pyproject.toml" for p in (CORE, package))
     change(core, '\nversion = "0.1.7"', '\nversion = "0.2.0"')
     assert f"requires {CORE}<0.2,>=0.1.0, but this repository has 0.2.0" in check(package).stderr

@@ -1,4 +1,4 @@
-"""The workflows and the contributor's guide name tasks and packages that there are."""
+"""The workflows and the contributor's guide name existing tasks and packages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ INSTALLERS = [
     if "pip install" in file.read_text(encoding="utf-8")
 ]
 COMMANDS = [*WORKFLOWS, ROOT / ".ci" / "run", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
-# `nox -s` with its sessions, up to what is not one: `--`, a comment, the end of code or line
+# `nox -s` with its sessions, up to `--`, a comment, or the end of code or line
 SESSIONS = re.compile(r"nox -s((?: +\"?[\w:$]+\"?)+)")
 
 
 @pytest.fixture(scope="module")
 def sessions():
-    """The names of all nox sessions."""
+    """Return the names of all nox sessions."""
     command = [sys.executable, "-m", "nox", "--list"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return set(re.findall(r"^[*-] (\S+) ->", listed.stdout, re.MULTILINE))
@@ -38,19 +38,19 @@ def named_in(file):
 
 @pytest.mark.parametrize("file", COMMANDS, ids=lambda file: file.name)
 def test_sessions(file, sessions):
-    """Every session that is named exists; a variable stands for one that the script names."""
+    """Each named session exists; variables in place of sessions are ignored."""
     assert {name for name in named_in(file) if "$" not in name} <= sessions
 
 
 def test_contributors_find_the_sessions():
-    """The guide names those that a change and a release need, so the test above sees some."""
+    """The guide names the sessions that a change and a release need."""
     needed = {"lint:code", "test:unit", "package:check", "package:lowest", "release:check"}
     assert needed <= named_in(ROOT / "CONTRIBUTING.md")
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
 def test_least_permissions(file):
-    """A workflow has no permissions; its jobs name theirs, and end in any case."""
+    """A workflow has no permissions; each of its jobs has permissions and a timeout."""
     workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert workflow["permissions"] == {}
     for job in workflow["jobs"].values():
@@ -60,7 +60,7 @@ def test_least_permissions(file):
 
 @pytest.mark.parametrize("file", INSTALLERS, ids=lambda file: file.name)
 def test_uv_is_pinned(file):
-    """Whatever pip installs in the CI is pinned by version and hash."""
+    """Everything that pip installs in the CI is pinned by version and hash."""
     installs = re.findall(r"pip install.*", file.read_text(encoding="utf-8"))
     assert [each for each in installs if "--require-hashes -r .ci/uv.txt" not in each] == []
 
@@ -69,7 +69,7 @@ def test_uv_is_pinned(file):
     ("file", "tool"), [(".ci/uv.txt", "uv"), ("release/build-constraints.txt", "uv-build")]
 )
 def test_pins_have_hashes(file, tool):
-    """One tool, one version, its hashes, and nothing else."""
+    """A file of pins has one tool in one version with its hashes, and nothing else."""
     lines = [line for line in (ROOT / file).read_text("utf-8").splitlines() if line[0] != "#"]
     assert re.fullmatch(rf"{tool}==\d+\.\d+\.\d+ \\", lines[0])
     assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?", line) for line in lines[1:])
@@ -77,7 +77,7 @@ def test_pins_have_hashes(file, tool):
 
 
 def test_the_container_is_released_with_an_attestation():
-    """What is attached to a release was attested before, in an environment that is protected."""
+    """A container is attested before it is attached to a release, in a protected environment."""
     jobs = yaml.safe_load((ROOT / ".github/workflows/slc.yml").read_text("utf-8"))["jobs"]
     assert jobs["build"]["permissions"] == {"contents": "read"}
     assert jobs["release"]["environment"] == "slc"
@@ -89,7 +89,7 @@ def test_the_container_is_released_with_an_attestation():
 
 
 def test_only_publishing_has_credentials():
-    """The job that may publish runs nothing of ours; what it publishes was made without."""
+    """The job with permission to publish runs no code of ours and builds nothing."""
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))["jobs"]
     trusted = [name for name, job in jobs.items() if "id-token" in job["permissions"]]
     assert trusted == ["publish"]
@@ -98,17 +98,17 @@ def test_only_publishing_has_credentials():
 
 
 def test_a_package_is_published_after_what_it_requires():
-    """Before anything is uploaded for publishing, the index is asked for the requirements, once."""
+    """The index is checked for the requirements, once, before the upload for publishing."""
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))["jobs"]
     steps = [step.get("uses") or step["run"] for step in jobs["build"]["steps"]]
-    (asked,) = (i for i, step in enumerate(steps) if step.startswith("uv pip compile"))
-    assert "--no-sources" in steps[asked]
-    assert asked < next(i for i, step in enumerate(steps) if step.startswith("actions/upload-"))
+    (checked,) = (i for i, step in enumerate(steps) if step.startswith("uv pip compile"))
+    assert "--no-sources" in steps[checked]
+    assert checked < next(i for i, step in enumerate(steps) if step.startswith("actions/upload-"))
     assert jobs["publish"]["needs"] == "build"
 
 
 def test_every_package_can_be_released():
-    """The release workflow starts for a tag of each package, and rehearses each."""
+    """The release workflow runs for a tag of each package, and can rehearse each."""
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))
     packages = {file.parent.name for file in ROOT.glob("packages/*/pyproject.toml")}
     tags = {tag.partition("-v[")[0] for tag in workflow["on"]["push"]["tags"]}

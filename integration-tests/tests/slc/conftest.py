@@ -1,4 +1,4 @@
-"""What the tests of the script-language container share."""
+"""Fixtures shared by the tests of the script-language container."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def exported(slc_archive: Path) -> Path:
     """The folder with the exported container and the files that describe it."""
     folder = slc_archive.parent
     if not (folder / "build-info.json").is_file():
-        pytest.skip(f"{folder} holds a container, but not the files that an export leaves there")
+        pytest.skip(f"{folder} has a container, but not the other files of an export")
     return folder
 
 
 @pytest.fixture(scope="session")
 def build_info(exported: Path) -> dict[str, Any]:
-    """How the container was built."""
+    """Return the build information of the container."""
     info: dict[str, Any] = json.loads((exported / "build-info.json").read_text(encoding="utf-8"))
     return info
 
 
 @pytest.fixture(scope="session")
 def installed(exported: Path) -> dict[str, str]:
-    """Version of each Python package in the container, by name."""
+    """Return the version of each Python package in the container, by name."""
     packages = json.loads((exported / "packages.json").read_text(encoding="utf-8"))
     return {package["name"]: package["version"] for package in packages}

@@ -1,4 +1,4 @@
-"""``SlcBuilder``: what pytest-exasol-slc asks of it; the same commit gives the same container."""
+"""``SlcBuilder``: it works with pytest-exasol-slc, and its exports are reproducible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def flavor_path(exported) -> Path:
 
 
 def test_the_builder_is_what_pytest_exasol_slc_expects(slc_builder, slc_archive, flavor_path):
-    """Its result leads to the file by ``flavor_path``; nothing changed, so nothing is built."""
+    """The result has the file under ``flavor_path``; an unchanged container is not rebuilt."""
     assert slc_builder.flavor_path == flavor_path
     builder = SlcBuilder(slc_builder.flavor_path, output_directory=paths.EXASLCT_OUTPUT)
     result = builder.export()
@@ -36,7 +36,7 @@ def test_the_builder_is_what_pytest_exasol_slc_expects(slc_builder, slc_archive,
 
 
 def test_the_same_source_gives_the_same_wheels(tmp_path, build_info):
-    """Ours are built bit by bit the same; those of the lock are those that were exported."""
+    """Own wheels are built bit-identical; the wheels of the lock are the exported ones."""
     pytest.importorskip("pip", reason="pip is missing: uv run --group slc pytest")
     built = []
     for folder in (tmp_path / "first", tmp_path / "second"):
@@ -50,7 +50,7 @@ def test_the_same_source_gives_the_same_wheels(tmp_path, build_info):
 
 
 def test_a_second_export_installs_the_same(flavor_path, exported, tmp_path):
-    """Built anew from the first image to the last, the container has the same packages."""
+    """A container that is rebuilt completely has the same packages."""
     builder = SlcBuilder(
         flavor_path, output_directory=tmp_path, force_rebuild=True, compressed=False
     )
@@ -67,7 +67,7 @@ def test_a_second_export_installs_the_same(flavor_path, exported, tmp_path):
 
 
 def test_a_folder_that_is_no_flavor_is_refused(tmp_path):
-    """The error names the folder and what it lacks; a `prepare` that makes it is called first."""
+    """The error names the folder and the missing file; `prepare` is called before the check."""
     pytest.importorskip("exasol.slc.api", reason="exaslct is missing: uv run --group slc pytest")
     called = []
     builder = SlcBuilder(tmp_path / "none", prepare=lambda: called.append("prepared"))

@@ -15,8 +15,8 @@ from slc_build.wheels import pinned_packages
 MEGABYTE = 1_000_000
 
 
-def test_what_a_udf_needs_can_be_imported(slc_container):
-    """MLflow, numpy 1.26.4, pandas, scikit-learn and our packages, by a Python without `site`."""
+def test_packages_can_be_imported(slc_container):
+    """A Python without `site` imports MLflow, numpy, pandas, scikit-learn and our packages."""
     source = (
         "import mlflow, numpy, pandas, sklearn, mlflow_bucketfs_core, mlflow_bucketfs_plugin\n"
         "print(numpy.__version__)"
@@ -37,15 +37,15 @@ def test_the_schemes_are_registered_without_site(slc_container, scheme):
 
 
 def test_the_container_is_isolated(slc_container):
-    """No network, nothing to write to but /tmp, nobody's user, /buckets read-only."""
+    """A command has no network and user 500, and can write only to /tmp."""
     source = (
         "import os, socket\n"
         "print([name for _, name in socket.if_nameindex()], os.getuid(), os.getgid())\n"
-        "for place in ('/', '/buckets', '/usr/local', '/tmp'):\n"
+        "for folder in ('/', '/buckets', '/usr/local', '/tmp'):\n"
         "    try:\n"
-        "        open(place + '/probe', 'w').close()\n"
+        "        open(folder + '/probe', 'w').close()\n"
         "    except OSError as error:\n"
-        "        print(place, error.strerror)\n"
+        "        print(folder, error.strerror)\n"
     )
     assert slc_container.run_python(source).stdout.splitlines() == [
         "['lo'] 500 500",
@@ -56,7 +56,7 @@ def test_the_container_is_isolated(slc_container):
 
 
 def test_an_address_of_this_machine_is_reached(slc_container, bucketfs_server):
-    """Through `reach` a server here answers under its own address, and no other one does."""
+    """With `reach`, a server of this machine is reached at its address, and no other server."""
     bucketfs_server.put("reached.txt", b"hello")
     with socket.create_server(("127.0.0.1", 0)) as other:
         source = (
@@ -74,8 +74,8 @@ def test_an_address_of_this_machine_is_reached(slc_container, bucketfs_server):
     assert done.returncode == 3
 
 
-def test_a_failing_command_says_why(slc_container):
-    """The error has the exit status and what the command wrote."""
+def test_a_failing_command_has_status_and_output(slc_container):
+    """The error has the exit status and the output of the command."""
     with pytest.raises(SlcCommandError, match="ZeroDivisionError") as caught:
         slc_container.run_python("print('before'); 1 / 0")
     assert caught.value.exit_code == 1
@@ -83,7 +83,7 @@ def test_a_failing_command_says_why(slc_container):
 
 
 def test_a_command_that_hangs_is_ended(slc_container):
-    """Not only the client ends: the container is gone."""
+    """After a timeout, not only Docker's client ends, but also the container."""
     with pytest.raises(SlcCommandError, match="more than 3 s"):
         slc_container.run(["sleep", "1000"], timeout_s=3)
     running = subprocess.run(
@@ -96,13 +96,13 @@ def test_a_command_that_hangs_is_ended(slc_container):
 
 
 def test_the_packages_fit_together(slc_container):
-    """`pip check` finds nothing missing and nothing of the wrong version."""
+    """`pip check` finds no missing package and no wrong version."""
     done = slc_container.run(["python3.12", "-m", "pip", "check"])
     assert "No broken requirements found" in done.stdout
 
 
-def test_the_container_has_what_the_lock_says(installed):
-    """Each package of uv.lock for Python 3.12 is there in its exact version, numpy as 1.26.4."""
+def test_the_container_has_the_versions_of_the_lock(installed):
+    """Each package of uv.lock for Python 3.12 is installed in its exact version."""
     pinned = {package.name: package.version for package in pinned_packages()}
     assert {name: installed[name] for name in pinned} == pinned
     assert pinned["numpy"] == "1.26.4"
@@ -110,13 +110,13 @@ def test_the_container_has_what_the_lock_says(installed):
 
 
 def test_nothing_for_servers_and_tests_is_in_it(installed):
-    """Neither the full mlflow nor a test tool came along."""
+    """Neither the full mlflow nor a test tool is installed."""
     unwanted = {"mlflow", "mlflow-bucketfs-testing", "pytest"}
     assert unwanted.isdisjoint(installed)
 
 
-def test_the_lists_are_true(slc_container, exported, installed):
-    """packages.json and constraints.txt say what the container's Python says."""
+def test_the_lists_are_correct(slc_container, exported, installed):
+    """packages.json and constraints.txt have the packages that pip lists in the container."""
     found = slc_container.run(["python3.12", "-m", "pip", "list", "--format=json"]).stdout
     listed = {canonicalize_name(p["name"]): p["version"] for p in json.loads(found)}
     assert listed == installed
@@ -126,7 +126,7 @@ def test_the_lists_are_true(slc_container, exported, installed):
 
 
 def test_the_checksum_file_is_accepted(exported, slc_archive):
-    """`sha256sum -c` knows the exported file, in whatever directory the two are."""
+    """`sha256sum --check` accepts the exported file, in any directory."""
     command = ["sha256sum", "--check", f"{slc_archive.name}.sha256"]
     done = subprocess.run(command, cwd=exported, capture_output=True, text=True, check=True)
     assert done.stdout == f"{slc_archive.name}: OK\n"

@@ -11,13 +11,13 @@ import pytest
 from mlflow_bucketfs_testing import BucketConfig, factories
 from slc_build import commands, paths
 
-# A bucket of its own: what is unpacked takes a gigabyte
+# A separate server, because the unpacked container takes a gigabyte
 slc_bucketfs_server = factories.bucketfs_server(buckets=[BucketConfig("default")], scope="module")
 
 
 @pytest.fixture(scope="module")
 def exaslct() -> str:
-    """The command exaslct of this environment."""
+    """Return the path of the command exaslct."""
     found = shutil.which("exaslct", path=sysconfig.get_path("scripts"))
     if found is None:
         pytest.skip("exaslct is not installed: uv run --group slc pytest")
@@ -25,9 +25,9 @@ def exaslct() -> str:
 
 
 def test_exaslct_deploys_into_bucketfs(exaslct, exported, slc_bucketfs_server, monkeypatch):
-    """The file arrives over HTTP and is unpacked under the mount root; the SQL is printed."""
+    """The container is uploaded over HTTP and unpacked on the mount; the SQL is printed."""
     if not paths.FLAVOR_PREPARED.is_dir():
-        pytest.skip(f"{paths.FLAVOR_PREPARED} is not here: uv run nox -s slc:export")
+        pytest.skip(f"{paths.FLAVOR_PREPARED} is missing: uv run nox -s slc:export")
     commands.choose_engine()
     bucket = slc_bucketfs_server.buckets[0]
     monkeypatch.setenv("BUCKETFS_PASSWORD", bucket.write_password)

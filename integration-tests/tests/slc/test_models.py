@@ -29,8 +29,8 @@ ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.7, 5.1, 1.6], [7.2, 3.6, 6.1, 2.5]]
 
 @pytest.fixture
 def logged(client, embedded_store, unique):
-    """A model in the embedded BucketFS, the rows to score, and what it predicts for them here."""
-    # the first configures MLflow; the second skips where the container would not see the model
+    """A model in the embedded BucketFS, rows to score, and its predictions on this machine."""
+    # the first configures MLflow; the second skips if the container would not see the model
     del client, embedded_store
     features, species = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(features, species)
@@ -41,7 +41,7 @@ def logged(client, embedded_store, unique):
 
 @pytest.mark.parametrize("by", ["uri", "path"])
 def test_a_logged_model_predicts_the_same(slc_container, logged, by):
-    """By its `exa+bfs://` URI and by its path under /buckets, with no network."""
+    """A model loads by its URI and by its path below /buckets, and predicts without a network."""
     uri, rows, expected = logged
     model = uri if by == "uri" else str(udf_path(uri))
     done = slc_container.run_python(PREDICT, model, json.dumps(rows))
@@ -50,7 +50,7 @@ def test_a_logged_model_predicts_the_same(slc_container, logged, by):
 
 @pytest.fixture
 def trained_elsewhere(tmp_path, bucketfs_uri, bucketfs_target, mlflow_environment, unique):
-    """Train a forest in an environment of its own, put it into BucketFS, and return its URI."""
+    """Return a function that trains a forest in a new environment and stores it in BucketFS."""
     if bucketfs_target.backend != "embedded":
         pytest.skip("the container sees the mount of the embedded BucketFS only")
     if not (3, 11) <= sys.version_info < (3, 13):
@@ -79,10 +79,10 @@ def trained_elsewhere(tmp_path, bucketfs_uri, bucketfs_target, mlflow_environmen
     return train
 
 
-def test_a_model_trained_with_numpy_2_says_why_it_fails(
+def test_a_model_trained_with_numpy_2_fails_with_its_cause(
     slc_container, trained_elsewhere, installed
 ):
-    """The cause is named, and the file to train with, before numpy says only BitGenerator."""
+    """The error has the cause and the remedy, instead of numpy's error about BitGenerator."""
     same = f"scikit-learn=={installed['scikit-learn']}"
     uri, _ = trained_elsewhere("numpy>=2", same)
     done = slc_container.run_python(PREDICT, uri, json.dumps(ROWS), check=False)
@@ -95,7 +95,7 @@ def test_a_model_trained_with_numpy_2_says_why_it_fails(
 
 
 def test_a_model_trained_with_the_constraints_loads(slc_container, trained_elsewhere, exported):
-    """Installed with `-c constraints.txt`, the training environment's models load and predict."""
+    """A model that was trained with `-c constraints.txt` loads and predicts in the container."""
     uri, expected = trained_elsewhere("--constraint", str(exported / "constraints.txt"))
     done = slc_container.run_python(PREDICT, uri, json.dumps(ROWS))
     assert json.loads(done.stdout) == expected

@@ -1,6 +1,6 @@
-"""What pytest-exasol-slc does with our builder; no database is asked.
+"""pytest-exasol-slc exports our container; no database is used.
 
-The container in a real database is tried by ``integration-tests/tests/udf``.
+``integration-tests/tests/udf`` tests the container in a real database.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 
 
 def test_pytest_exasol_slc_exports_our_container(request, bucketfs_target):
-    """Its fixture ``export_slc`` gets the file from our ``slc_builder``."""
+    """The fixture ``export_slc`` returns the file of our ``slc_builder``."""
     if bucketfs_target.backend != "onprem" or request.config.getoption("--skip-slc"):
         pytest.skip("needs --backend=onprem, without --skip-slc")
     exported: Path = request.getfixturevalue("export_slc")

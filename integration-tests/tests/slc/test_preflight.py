@@ -1,4 +1,4 @@
-"""What is missing is said at once, with the command that gets it."""
+"""Missing requirements of an export are reported before it starts, with the remedy."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def run(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("command", [[*EXPORT], [MACHINE, "base"], [MACHINE, "engine", "status"]])
-def test_without_an_engine_the_way_to_one_is_named(command):
-    """All that need Docker say how to start a private engine."""
+def test_without_an_engine_the_remedy_is_reported(command):
+    """Each command that needs Docker reports how to start a private engine."""
     done = run(*command, env=NOWHERE)
     assert done.returncode == 1
     assert "no Docker engine answers" in done.stderr
@@ -41,8 +41,8 @@ def test_without_an_engine_the_way_to_one_is_named(command):
     assert "Traceback" not in done.stderr
 
 
-def test_another_engine_is_not_started_behind_the_users_back():
-    """DOCKER_HOST that names a dead engine is an error, not a reason to start one elsewhere."""
+def test_no_private_engine_is_started_if_docker_host_is_set():
+    """A DOCKER_HOST without an engine is an error; no private engine is started."""
     done = run(MACHINE, "engine", "start", env=NOWHERE)
     assert done.returncode == 1
     assert f"no engine answers at DOCKER_HOST={NOWHERE['DOCKER_HOST']}" in done.stderr
@@ -50,9 +50,9 @@ def test_another_engine_is_not_started_behind_the_users_back():
 
 @pytest.fixture
 def engine_directory(tmp_path, monkeypatch):
-    """The private engine's directory, not made yet; no engine is chosen, and none answers."""
+    """The private engine's directory, which does not exist; no engine is selected or running."""
     monkeypatch.setenv("DOCKER_HOST", "")
-    monkeypatch.delenv("DOCKER_HOST")  # recorded, so that what is set meanwhile is undone
+    monkeypatch.delenv("DOCKER_HOST")  # set before, so that a change in the test is undone
     monkeypatch.setenv("PATH", str(tmp_path))
     # not in tmp_path, since the path of a socket has at most 107 bytes
     with TemporaryDirectory(prefix="engine-", dir="/tmp") as folder:
@@ -63,13 +63,13 @@ def engine_directory(tmp_path, monkeypatch):
 
 
 def with_a_socket(directory):
-    """Make the socket of an engine, on which nobody listens: it is looked at, not connected to."""
+    """Create the socket of an engine without a listener, because only its file is checked."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(directory / "docker.sock"))
 
 
 def test_our_own_private_engine_is_chosen(engine_directory):
-    """A directory of mode 0700 that is ours can be trusted."""
+    """An engine in a directory of this user with mode 0700 is selected."""
     engine_directory.mkdir(mode=0o700)
     with_a_socket(engine_directory)
     choose_engine()
@@ -80,14 +80,14 @@ def test_our_own_private_engine_is_chosen(engine_directory):
 def test_a_directory_that_others_may_have_made_is_not_used(
     engine_directory, tmp_path, monkeypatch, kind
 ):
-    """Its name can be predicted: neither its socket nor its files are trusted, nor changed."""
+    """A directory that another user may have created, at the known path, is not used or changed."""
     made = engine_directory.with_name("elsewhere") if kind == "link" else engine_directory
     made.mkdir(mode={"readable": 0o755, "writable": 0o777}.get(kind, 0o700))
     if kind == "writable":
-        made.chmod(0o777)  # whatever the umask
+        made.chmod(0o777)  # independent of the umask
     if kind == "link":
         engine_directory.symlink_to(made)
-    if kind == "foreign":  # as if made by somebody else, whose directories only root can make
+    if kind == "foreign":  # as if created by another user, which only root could do
         monkeypatch.setattr(os, "geteuid", lambda: made.stat().st_uid + 1)
     with_a_socket(made)
     (made / "dockerd.log").symlink_to(tmp_path / "victim")
@@ -101,15 +101,15 @@ def test_a_directory_that_others_may_have_made_is_not_used(
 
 
 def test_everything_that_is_missing_is_named_at_once(tmp_path):
-    """Neither uv nor Docker: one message, two remedies."""
+    """One message has the remedies for missing uv and missing Docker."""
     done = run(*EXPORT, env={**NOWHERE, "PATH": str(tmp_path)})
     assert done.returncode == 1
     assert "pip install uv" in done.stderr
     assert "no Docker engine answers" in done.stderr
 
 
-def test_without_a_python_to_copy_the_way_to_one_is_named(tmp_path, monkeypatch):
-    """The stand-in needs an interpreter of the container's version."""
+def test_without_a_python_to_copy_the_remedy_is_reported(tmp_path, monkeypatch):
+    """The error for a missing interpreter of the container's version has the remedy."""
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     with pytest.raises(SlcBuildError, match=r"no CPython 3\.99 to copy: uv python install 3\.99"):
         bare_machine.python_to_copy("3.99")
@@ -117,7 +117,7 @@ def test_without_a_python_to_copy_the_way_to_one_is_named(tmp_path, monkeypatch)
 
 @pytest.fixture
 def committed(tmp_path, monkeypatch):
-    """The file with the digests of base images, with one in it."""
+    """The file of the committed digests of base images, with one digest."""
     file = tmp_path / "slc" / "digests.txt"
     file.parent.mkdir()
     file.write_text(f"# a comment\n\nsha256:{'a' * 64}\n")
@@ -127,12 +127,12 @@ def committed(tmp_path, monkeypatch):
 
 
 def base_image(*digests):
-    """A base image of the engine with these digests."""
+    """Return a base image with these digests."""
     return commands.Image(name="base:1", id="sha256:0", digests=digests)
 
 
 def test_a_release_is_built_on_the_committed_base(committed):
-    """The image of that digest will do; one that took its tag is refused, and so is a stand-in."""
+    """The image of the committed digest is accepted; another one and a stand-in are refused."""
     ours, other = base_image(f"base@sha256:{'a' * 64}"), base_image(f"base@sha256:{'b' * 64}")
     assert preflight.base_problem(ours, "committed") is None
     problem = preflight.base_problem(other, "committed")
@@ -144,8 +144,8 @@ def test_a_release_is_built_on_the_committed_base(committed):
     assert "slc/digests.txt has none yet" in problem
 
 
-def test_a_base_of_any_digest_will_do_between_releases(committed):
-    """What is not released takes what the registry has; a stand-in is for machines without it."""
+def test_a_base_of_any_digest_is_accepted_between_releases(committed):
+    """Without a release, an image of any digest is accepted, and with "any" a stand-in too."""
     committed.unlink()
     pulled = base_image(f"base@sha256:{'b' * 64}")
     assert preflight.base_problem(pulled, "official") is None
@@ -153,7 +153,7 @@ def test_a_base_of_any_digest_will_do_between_releases(committed):
 
 
 def test_a_stand_in_is_refused_for_a_release(build_info):
-    """``--require-official-base`` says what to do about it."""
+    """``--require-official-base`` refuses a stand-in and reports the remedy."""
     pytest.importorskip("exasol.slc.api", reason="exaslct is missing: uv run --group slc pytest")
     if build_info["base_image"]["origin"] == "pulled":
         pytest.skip("the base image is the official one")

@@ -1,4 +1,4 @@
-"""What of ``uv.lock`` goes into the container."""
+"""The selection of the container's packages from ``uv.lock``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ arm==1 ; platform_machine == 'aarch64' \
 
 
 def test_markers_are_those_of_the_container():
-    """Whatever Python and platform run this, the container's decide."""
+    """Markers are evaluated for the container's Python and platform, not for those of the test."""
     assert [package.line() for package in wheels.parse(EXPORTED)] == [
         "numpy==1.26.4 --hash=sha256:bb --hash=sha256:cc"
     ]
@@ -32,14 +32,14 @@ def test_markers_are_those_of_the_container():
     "line",
     ["numpy==1.26.4", "numpy>=1 --hash=sha256:aa", "a==1 --hash=sha256:b\na==1 --hash=sha256:b"],
 )
-def test_what_is_not_pinned_once_by_hash_is_refused(line):
-    """A requirement without version or hash, or a second one of the same name."""
+def test_requirements_must_be_pinned_once_by_hash(line):
+    """A requirement without version or hash, or a second one of the same name, is refused."""
     with pytest.raises(SlcBuildError, match=r"uv\.lock: expected one version with hashes"):
         wheels.parse(line)
 
 
 def test_the_lock_keeps_numpy_for_the_container():
-    """Exasol's pyextdataframe.so is compiled against numpy 1.26; the lock must not outrun it."""
+    """The lock has numpy 1.26, against which Exasol's pyextdataframe.so is compiled."""
     pinned = {package.name: package.version for package in wheels.pinned_packages()}
     assert pinned["numpy"] == "1.26.4"
     assert pinned["pandas"].startswith("2.")

@@ -195,11 +195,11 @@ def test_a_directory_runs_isolated_without_docker(unpacked):
         "print(open('/buckets/bfsdefault/model.txt').read(), os.listdir('/tmp'))\n"
         "status = dict(line.split(':\\t', 1) for line in open('/proc/self/status'))\n"
         "print([int(status[name], 16) for name in ('CapEff', 'CapBnd', 'NoNewPrivs')])\n"
-        "for place in ('/', '/buckets', '/usr', '/tmp'):\n"
+        "for folder in ('/', '/buckets', '/usr', '/tmp'):\n"
         "    try:\n"
-        "        open(place + '/probe', 'w').close()\n"
+        "        open(folder + '/probe', 'w').close()\n"
         "    except OSError as error:\n"
-        "        print(place, error.strerror)\n"
+        "        print(folder, error.strerror)\n"
     )
     done = unpacked.run(["python3", "-c", source], env={"SECRET": Secret("x")})
     assert done.stdout.splitlines() == [
