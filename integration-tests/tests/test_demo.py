@@ -68,8 +68,10 @@ def test_sigterm_during_the_start_ends_all_processes(demo):
     assert _ends_with_all_its_processes(process, signal.SIGTERM)
 
 
-def test_a_script_that_cannot_be_made_is_explained(monkeypatch, tmp_path):
-    """The demo ends with what `mlflow-bucketfs sql` says: here no model is registered."""
+def test_an_error_of_the_sql_command_is_reported(monkeypatch, tmp_path):
+    """The demo's error contains that of `mlflow-bucketfs sql`, such as a missing model."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")
-    with pytest.raises(click.ClickException, match=r"(?s)no script was made:.*iris not found"):
+    with pytest.raises(
+        click.ClickException, match=r"(?s)cannot generate a script:.*iris not found"
+    ):
         _score_with_sql(None, None, [])

@@ -200,13 +200,13 @@ def test_an_experiment_made_in_the_ui_has_its_location(
     experiment = client.get_experiment_by_name(name)
     assert experiment.artifact_location == location
     run_id = client.create_run(experiment.experiment_id).info.run_id
-    client.log_text(run_id, "stored where it says", "where.txt")
+    client.log_text(run_id, "stored at the location", "where.txt")
     assert folder_at(location).keys() == [f"{run_id}/artifacts/where.txt"]
     # in a new window, because the other one is still redirected to the new experiment
     with open_ui(server_uri) as page:
         page.goto(f"/#/experiments/{experiment.experiment_id}/runs/{run_id}/artifacts")
         page.get_by_role("main").get_by_text("where.txt", exact=True).click()
-        expect(page.get_by_role("code")).to_have_text("stored where it says")
+        expect(page.get_by_role("code")).to_have_text("stored at the location")
 
 
 def _tab(page: _sync_api.Page, name: str) -> _sync_api.Locator:

@@ -24,7 +24,7 @@ def test_page_has_the_table(tmp_path):
 
 @pytest.mark.parametrize("comment", ["<!-- table: frames -->\n", "<!-- end -->\n"])
 def test_page_without_a_comment_is_refused(tmp_path, comment):
-    """A table that the page no longer asks for is an error, and the page stays as it is."""
+    """A missing comment for a table is an error, and the page is not changed."""
     page = tmp_path / PAGE.name
     text = PAGE.read_text(encoding="utf-8").replace(comment, "", 1)
     page.write_text(text, encoding="utf-8")

@@ -89,7 +89,7 @@ def test_the_container_is_released_with_an_attestation():
 
 
 def test_only_publishing_has_credentials():
-    """The job with permission to publish runs no code of ours and builds nothing."""
+    """The job with permission to publish runs no script and builds nothing."""
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text("utf-8"))["jobs"]
     trusted = [name for name, job in jobs.items() if "id-token" in job["permissions"]]
     assert trusted == ["publish"]

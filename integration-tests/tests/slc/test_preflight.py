@@ -54,7 +54,7 @@ def engine_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "")
     monkeypatch.delenv("DOCKER_HOST")  # set before, so that a change in the test is undone
     monkeypatch.setenv("PATH", str(tmp_path))
-    # not in tmp_path, since the path of a socket has at most 107 bytes
+    # not in tmp_path, because the path of a socket has at most 107 bytes
     with TemporaryDirectory(prefix="engine-", dir="/tmp") as folder:
         directory = Path(folder, "engine")
         for module in (commands, bare_machine):

@@ -36,12 +36,12 @@ def container_python():
         pytest.skip("only root on Linux runs a container without Docker")
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not on the path: apt-get install util-linux")
-    # by commands of the system alone: a fault of the tested code must not skip its tests
+    # with commands of the system only: a fault of the tested code must not skip its tests
     unshare = ["unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"]
     mount = ["mount", "-t", "proc", "proc", "/proc"]
     done = subprocess.run([*unshare, *mount], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"this machine does not let root make namespaces: {done.stderr.strip()}")
+        pytest.skip(f"root cannot create namespaces on this machine: {done.stderr.strip()}")
     # the PATH in a container, without the folders of this process's own Python
     folders = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     python = shutil.which("python3", path=folders)

@@ -29,7 +29,7 @@ with server:
 
 
 def descendants(pid, attribute):
-    """Return what a method of psutil says of each descendant of the process."""
+    """Return the result of a method of psutil for each descendant of the process."""
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile

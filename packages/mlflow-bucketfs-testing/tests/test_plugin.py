@@ -417,6 +417,6 @@ def test_training_example_interrupted_afterwards(pytester, example, session_proc
     ],
 )
 def test_a_udf_clients_path_may_have_colons(pytester, given, expected):
-    """Only the prefix slc: is no part of the path."""
+    """Only the prefix ``slc:`` is not part of the path."""
     config = pytester.parseconfig(f"--mlflow-bucketfs-udf-client={given}")
     assert udf_client_option(config) == expected.format(pytester.path)

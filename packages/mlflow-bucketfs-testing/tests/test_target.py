@@ -30,7 +30,7 @@ server = factories.bucketfs_server(scope="function")
 def outliving(server, pytester, bare_environment):
     """A project whose BucketFS has files of other users."""
     del bare_environment
-    server.put("pytest-0123456789ab/of somebody else", b"1")
+    server.put("pytest-0123456789ab/of another session", b"1")
     pytester.makeconftest(CONFTEST.format(uri=server.uri()))
     return server
 
@@ -47,7 +47,7 @@ def test_example_leaves_nothing_behind(outliving, pytester):
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
     assert len(stored(outliving)) == 1
-    assert outliving.keys() == ["pytest-0123456789ab/of somebody else"]
+    assert outliving.keys() == ["pytest-0123456789ab/of another session"]
 
 
 def test_interrupted_session_leaves_nothing_behind(outliving, pytester):
@@ -59,7 +59,7 @@ def test_interrupted_session_leaves_nothing_behind(outliving, pytester):
 
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert len(stored(outliving)) == 1
-    assert outliving.keys() == ["pytest-0123456789ab/of somebody else"]
+    assert outliving.keys() == ["pytest-0123456789ab/of another session"]
 
 
 def test_sessions_do_not_share_a_folder(outliving, pytester):

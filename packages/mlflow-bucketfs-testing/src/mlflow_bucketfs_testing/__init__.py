@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# How options name UDF clients: here, because the modules of `udf` cannot be imported everywhere
+# Values of options for UDF clients; here, because importing `udf` needs the extra [udf]
 REFERENCE_CLIENT = "reference"
-CONTAINER_CLIENT = "slc:"  # and the path of an exported container
+CONTAINER_CLIENT = "slc:"  # prefix of the path of an exported container
 
 __all__ = [
     "BucketConfig",

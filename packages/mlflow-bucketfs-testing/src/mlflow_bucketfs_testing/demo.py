@@ -37,7 +37,7 @@ _UDF_SIDE = """
 import json, os, sys, time
 import importlib, importlib.util
 import mlflow.sklearn
-for name in ("sklearn", "skops"):  # importing them is not what is measured
+for name in ("sklearn", "skops"):  # imported here, outside the measured time
     if importlib.util.find_spec(name):
         importlib.import_module({"sklearn": "sklearn.linear_model", "skops": "skops.io"}[name])
 model_uri, rows = sys.argv[1], json.loads(sys.argv[2])
@@ -207,7 +207,7 @@ def _score_with_sql(
         text=True,
     )
     if made.returncode:
-        raise click.ClickException(f"no script was made:\n{made.stderr.strip()}")
+        raise click.ClickException(f"cannot generate a script:\n{made.stderr.strip()}")
     bucketfs.sync_mount()
     with UdfRunner(buckets=bucketfs) as runner:
         script = runner.create(made.stdout)
@@ -260,8 +260,8 @@ def _keep_running(bucketfs: BucketFSServer, tracking_uri: str, credentials: dict
 class _Waiting:
     """A line of output that counts the seconds until a server is ready."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, server: str) -> None:
+        self._server = server
         self._is_terminal = sys.stdout.isatty()
         self._shown_s = -1
 
@@ -270,7 +270,7 @@ class _Waiting:
         step_s = 1 if self._is_terminal else 5
         if int(elapsed_s) // step_s > self._shown_s:
             self._shown_s = int(elapsed_s) // step_s
-            text = f"{self._what} is starting … {int(elapsed_s)} s (10 to 30 s are usual)"
+            text = f"{self._server} is starting … {int(elapsed_s)} s (10 to 30 s are usual)"
             click.echo(f"\r{text}" if self._is_terminal else text, nl=not self._is_terminal)
 
     def __enter__(self) -> Self:

@@ -138,7 +138,7 @@ class UdfTimeoutError(UdfClientError, TimeoutError):
 
 
 class UdfProtocolError(UdfClientError):
-    """A message was received that the protocol does not allow at this point."""
+    """The client sent a message that the protocol does not allow at this point."""
 
 
 class UdfExtraMissingError(UdfClientError, ImportError):
@@ -164,7 +164,7 @@ class Secret(str):
 
     Args:
         text: the secret itself.
-        shown: what ``repr`` shows instead.
+        shown: text that ``repr`` shows instead.
     """
 
     __slots__ = ("_shown",)

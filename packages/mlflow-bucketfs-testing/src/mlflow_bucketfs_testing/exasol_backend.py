@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ONPREM, _SAAS, _ALL = "onprem", "saas", "all"
-_NO_SAAS = "Exasol SaaS is not supported yet: use --backend=onprem, or no --backend at all"
+_NO_SAAS = "Exasol SaaS is not supported yet: use --backend=onprem, or omit --backend"
 _LOOPBACK = "127.0.0.1"
 _TLS_VARIABLES = (
     "EXA_SSL_CERT_VALIDATION",
@@ -119,7 +119,7 @@ def _bucket_uri(found: Mapping[str, Any]) -> str:
 
     url = urlsplit(found["url"])
     if url.scheme not in ("http", "https") or url.path.strip("/"):
-        # The value is not repeated: it may hold a password
+        # Without the value, which may contain a password
         pytest.fail("--bucketfs-url must be http://HOST:PORT or https://HOST:PORT", pytrace=False)
     scheme = "exa+bfss" if url.scheme == "https" else "exa+bfs"
     try:

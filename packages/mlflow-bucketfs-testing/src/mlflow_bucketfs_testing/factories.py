@@ -127,7 +127,7 @@ def mlflow_server(
                 pytest.fail(str(error), pytrace=False)
             yield server
 
-    # bucketfs_uri is in the signature so that pytest knows the dependency at collection, and runs
+    # bucketfs_uri is in the signature so that pytest sees the dependency at collection, and runs
     # the test on each backend. A fixture that does not need it must not start a server
     def mlflow_server(request: pytest.FixtureRequest, bucketfs_uri: str) -> Any:  # noqa: ARG001
         yield from running_server(request)

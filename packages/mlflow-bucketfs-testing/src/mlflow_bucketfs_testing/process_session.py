@@ -1,7 +1,7 @@
 """A command in its own session, whose processes all end with the process that started it.
 
 The session id and an inherited environment variable identify its processes. The variable is needed
-because MLflow's job executors start sessions of their own.
+because MLflow's job executors start new sessions.
 
 A guard process waits for the end of a pipe that only the starting process holds open. If that
 process is killed before it has ended the session, the guard ends it.

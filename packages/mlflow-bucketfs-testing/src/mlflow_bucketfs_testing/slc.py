@@ -34,7 +34,7 @@ _AS_EXASOL = (
     *("--network", "none", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108
     *("--user", "500:500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
-# Variables that would change the docker command itself
+# Variables that would affect the docker command itself
 _READ_BY_DOCKER = re.compile(r"HOME|PATH|(DOCKER|LD)_.*")
 
 _UNPACK = "without Docker, root can run a container that is unpacked to a directory"

@@ -39,7 +39,7 @@ def test_ipv6(connect):
 
 def test_all_addresses():
     """The URL of a server on all addresses is a loopback URL."""
-    with BucketFSServer(host="0.0.0.0") as server:  # noqa: S104 -- that is what is tested
+    with BucketFSServer(host="0.0.0.0") as server:  # noqa: S104 -- the tested address
         assert server.url == f"http://127.0.0.1:{server.port}"
 
 

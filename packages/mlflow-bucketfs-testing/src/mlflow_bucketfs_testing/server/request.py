@@ -258,6 +258,6 @@ def _parse_basic(header: str | None) -> Credentials | None:
     try:
         text = decoded.decode()
     except UnicodeDecodeError:
-        text = decoded.decode("latin-1")  # what requests sends for str credentials
+        text = decoded.decode("latin-1")  # requests' encoding of str credentials
     user, colon, password = text.partition(":")
     return Credentials(user, password) if colon else None
