@@ -93,7 +93,7 @@ class BucketFSServer:
     ) -> None:
         self.buckets = tuple(buckets)
         if not self.buckets or len({bucket.name for bucket in self.buckets}) < len(self.buckets):
-            raise ValueError("the buckets must be one or more, with different names")
+            raise ValueError("pass one or more buckets, each with a different name")
         if service in {"", ".", ".."} or "/" in service:  # a folder of the mount has this name
             raise ValueError(f"not a service name: {service!r}")
         self.service = service

@@ -157,7 +157,8 @@ class Store:
         for bucket, keys in self._index.items():
             lost = [key for key, blob in keys.items() if sizes.get(str(blob.number)) != blob.size]
             for key in lost:
-                _logger.warning("%r in the bucket %r is lost: its content is missing", key, bucket)
+                message = "%r in the bucket %r is lost: its content is missing or truncated"
+                _logger.warning(message, key, bucket)
                 del keys[key]
 
 
