@@ -1,7 +1,7 @@
-"""Refuse uploads that BucketFS would lose: ``d/x`` where ``d`` is a file.
+"""Refuse an upload to ``d/x`` if ``d`` is already a file.
 
-The server answers 200 and drops the upload, or never answers (bucketfs-client
-``DownloadCommandIT``; Exasol's knowledge base, "java-vm cannot find buckets jar").
+The server would answer 200 and drop the upload, or never answer (test ``DownloadCommandIT`` of
+bucketfs-client; Exasol's knowledge base, "java-vm cannot find buckets jar").
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _FRESH_S = 60.0
 
 
 class FolderGuard:
-    """The folders of one bucket that a listing has shown not to be files.
+    """The folders of one bucket that are not files, by a recent listing.
 
-    A check needs a listing of the complete bucket. So its result is valid for a minute, and every
-    listing renews it for all known folders.
+    Listing the complete bucket is slow. So a result is valid for a minute, and every listing checks
+    all remembered folders again. Within this minute, other clients' changes are not noticed.
     """
 
     def __init__(self) -> None:
@@ -51,8 +51,10 @@ class FolderGuard:
         Args:
             bucket: the bucket, for the message.
             keys: the keys to be written; if empty, the bucket is not listed.
-            list_files: lists the bucket and returns those of the given names that are files.
-            refresh: whether to list the bucket even if all folders were checked recently.
+            list_files: lists the bucket and returns those of the given keys and folders that are
+                files.
+            refresh: whether to list the bucket even if all folders of these keys were checked
+                recently.
 
         Returns:
             The keys that exist already; empty if the bucket was not listed.
@@ -88,7 +90,7 @@ class FolderGuard:
         return keys & files
 
     def forget(self, key: str) -> None:
-        """Forget the folder ``key``, which is about to become a file."""
+        """Forget the folder ``key``; called before a file is written under this name."""
         with self._lock:
             self._known.pop(key, None)
 

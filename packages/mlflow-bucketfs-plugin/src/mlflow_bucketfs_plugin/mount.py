@@ -68,8 +68,8 @@ def find_mounted_bucket(
     Args:
         location: a location in a bucket.
         settings: the mount root, and the hosts whose buckets are mounted there.
-        notes: receives the reason for HTTP if buckets are mounted, for the message of a later
-            error.
+        notes: list to which the reason for HTTP is appended if buckets are mounted; the message
+            of a later error quotes it.
     """
     if reads_over_http():
         return None
@@ -126,13 +126,14 @@ class MountedBucket:
     """A bucket that is mounted as a directory.
 
     On the mount, BucketFS unpacks archives and hides the archive files. So a mounted folder can
-    contain files that are not objects of the bucket, and objects can be missing there. Only a
-    listing over HTTP shows the difference.
+    contain files that are not objects of the bucket (unpacked ones), and objects (archives) can be
+    missing there. Only a listing over HTTP shows the difference.
 
     Attributes:
         directory: the bucket's root directory.
         may_use_http: whether files that are missing here, or may differ, may be read over HTTP.
-        only_listed: whether only files that BucketFS lists may be read from the mount.
+        only_listed: whether only files that BucketFS lists may be read from the mount, as in a
+            tracking server, whose clients must not read unlisted files.
         notes: see :func:`find_mounted_bucket`.
     """
 
@@ -150,9 +151,10 @@ class MountedBucket:
     ) -> MountedArtifact | None:
         """Return a mounted file or folder, or ``None`` if it must be read over HTTP.
 
-        A missing archive is always read over HTTP. If HTTP is allowed, so are other missing files
-        and folders, and models that are incomplete or name an archive. Any other folder is then
-        compared with a listing, unless it is a model that has the size it was saved with.
+        A missing archive is always read over HTTP. If ``may_use_http``, these are, too: other
+        missing files and folders, incomplete models, models whose ``MLmodel`` names an archive, and
+        folders whose files differ from a listing. A model that has the size it was saved with is
+        not compared with a listing.
 
         Args:
             location: the file or folder.
@@ -239,7 +241,8 @@ class MountedBucket:
 
         Args:
             location: the folder.
-            list_keys: returns the keys below it; called if the names come from BucketFS.
+            list_keys: returns the keys below it; called if the names must come from BucketFS,
+                which is so with ``may_use_http`` or ``only_listed``.
 
         Returns:
             Entries sorted by name: the name, whether it is a folder, and the size in bytes, which
@@ -384,7 +387,8 @@ class MountedArtifact:
         Without ``dst_path``, this is the mounted path. A model is the exception: it becomes a
         temporary directory of links with a real ``MLmodel``, because MLflow adds files to the
         directory that it gets, and refuses an ``MLmodel`` that is a link. With ``dst_path``, which
-        MLflow always passes for ``runs:/``, files are copied: links would break with the mount.
+        MLflow always passes for ``runs:/``, files are copied, because links would break when the
+        mount changes.
 
         Args:
             relative: the path relative to the repository's root.

@@ -59,8 +59,9 @@ class Route:
     """The route to an endpoint, direct or through a proxy.
 
     Attributes:
-        pool: connections to the endpoint, or to the proxy before it.
-        prefix: text before the path of every request.
+        pool: connections to the endpoint, or to its proxy.
+        prefix: text to put before each path: the endpoint's URL for a proxy that forwards plain
+            HTTP, else empty.
         is_proxied: whether there is a proxy, of any kind.
     """
 
@@ -80,8 +81,8 @@ def open_route(
     Args:
         endpoint: root URL of the BucketFS service.
         settings: settings for TLS.
-        max_idle: connections to keep open.
-        send_timeout_s: see :class:`_Connection`.
+        max_idle: largest number of idle connections to keep open.
+        send_timeout_s: seconds without progress while sending; ``None`` for no limit.
 
     Raises:
         ConfigurationError: the proxy's URL cannot be used, or PySocks is not installed.
@@ -189,7 +190,7 @@ def _verifies(settings: ConnectionSettings) -> bool:
 
 
 def _asks_authorities(settings: ConnectionSettings) -> bool:
-    """Return whether BucketFS's certificate must be signed by an authority, unlike a pinned one."""
+    """Return whether BucketFS's certificate must be signed by a trusted authority."""
     return settings.ca_bundle is not None or (
         settings.verify_tls and settings.cert_fingerprint is None
     )
@@ -230,7 +231,7 @@ def _tls_context(authorities: dict[str, str] | None = None) -> ssl.SSLContext:
     """Make a TLS context that trusts these authorities, or verifies nothing if ``None``.
 
     Args:
-        authorities: files or directories with certificates, by the name of their setting.
+        authorities: name of the setting → file or directory with certificates.
 
     Raises:
         ConfigurationError: one of them has no certificates.
@@ -263,9 +264,9 @@ def _own_authorities(settings: ConnectionSettings) -> dict[str, str]:
 
 
 def _authorities() -> dict[str, str]:
-    """Return the file or directory with the certificates to trust by default, and its source.
+    """Return the certificates to trust by default: their source → file or directory.
 
-    These are the certificates of requests, and so of MLflow. Python itself has none on some
+    The library ``requests``, and so MLflow, trusts the same. Python itself has none on some
     systems.
     """
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
@@ -297,7 +298,7 @@ class _Reader(io.RawIOBase):
         self._ends_at = None if seconds is None else time.monotonic() + seconds
 
     def wait_at_most(self, seconds: float) -> None:
-        """Limit the time of each further read, and of all together, to these seconds."""
+        """Limit the time of all further reads together to these seconds, and that of each."""
         self.limit(seconds)
         self._socket.settimeout(seconds)
 
@@ -427,7 +428,7 @@ def _adapted(
     server_context: Callable[[], ssl.SSLContext],
     proxy_context: Callable[[], ssl.SSLContext],
 ) -> type[HTTPConnectionPool]:
-    """Derive a pool class from one of urllib3's, with our connections and these attributes."""
+    """Derive a pool class from one of urllib3's, with our connection classes and these attributes."""
     connection = pool_class.ConnectionCls
     ours = _TlsConnection if issubclass(connection, HTTPSConnection) else _Connection
     attributes = {
@@ -440,10 +441,10 @@ def _adapted(
 
 
 def was_sent_completely(response: BaseHTTPResponse) -> bool:
-    """Return whether a request was sent to its end before the server closed the connection.
+    """Return whether the complete request was sent; the server may have answered earlier.
 
     Args:
-        response: its answer, unread.
+        response: the answer, before its body is read.
     """
     return not isinstance(response.connection, _Connection) or response.connection.sent_completely
 
@@ -458,8 +459,8 @@ def drain(response: BaseHTTPResponse, seconds: float) -> None:
     """Read the rest of an answer, so that its connection can be used again.
 
     Args:
-        response: an answer; its connection is closed if that takes too long.
-        seconds: time to wait for bytes that have not arrived yet.
+        response: an answer; its connection is closed if reading takes longer.
+        seconds: total time to wait for bytes that have not arrived yet.
     """
     if response.length_remaining and isinstance(response.connection, _Connection):
         response.connection.reader.wait_at_most(seconds)
@@ -469,8 +470,8 @@ def drain(response: BaseHTTPResponse, seconds: float) -> None:
 def speaks_tls(url: str, timeout_s: float) -> bool:
     """Return whether a TLS handshake succeeds, with any certificate. Nothing else is sent.
 
-    Most servers close a connection at an HTTPS port without an answer if it sends plain HTTP. So
-    does a server that is being restarted; only a handshake distinguishes the two.
+    A connection that is closed without an answer can mean plain HTTP at an HTTPS port, or a server
+    that is being restarted; only a handshake distinguishes the two. A proxy is not used.
 
     Args:
         url: names host and port.

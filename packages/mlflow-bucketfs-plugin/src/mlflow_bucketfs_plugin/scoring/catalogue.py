@@ -51,7 +51,7 @@ class Script:
 
 
 def list_scripts(database: Database, name: str | None = None) -> dict[str, Script]:
-    """Return the scripts in the schema that the user may see, by name; optionally only one."""
+    """Return the visible scripts of the schema by name; with ``name``, at most this one."""
     rows = database.execute(
         "SELECT SCRIPT_NAME, SCRIPT_TEXT FROM SYS.EXA_ALL_SCRIPTS "
         "WHERE SCRIPT_SCHEMA = {schema} AND COALESCE({name}, SCRIPT_NAME) = SCRIPT_NAME",
@@ -147,11 +147,12 @@ def require_language(database: Database, language: str) -> None:
 def require_model(database: Database, folder: str, language: str) -> None:
     """Raise unless UDFs in the database see a model's folder.
 
-    Creates, runs and drops a script that looks for it. Other sessions do not see this script.
+    Creates, runs and drops a script that looks for it, within the open transaction, so that other
+    sessions do not see this script.
 
     Args:
-        database: the session.
-        folder: the model's folder, below ``/buckets``.
+        database: the connection.
+        folder: absolute path of the model's folder, such as ``/buckets/bfsdefault/default/m``.
         language: alias of the script's language.
 
     Raises:

@@ -1,6 +1,7 @@
-"""The database's side of a session with one UDF client, without any I/O.
+"""The database's side of a session with one UDF client, the process that runs the script.
 
-`Session.answer` maps each request to its response, and collects the rows of the script.
+`Session.answer` maps each request to its response, and collects the rows that the script emits.
+The caller sends and receives.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _CONNECTION_KIND = "password"  # the only kind that Exasol has
 
 @dataclass(frozen=True)
 class Work:
-    """The work for a client: rows in groups, or a call of one function without rows.
+    """The work for a client: rows in groups, or a single call of one function, without rows.
 
     Attributes:
         groups: the rows of each group; empty for a single call.
@@ -81,15 +82,15 @@ class Session:
     """The session with one client, from its first message to its last.
 
     Args:
-        info: the description of script and database for the client.
-        meta: the description of input and output for the client.
+        info: describes script and database to the client.
+        meta: describes input and output columns to the client.
         outputs: the output columns of the script.
         work: the work for the client.
 
     Attributes:
-        groups: the emitted rows of each group, as Python values.
+        groups: the rows that the script emitted, for each group of input rows, as Python values.
         call_result: the result of a single call.
-        undefined_call: name of a single call's function that the script does not define.
+        undefined_call: name of the single call's function, if the script does not define it.
         failure: the exception's text, if the client reported one.
     """
 
