@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parent
 
-# A worker of pytest-xdist starts an MLflow server of its own where its tests need one: more
+# A worker of pytest-xdist starts its own MLflow server if its tests need one: more
 # workers than this cost more than they save.
 _MAX_WORKERS = 4
 
-# Files whose names begin like this run one after the other in one worker, since they share what
-# is expensive to start: MLflow servers, or the container in a Docker engine.
+# Files with these prefixes run one after the other in one worker, because they share resources
+# that are expensive to start: MLflow servers, or the container in a Docker engine.
 _KEPT_TOGETHER = {
     "MLflow servers": ("integration-tests/tests/test_", "integration-tests/tests/udf/"),
     "container": ("integration-tests/tests/slc/",),
@@ -65,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect a page below docs/, and any other page that the command line or testpaths name.
 
-    The tests of a package alone also run where only its wheel is installed, without the pages.
+    The tests of a package also run with only its wheel installed, without the pages.
     """
     if file_path.suffix != ".md":
         return None

@@ -57,7 +57,7 @@ def test_unit(session: nox.Session) -> None:
 
 @nox.session(name="test:integration")
 def test_integration(session: nox.Session) -> None:
-    """Run the whole-system tests with real MLflow servers; arguments after ``--`` go to pytest."""
+    """Run the integration tests with real MLflow servers; arguments after ``--`` go to pytest."""
     _uv_run(session, "dev", "pytest", "integration-tests", *session.posargs)
 
 
@@ -72,14 +72,14 @@ def test_coverage(session: nox.Session) -> None:
 
 @nox.session(name="test:backends")
 def test_backends(session: nox.Session) -> None:
-    """Run them as on an existing Exasol: with its pytest plugins, on a BucketFS that we start.
+    """Run these tests as on an existing Exasol: with its plugins, on a BucketFS that we start.
 
-    Arguments after ``--`` go to pytest and win: ``--bucketfs-url https://HOST:2581`` and the like
-    name a real one.
+    Arguments after ``--`` go to pytest and take precedence: ``--bucketfs-url https://HOST:2581``
+    and similar options select an existing one.
     """
     serve = ["uv", "run", "--locked", "mlflow-bucketfs-testing", "serve", "--port", "0"]
     backend = ["--backend=onprem", "--itde-db-version=external", "--skip-slc"]
-    # an environment of its own: these plugins would slow down every other run of pytest
+    # a separate environment: these plugins would slow down every other run of pytest
     environment = {"UV_PROJECT_ENVIRONMENT": str(Path(session.create_tmp(), "exasol").absolute())}
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -96,7 +96,7 @@ def test_backends(session: nox.Session) -> None:
 @nox.session(name="docs:build")
 def docs_build(session: nox.Session) -> None:
     """Build the documentation into ``docs/_build/html``; every warning is an error."""
-    # -E: a warning of the last build must not go unseen in this one
+    # -E: reads all pages again, so that earlier warnings are repeated
     strict = ["-n", "-W", "-E", "--keep-going", "-d", str(SITE.parent / "doctrees")]
     _uv_run(session, "docs", "sphinx-build", *strict, *session.posargs, "docs", str(SITE))
     session.log(f"Open {SITE.absolute() / 'index.html'}, or: nox -s docs:open")
@@ -115,7 +115,7 @@ def docs_open(session: nox.Session) -> None:
 def package_check(session: nox.Session) -> None:
     """Build all packages, install each one alone, and run the tests against the wheels.
 
-    Versions of Python for the tests go after ``--``; those that are not here are left out.
+    Arguments after ``--`` are versions of Python for the tests; missing ones are skipped.
     """
     _check(session, "package_check.py", "wheels", *session.posargs)
 
@@ -124,7 +124,7 @@ def package_check(session: nox.Session) -> None:
 def package_lowest(session: nox.Session) -> None:
     """Run the packages' tests on the lowest versions, and the lowest Python, that they allow.
 
-    With ``--if-present`` after ``--``, a machine without this Python leaves it out.
+    With ``--if-present`` after ``--``, the tests are skipped if this Python is missing.
     """
     _check(session, "package_check.py", "lowest", *session.posargs)
 
@@ -133,14 +133,14 @@ def package_lowest(session: nox.Session) -> None:
 def test_mlflow(session: nox.Session) -> None:
     """Run the tests with the MLflow named after ``--``, such as 3.8.1, or with the newest.
 
-    All else is as new as fits to it. What follows goes to pytest.
+    Other packages have their newest compatible versions. Further arguments go to pytest.
     """
     _check(session, "package_check.py", "mlflow", *session.posargs)
 
 
 @nox.session(name="release:check")
 def release_check(session: nox.Session) -> None:
-    """Say what keeps a tag, given after ``--``, from being released; print the release's text.
+    """Report the problems of the tag after ``--``, or print the text of its release.
 
     A package's name instead of a tag rehearses the release of its next version.
     """
@@ -155,20 +155,20 @@ def _check(session: nox.Session, script: str, *arguments: str) -> None:
 def bench(session: nox.Session) -> None:
     """Measure against the counterpart and curl; ``--quick``, ``--only`` etc. go after ``--``."""
     command = ["uv", "run", "--locked", "python", "-m", "benchmarks", *session.posargs]
-    # time to remove what it has written when Ctrl-C is pressed
+    # after Ctrl-C, the benchmarks need time to remove their files
     patience = {"interrupt_timeout": 60, "terminate_timeout": 60}
     session.run(*command, env={"PYTHONPATH": "integration-tests"}, external=True, **patience)
 
 
 @nox.session(name="slc:engine")
 def slc_engine(session: nox.Session) -> None:
-    """Start a private Docker engine where none runs; or, after ``--``: stop, status, remove."""
+    """Start a private Docker engine if none runs; or, after ``--``: stop, status, remove."""
     _slc(session, "slc/bare_machine.py", "engine", *(session.posargs or ["start"]))
 
 
 @nox.session(name="slc:base")
 def slc_base(session: nox.Session) -> None:
-    """Make a stand-in for Exasol's base image, where it cannot be pulled."""
+    """Make a stand-in for Exasol's base image, if it cannot be pulled."""
     _slc(session, "slc/bare_machine.py", "base", *session.posargs)
 
 

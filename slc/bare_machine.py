@@ -387,9 +387,9 @@ def main() -> int:
     actions = {"start": start, "stop": stop, "status": status, "remove": remove}
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    engine = commands.add_parser("engine", help="a private Docker engine, where none runs")
+    engine = commands.add_parser("engine", help="a private Docker engine, if none runs")
     engine.add_argument("action", choices=actions, help="remove: stop it and delete its images")
-    commands.add_parser("base", help="a stand-in for the base image, where there is none")
+    commands.add_parser("base", help="a stand-in for the base image, if it is missing")
     commands.add_parser("container", help="for the CI: engine, base image, export")
     commands.add_parser("release-engine", help="stop the engine that `container` started")
     options = parser.parse_args()

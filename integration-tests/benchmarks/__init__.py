@@ -1,4 +1,4 @@
-"""How fast the plugin is, compared with ``exasol-mlflow-plugin`` and with ``curl``.
+"""Benchmarks of the plugin, compared with ``exasol-mlflow-plugin`` and ``curl``.
 
-Run by ``uv run nox -s bench``; ``docs/performance.md`` explains what the figures mean.
+Run by ``uv run nox -s bench``; ``docs/performance.md`` explains the figures.
 """

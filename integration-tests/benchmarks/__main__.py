@@ -35,7 +35,7 @@ _END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Case:
-    """A case by its name in ``--only``.
+    """A case of the benchmark.
 
     Attributes:
         run: measures on an empty server.
@@ -108,7 +108,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="uv run nox -s bench --", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, to try it")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, for a quick test")
     parser.add_argument(
         "--only", metavar="NAME", action="append", choices=CASES, help=", ".join(CASES)
     )
@@ -136,7 +136,7 @@ def _measure(
 
 @contextmanager
 def _server(profile: str, directory: Path) -> Iterator[BucketFSServer]:
-    # data_dir would make the objects survive a restart, which costs a write of the journal each
+    # without data_dir, which would write a line of the journal for each object
     server = BucketFSServer(profile=profile)
     with mock.patch.object(tempfile, "tempdir", str(directory)):
         server.start()
@@ -150,7 +150,7 @@ def _server(profile: str, directory: Path) -> Iterator[BucketFSServer]:
 def _temporary_space(needed_bytes: int) -> Iterator[tuple[Path, Path]]:
     """Make directories for clients and server, removed also after Ctrl-C or SIGTERM.
 
-    The server's is in memory if there is enough, because its disk is not what is measured.
+    The server's is in memory if there is enough, because its disk is not to be measured.
 
     Raises:
         SystemExit: the disk has not enough free space.

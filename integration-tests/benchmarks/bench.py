@@ -1,4 +1,4 @@
-"""What all cases share: clients, server, sizes, files, and repetition in turn."""
+"""Shared by all cases: clients, server, sizes, files, and alternating runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ QUICK = Sizes(
 
 @dataclass(frozen=True)
 class Bench:
-    """What a case needs.
+    """The environment of a case.
 
     The server runs in this process, which only waits while a client runs in its own.
 
@@ -101,13 +101,13 @@ class Bench:
         }
 
     def make_models(self, python: str, kind: str, directory: Path, number: int) -> None:
-        """Save models in a process of its own, since this one would keep the memory.
+        """Save models in a separate process, because this one would keep the memory.
 
         Args:
             python: the interpreter whose packages save them.
             kind: ``linear`` or ``scoring``; see ``make_models.py``.
-            directory: where to.
-            number: of coefficients or trees.
+            directory: directory for the models.
+            number: number of coefficients or trees.
         """
         command = [python, "-I", str(_MAKE_MODELS), kind, str(directory), str(number)]
         subprocess.run(command, env=self.env(), check=True, capture_output=True)
@@ -125,7 +125,7 @@ class Bench:
             ours: runs our client once.
             theirs: each runs a counterpart once.
             repeats: number of runs; ``sizes.repeats`` if ``None``.
-            their_repeats: most runs of a counterpart.
+            their_repeats: maximum number of runs of a counterpart; ``repeats`` if ``None``.
 
         Returns:
             Our measurement, then one for each counterpart.
@@ -145,7 +145,7 @@ class Bench:
         Args:
             contender: the client to measure.
             operation: see ``client.py``.
-            arguments: the operation's own.
+            arguments: arguments of the operation.
         """
         self.server.requests.clear()
         sample = contender.measure(self.env(), operation, self.artifact_uri, *arguments)

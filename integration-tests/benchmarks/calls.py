@@ -1,4 +1,4 @@
-"""Count how much of our code an operation passes: modules, calls, and frames before urllib3.
+"""Count the modules, calls and stack frames of our code in an operation.
 
 A script, run by hand from ``integration-tests``: ``uv run python -m benchmarks.calls``.
 """
@@ -34,10 +34,10 @@ class Counts:
     """Calls of our code.
 
     Attributes:
-        modules: names of the modules that were passed.
+        modules: names of the called modules.
         calls: number of calls of our functions.
-        frames: frames of ours on the stack when urllib3 sends a request, at most, by its method.
-        deepest: frames of ours on the stack, at most.
+        frames: maximum of our frames on the stack when urllib3 sends a request, by its method.
+        deepest: maximum of our frames on the stack.
     """
 
     modules: set[str] = field(default_factory=set)
@@ -46,7 +46,7 @@ class Counts:
     deepest: int = 0
 
     def note(self, frame: FrameType, event: str, argument: Any) -> None:
-        """Note one event, as ``sys.setprofile`` reports it."""
+        """Record one event, as ``sys.setprofile`` reports it."""
         del argument
         if event != "call":
             return

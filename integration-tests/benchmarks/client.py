@@ -30,7 +30,7 @@ def _run(preparation: str, code: str, uri: str) -> float:
 
 
 def _load_entry_points() -> float:
-    """Measure what the installed artifact stores add to ``import mlflow``."""
+    """Measure the time that the installed artifact stores add to ``import mlflow``."""
     from importlib.metadata import EntryPoint
 
     seconds = 0.0
@@ -51,12 +51,12 @@ def _load_entry_points() -> float:
 
 
 class _Peak:
-    """The growth of this process's resident set, where Linux tells it."""
+    """The growth of this process's resident set, as Linux reports it."""
 
     def __init__(self) -> None:
         self._start: int | None = None
         try:
-            # forgets the peak so far, which the imports have caused
+            # resets the peak, which the imports have raised
             with open("/proc/self/clear_refs", "w") as file:
                 file.write("5")
             self._start = self._read("VmRSS:")
@@ -85,10 +85,10 @@ def _measure_repository(operation: str, uri: str, *arguments: str) -> tuple[floa
 
 def _measure_loading(uri: str) -> tuple[float, int | None]:
     import mlflow.sklearn
-    import sklearn.linear_model  # noqa: F401 -- the model needs it, whichever way it comes
+    import sklearn.linear_model  # noqa: F401 -- the model needs it with every transport
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    get_artifact_repository(uri)  # its imports
+    get_artifact_repository(uri)  # imports its modules before the measurement
     peak = _Peak()
     started = time.perf_counter()
     mlflow.sklearn.load_model(uri)
@@ -108,7 +108,7 @@ def main(operation: str, *arguments: str) -> None:
         seconds, memory = _measure_loading(*arguments)
     else:
         seconds, memory = _measure_repository(operation, *arguments)
-    import json  # not before: importing it is part of what some imports cost
+    import json  # not earlier: some measured imports include it
 
     sys.stdout.write(json.dumps({"seconds": seconds, "memory_bytes": memory}) + "\n")
 

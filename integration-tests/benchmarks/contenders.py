@@ -1,4 +1,4 @@
-"""Whose client is measured: our plugin, or the one it is compared with, each where it lives."""
+"""The measured clients: our plugin and its counterpart, each in its own environment."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Contender:
     """A Python environment with one of the plugins.
 
     Attributes:
-        name: what the table calls it.
+        name: its name in the table.
         python: the environment's interpreter.
-        packages: whose versions matter for the result.
+        packages: packages whose versions affect the result.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Contender:
 
         Args:
             env: the process's environment.
-            operation: what to do.
-            arguments: with what.
+            operation: the operation to measure.
+            arguments: arguments of the operation.
 
         Raises:
             RuntimeError: it failed.
         """
-        # -I: neither PYTHON* variables nor the working directory have a say
+        # -I: ignores PYTHON* variables and the working directory
         command = [self.python, "-I", str(_CLIENT), operation, *map(str, arguments)]
         completed = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if completed.returncode != 0:
@@ -54,19 +54,19 @@ class Contender:
         return Sample(**json.loads(completed.stdout.splitlines()[-1]))
 
     def versions(self) -> str:
-        """Name and version of each of the packages."""
+        """Return name and version of each package."""
         found = [f"{package} {_version(self.python, package)}" for package in self.packages]
         return ", ".join(found)
 
 
 def ours() -> Contender:
-    """The plugin as it is in this workspace."""
+    """Return the plugin of this workspace."""
     packages = ("mlflow-bucketfs-core", "mlflow-bucketfs-plugin", "mlflow", "requests", "urllib3")
     return Contender("mlflow-bucketfs-plugin", sys.executable, packages)
 
 
 def peer(cache: Path) -> Contender:
-    """The counterpart from PyPI, with what its own requirements choose; installed once.
+    """Return the counterpart from PyPI, with its own requirements; install it once.
 
     Args:
         cache: directory for its environment.
@@ -84,7 +84,7 @@ def peer(cache: Path) -> Contender:
 
 
 def udf(cache: Path) -> Contender:
-    """The plugin with what a UDF needs and nothing else, as the lock file has it.
+    """Return the plugin with the requirements of a UDF only, in the locked versions.
 
     Args:
         cache: directory for its environment.

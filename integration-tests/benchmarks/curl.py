@@ -1,4 +1,4 @@
-"""The same transfers by ``curl``: about the least time that protocol, server and machine need."""
+"""The same transfers by ``curl``: about the minimum time of protocol, server and machine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _parallel(bench: Bench, config: Path, transfers: Iterable[tuple[str, str, Pa
     started = time.perf_counter()
     _run(bench, *PARALLEL.split()[1:], "--create-dirs", "--config", str(config))
     elapsed = time.perf_counter() - started
-    # our clients' clocks start when they are up; curl has none for a number of transfers
+    # our clients' times exclude their start; curl reports no such time for many transfers
     started = time.perf_counter()
     subprocess.run(["curl", "--disable", "--version"], stdout=subprocess.DEVNULL, check=True)
     start = time.perf_counter() - started
@@ -70,7 +70,7 @@ def _parallel(bench: Bench, config: Path, transfers: Iterable[tuple[str, str, Pa
 
 
 def _curl(bench: Bench, key: str, *options: str) -> Sample:
-    # curl's own clock: it starts when the process is up, as that of our clients does
+    # curl's own time, which excludes the start of the process, as that of our clients does
     printed = _run(bench, "--write-out", "%{stderr}%{time_total}", *options, _url(bench, key))
     return Sample(float(printed.replace(",", ".")))
 

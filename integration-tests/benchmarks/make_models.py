@@ -1,6 +1,6 @@
-"""Save the models of the cases, as MLflow does it.
+"""Save the models of the cases with MLflow.
 
-A script, so that the memory is given back::
+A script, so that its memory is freed at its end::
 
     python make_models.py linear DIRECTORY COEFFICIENTS
     python make_models.py scoring DIRECTORY TREES

@@ -36,7 +36,7 @@ _HEADINGS = (
 
 
 MEMORY = Path("/dev/shm")  # noqa: S108 -- a directory with a random name is made in it
-_COST_HEADINGS = ("what", "whose code", "time", "target", "reached")
+_COST_HEADINGS = ("step", "owner of the code", "time", "target", "reached")
 # Greys and colours of medium lightness have enough contrast on white and on black.
 _GREY, _REACHED, _MISSED = "#767676", "#2f8f6b", "#c8553d"
 _WIDTH, _LEFT, _RIGHT = 820, 390, 70
@@ -45,7 +45,7 @@ _TOP, _BAR, _STEP, _BOTTOM = 40, 18, 40, 14
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Format the results; where two figures stand in a cell, the first is ours."""
+    """Format the results; in a cell with two figures, the first is ours."""
     return _table(_HEADINGS, map(_cells, rows))
 
 

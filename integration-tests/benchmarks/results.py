@@ -14,7 +14,7 @@ class Traffic:
 
     Attributes:
         requests: all requests, the listings included.
-        listings: listings of the whole bucket.
+        listings: listings of the complete bucket.
         connections: TCP connections.
     """
 
@@ -30,8 +30,8 @@ class Sample:
     Attributes:
         seconds: duration of the operation.
         memory_bytes: growth of the resident set during the operation, at its peak; in *scoring*
-            all of the resident set; ``None`` where the system does not report it.
-        traffic: requests; ``None`` where they are of no interest.
+            the complete resident set; ``None`` if the system does not report it.
+        traffic: requests; ``None`` if they were not counted.
     """
 
     seconds: float
@@ -56,13 +56,13 @@ class Measurement:
 
     @property
     def memory_bytes(self) -> int | None:
-        """Most of all runs."""
+        """Maximum of all runs."""
         known = [s.memory_bytes for s in self.samples if s.memory_bytes is not None]
         return max(known, default=None)
 
     @property
     def traffic(self) -> Traffic | None:
-        """Most of all runs, for each count."""
+        """Maximum of all runs, for each count."""
         seen = [sample.traffic for sample in self.samples if sample.traffic is not None]
         if not seen:
             return None
@@ -75,7 +75,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Target:
-    """Limits to reach; ``None`` is no limit.
+    """Limits to reach; ``None`` means no limit.
 
     Attributes:
         least_ratio: the counterpart's time divided by ours.
@@ -115,7 +115,7 @@ class Row:
 
     Attributes:
         title: the operation.
-        counterpart: name of what ours is compared with.
+        counterpart: name of the client or case that ours is compared with.
         ours: our runs.
         theirs: the counterpart's runs.
         target: limits for ours.

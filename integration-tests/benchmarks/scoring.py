@@ -1,4 +1,4 @@
-"""Scoring in a UDF: the script that is made from a model, and the one that the guide has."""
+"""Scoring in a UDF: the script that is made from a model, and the one in the guide."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(ctx):
         rows["p"] = model.predict(rows.drop(columns=["id"])).astype("float64")
         ctx.emit(rows[["id", "p"]].astype(object))
 """
-# What no script can do without: read, predict, emit
+# The minimum of every script: read, predict, emit
 _BARE = """
 CREATE OR REPLACE PYTHON3 SET SCRIPT BARE({parameters}) EMITS (ID DECIMAL(36,0), P DOUBLE) AS
 import functools
@@ -192,5 +192,5 @@ def _size(bench: Bench, model: str) -> str:
 
 
 def _forest_mb(bench: Bench) -> int:
-    # less than the other models: its trees take long to train, and every run loads it anew
+    # smaller than the other models: its trees take long to train, and every run loads it again
     return bench.sizes.model_mb // 3

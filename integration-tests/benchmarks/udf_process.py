@@ -1,4 +1,4 @@
-"""What each UDF process spends before it can score: imports, and loading the model."""
+"""The start of each UDF process, before it can score: imports, and loading the model."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _PEER_MODULE = "exasol.mlflow_plugin.artifacts.bucketfs_connector"
 
 _GET_REPOSITORY = (
     "import gc, mlflow\n"
-    "gc.collect()\n"  # falls due after all these imports, whoever comes next
+    "gc.collect()\n"  # otherwise, it would run during the measured code
     "from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository"
 )
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that a UDF does once per process.
+    """A step that each UDF process runs once.
 
     Attributes:
-        title: what the table calls it.
-        code: what is measured.
-        whose: whose code most of that is.
+        title: its name in the table.
+        code: the measured code.
+        whose: owner of most of that code.
         preparation: code that runs before, in the same process.
     """
 
@@ -97,7 +97,7 @@ _STEPS = (
 
 
 def costs(bench: Bench) -> list[Cost]:
-    """Import, and load a small scikit-learn model, each in fresh processes."""
+    """Measure imports, and loading a small scikit-learn model, in fresh processes."""
     directory = bench.directory / "model"
     bench.make_models(bench.udf.python, "linear", directory, 10)
     bench.store(directory)
@@ -115,7 +115,7 @@ def costs(bench: Bench) -> list[Cost]:
     def run(step: Step) -> Sample:
         return bench.udf.measure(env, "run", step.preparation, step.code, bench.artifact_uri)
 
-    # once before: installers do not always compile
+    # a run that is not measured, because installers do not always compile
     for step in _STEPS:
         run(step)
     starts: list[Sample] = []
@@ -152,7 +152,7 @@ def _import_row(bench: Bench, title: str, counterpart: str, modules: tuple[str, 
     env = bench.env()
     ours = ("import", modules[0]) if modules else ("load_entry_points",)
     theirs = ("import", modules[1]) if modules else ("load_entry_points",)
-    # once before: installers do not always compile
+    # a run that is not measured, because installers do not always compile
     bench.ours.measure(env, *ours)
     bench.peer.measure(env, *theirs)
     our_runs, their_runs = bench.alternate(

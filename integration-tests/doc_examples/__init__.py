@@ -1,4 +1,4 @@
-"""Runs the commands and examples of the documentation, as a reader would type them.
+"""Run the commands and examples of the documentation, as a reader would type them.
 
 Every fenced block of a page is executed, has a language that is never run, or is marked with a
 reason:

@@ -51,7 +51,7 @@ class Page:
         """Run a block according to its language and marks.
 
         Raises:
-            ExampleFailedError: The block failed, or its output or status is not as documented.
+            ExampleFailedError: the block failed, or its output or status is not as documented.
         """
         source = self._substitutes.actual(block.source)
         if block.file:

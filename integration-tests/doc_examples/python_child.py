@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def _main(answers: int) -> None:
-    # the blocks must not read the orders, and import from their directory as a user would
+    # the blocks cannot read this script's input, and import from their directory as a user would
     orders = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.path[0] = ""

@@ -42,7 +42,7 @@ class PythonProcess:
             The output of the block.
 
         Raises:
-            ExampleFailedError: The block raised an exception, or did not end in time.
+            ExampleFailedError: the block raised an exception, or did not end in time.
         """
         process = self._process or self._start(env)
         begin = self._log.stat().st_size

@@ -82,7 +82,7 @@ class Shell:
             The output, errors included.
 
         Raises:
-            ExampleFailedError: The script ended with another status, or not in time.
+            ExampleFailedError: the script ended with another status, or not in time.
         """
         process = subprocess.Popen(  # noqa: S603 -- the page's own script
             self.arguments(source, line),
@@ -147,7 +147,7 @@ class Background:
         """Wait until the server listens on all its ports.
 
         Raises:
-            ExampleFailedError: The server ended, or takes too long.
+            ExampleFailedError: the server ended, or takes too long.
         """
         deadline = time.monotonic() + timeout_s
         while not all(map(self._session.listens_on, self.ports)):

@@ -81,7 +81,7 @@ def test_odd_names_survive_the_round_trip(client, run_id, tmp_path):
 
 
 def test_an_experiment_chooses_its_own_location(client, bucketfs_uri, folder_at, unique):
-    """``create_experiment(artifact_location=…)`` stores there and nowhere else."""
+    """``create_experiment(artifact_location=…)`` stores at this location only."""
     location = f"{bucketfs_uri}/own place"
     experiment_id = client.create_experiment(f"own place {unique}", artifact_location=location)
     run = client.create_run(experiment_id)

@@ -59,7 +59,7 @@ def output_of(*command: str, env: Mapping[str, str] | None = None, cwd: Path | N
 
     Args:
         command: program and arguments.
-        env: variables beside those of this process.
+        env: variables in addition to those of this process.
         cwd: directory to run in.
 
     Raises:

@@ -27,7 +27,7 @@ EXTRA = "udf"
 # In the order in which they depend on each other
 OWN_PACKAGES = ("mlflow-bucketfs-core", PACKAGE)
 
-# The folder in the container where the release step writes the lists of packages.
+# The folder in the container to which the release step writes the lists of packages.
 LISTS_IN_CONTAINER = "usr/local/share/mlflow-bucketfs"
 
 

@@ -49,7 +49,7 @@ def check(*, required_base: RequiredBase) -> Image:
     elif base is None:
         problems.append(
             f"the engine has no base image: docker pull {base_image()}\n"
-            "  or, where that cannot be reached, a stand-in: uv run nox -s slc:base"
+            "  or, if the registry cannot be reached, a stand-in: uv run nox -s slc:base"
         )
     elif problem := base_problem(base, required_base):
         problems.append(problem)
@@ -61,7 +61,7 @@ def check(*, required_base: RequiredBase) -> Image:
 
 
 def base_problem(base: Image, required: RequiredBase) -> str | None:
-    """Return why an export must not be built on this image, or None if it may.
+    """Return the reason to refuse an export on this image, or None.
 
     Args:
         base: the image.

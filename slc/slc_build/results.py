@@ -1,4 +1,4 @@
-"""The files beside an exported container: checksum, packages, constraints, build information."""
+"""Files that describe an exported container: checksum, packages, constraints, build information."""
 
 from __future__ import annotations
 

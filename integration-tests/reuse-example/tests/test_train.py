@@ -14,7 +14,7 @@ from mlflow_bucketfs_core import BucketFSUri
 
 @pytest.fixture(scope="module")
 def model_uri(mlflow_client_env):
-    """What the script prints."""
+    """The model's URI, as the script prints it."""
     training = subprocess.run(
         [sys.executable, "-m", "churn_report.train"],
         env={**os.environ, **mlflow_client_env},
@@ -35,6 +35,6 @@ def test_the_run_is_recorded(mlflow_server, model_uri):
 
 @pytest.mark.usefixtures("mlflow_environment")
 def test_the_model_can_be_loaded(model_uri):
-    """Whoever has the plugin and the password loads it."""
+    """The model loads with the plugin and the password."""
     model = mlflow.pyfunc.load_model(model_uri)
     assert model.predict([[2.0], [35.0]]).tolist() == [1, 0]

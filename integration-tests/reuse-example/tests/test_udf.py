@@ -22,7 +22,7 @@ def double_it(udf_runner):
 
 
 def test_scores(double_it):
-    """Decimals come back as they are."""
+    """Decimals are returned unchanged."""
     assert double_it.run([(9007199254740993, 1.5)]).rows == [(Decimal(9007199254740993), 3.0)]
 
 

@@ -107,7 +107,7 @@ def test_a_script_that_is_no_deployment_is_left_alone(
 
 
 def test_delete_of_a_missing_deployment_is_no_error(client: BaseDeploymentClient) -> None:
-    """Deleting a missing deployment is no error, as MLflow's interface requires."""
+    """Deleting a missing deployment is not an error, as MLflow's interface requires."""
     client.delete_deployment("CHURN")
 
 

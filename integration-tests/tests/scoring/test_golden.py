@@ -2,7 +2,7 @@
 
 The texts are in ``golden/``. ``RENEW_GOLDEN=1 pytest integration-tests/tests/scoring`` writes them
 again; each difference is a change that users see. Digests and ids are masked, and the code, which
-is the same in all scripts, is left out.
+is the same in all scripts, is omitted.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def test_a_reason_for_each_row_that_is_refused(models, score):
 
 
 def test_ids_of_18_digits_beside_a_null_are_refused(score):
-    """Ids that have lost digits beside a NULL are refused; the message names an exact type."""
+    """Ids that have lost digits because of a NULL are refused; the message names an exact type."""
     rows = [
         (key, *row[1:]) for key, row in zip([2**53 + 1, None], rows_of(NULLABLE)[:2], strict=True)
     ]

@@ -54,7 +54,7 @@ def own_server():
 
 @pytest.fixture
 def settings():
-    """Settings that may write, and that do not wait between tries."""
+    """Settings that may write, and that do not wait between attempts."""
     return ConnectionSettings(password="write", backoff_factor=0.0, backoff_jitter=0.0)
 
 

@@ -84,7 +84,7 @@ def any_bucket(request, server, settings):
         ("http", 1 << 20),
         ("http", (1 << 20) + 1),
         ("http", 9_000_000),
-        # TLS has records of its own size
+        # TLS splits the body into records of another size
         ("https", 0),
         ("https", 9_000_000),
     ],

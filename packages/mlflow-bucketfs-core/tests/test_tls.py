@@ -32,7 +32,7 @@ def connect(server):
 
 
 def test_certificates_are_verified_by_default(server, connect):
-    """A self-signed certificate is refused after one try; the error names the variables."""
+    """A self-signed certificate is refused after one attempt; the error names the variables."""
     with pytest.raises(TlsError, match="self-signed") as caught:
         connect().keys()
     assert "EXA_BUCKETFS_CA_BUNDLE" in str(caught.value)
@@ -149,7 +149,7 @@ def test_a_missing_bundle_names_its_variable(server, monkeypatch, variable, kind
 def test_a_bundle_without_certificates_is_a_configuration_error(
     server, monkeypatch, tmp_path, variable
 ):
-    """A bundle without certificates is reported after one try, with its variable."""
+    """A bundle without certificates is reported after one attempt, with its variable."""
     (tmp_path / "empty.pem").write_text("not a certificate")
     monkeypatch.setenv(variable, str(tmp_path / "empty.pem"))
     with pytest.raises(

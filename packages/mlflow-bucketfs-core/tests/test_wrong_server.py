@@ -87,7 +87,7 @@ def listener():
     ],
 )
 def test_http_to_the_https_port_is_reported_at_once(server, patient, operation):
-    """Plain HTTP to a port for HTTPS is reported after one try, with the scheme to use."""
+    """Plain HTTP to a port for HTTPS is reported after one attempt, with the scheme to use."""
     bucket = Bucket(f"exa+bfs://127.0.0.1:{server.tls_port}/bfsdefault/default", patient)
     started = time.monotonic()
     with pytest.raises(TlsError, match=r"speaks HTTPS, not plain HTTP. Use exa\+bfss://"):
@@ -96,7 +96,7 @@ def test_http_to_the_https_port_is_reported_at_once(server, patient, operation):
 
 
 def test_https_to_the_http_port_is_reported_at_once(server, patient):
-    """HTTPS to a port for plain HTTP is reported after one try, with the scheme to use."""
+    """HTTPS to a port for plain HTTP is reported after one attempt, with the scheme to use."""
     bucket = Bucket(f"exa+bfss://127.0.0.1:{server.port}/bfsdefault/default", patient)
     started = time.monotonic()
     with pytest.raises(TlsError, match=r"Use exa\+bfs://"):
@@ -160,7 +160,7 @@ def closing(listener):
 def test_a_lost_connection_may_still_be_a_restart(closing, settings):
     """A server that closes without an answer, and does not accept TLS, is retried."""
     uri, seen = closing(answers=0)
-    with pytest.raises(ServerUnavailableError, match=r"use exa\+bfss://.* after 3 tries"):
+    with pytest.raises(ServerUnavailableError, match=r"use exa\+bfss://.* after 3 attempts"):
         Bucket(uri, replace(settings, max_retries=2)).keys()
     assert [data[:3] for data in seen] == [b"GET", b"\x16\x03\x01"] * 3
 
@@ -170,7 +170,7 @@ def test_a_server_that_has_answered_gets_no_tls_handshake(closing, settings):
     uri, seen = closing(answers=1)
     bucket = Bucket(uri, replace(settings, max_retries=2))
     assert bucket.keys() == []
-    with pytest.raises(ServerUnavailableError, match="after 3 tries"):
+    with pytest.raises(ServerUnavailableError, match="after 3 attempts"):
         bucket.keys()
     assert [data[:3] for data in seen] == [b"GET"] * 4
 

@@ -101,7 +101,7 @@ def test_eight_forked_processes_at_once(server, run_python):
     assert {key: server.read(key) for key in server.keys()} == expected
 
 
-# Longer than the exit of a process takes under load: beside six others on two processors, it took
+# Longer than the exit of a process under load: with six others on two processors, it took
 # 11 s instead of 0.3 s for an interpreter that has imported MLflow.
 PATIENCE_S = 600
 

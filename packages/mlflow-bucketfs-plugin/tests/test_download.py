@@ -82,7 +82,7 @@ def test_target_is_no_directory(server, repo, local, name, code):
 
 
 def test_empty_root(repo, local):
-    """The download of an empty root is no error."""
+    """The download of an empty root is not an error."""
     target = local.directory()
     assert repo.download_artifacts("", str(target)) == str(target)
     assert local.read(target) == {}

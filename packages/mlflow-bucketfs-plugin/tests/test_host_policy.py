@@ -111,7 +111,7 @@ def test_disguised_hosts_are_no_uris(environment, uri):
     ],
 )
 def test_own_hosts(own, uri, allowed):
-    """Own hosts have a protocol and a port; a root that is no BucketFS URI allows no host."""
+    """Own hosts have a protocol and a port; a root that is not a BucketFS URI allows none."""
     assert is_allowed(uri, {ROOT: own}) is allowed
 
 
@@ -140,7 +140,7 @@ def test_allowed_hosts_hold_everywhere(listed, uri, allowed):
 
 
 def test_clients_without_a_list_may_use_all_hosts():
-    """A process that is no server may use all hosts, if it has no list."""
+    """A process that is not a server may use all hosts, unless it has a list."""
     assert is_allowed("exa+bfs://anywhere:1/s/b", {})
     assert is_allowed("exa+bfs://anywhere:1/s/b", {SCHEMES: ""})
 

@@ -109,7 +109,7 @@ def test_an_empty_folder_may_be_missing(check, size, refused):
 
 
 def test_a_missing_pickle_is_no_empty_folder(check):
-    """A missing pickle is an error, whatever the size of the other files."""
+    """A missing pickle is an error, for any size of the other files."""
     with pytest.raises(ObjectNotFoundError):
         check({"data": b"12345"}, {"pickled_model": "m.pkl"}, model_size_bytes=1)
 
@@ -123,7 +123,7 @@ UNPACKED = {
 
 @pytest.mark.parametrize("flavor", UNPACKED.values(), ids=UNPACKED)
 def test_an_archive_that_appears_unpacked_is_named(check, local, flavor):
-    """An unpacked archive is an error that names it and the reason, whatever the model's size."""
+    """An unpacked archive is an error that names it and the reason, for any size of the model."""
     with pytest.raises(ObjectNotFoundError, match="BucketFS unpacks archives") as caught:
         check({"artifacts/x/y": b"123"}, PYFUNC, flavor, model_size_bytes=1)
     assert str(caught.value).startswith(f"{local.root}/model/artifacts/x.")

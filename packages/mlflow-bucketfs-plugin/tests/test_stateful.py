@@ -74,7 +74,7 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     @initialize()
     def make_repository(self):
-        """Create an empty repository, beside keys that must not change."""
+        """Create an empty repository, and other keys that must not change."""
         self.root = uuid.uuid4().hex
         self.neighbours = {f"{self.root}x/a": b"1", f"{self.root[:-1]}/a": b"2", "MLmodel": b"3"}
         self.server.put_many(self.neighbours.items())
@@ -185,7 +185,7 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     @invariant()
     def bucket_holds_the_same(self):
-        """The bucket holds what the model holds, and the neighbours."""
+        """The bucket has exactly the model's files and the neighbours."""
         expected = {join(self.root, key): data for key, data in self.model.items()}
         expected |= self.neighbours
         assert {key: self.server.read(key) for key in self.server.keys()} == expected

@@ -211,7 +211,7 @@ def test_closed_while_the_thread_asks_for_a_piece():
         thread.start()
         for _ in range(1000):
             has_ended = not thread.is_alive()
-            await asyncio.sleep(0.01)  # the loop does what the thread has scheduled
+            await asyncio.sleep(0.01)  # the loop runs the callbacks of the thread
             if has_ended and len(asyncio.all_tasks()) == 1:
                 break
 

@@ -1,1 +1,1 @@
-"""Train a model and publish what it found."""
+"""Train a model and publish its reports."""

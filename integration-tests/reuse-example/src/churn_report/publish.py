@@ -1,4 +1,4 @@
-"""Publish a folder of reports in BucketFS, with nothing but the standard library."""
+"""Publish a folder of reports in BucketFS, with the standard library only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def publish(folder: Path, bucket_url: str, *, password: str) -> list[str]:
     """Upload every file of a folder, and return the keys.
 
     Args:
-        folder: what to upload.
+        folder: the folder to upload.
         bucket_url: URL of the bucket, such as ``http://localhost:2580/default``.
         password: the bucket's write password.
 

@@ -1,4 +1,4 @@
-"""``python -m churn_report.train``: train a model and log it where the environment says."""
+"""``python -m churn_report.train``: train a model and log it to the server in the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> None:
     model = LogisticRegression().fit(MONTHS, CHURNED)
     with mlflow.start_run():
         mlflow.log_metric("accuracy", model.score(MONTHS, CHURNED))
-        # named, since finding them out would take longer than the training
+        # given, because inferring them would take longer than the training
         info = mlflow.sklearn.log_model(model, name="churn", pip_requirements=["scikit-learn"])
     print(info.model_uri)  # noqa: T201 -- the result
 

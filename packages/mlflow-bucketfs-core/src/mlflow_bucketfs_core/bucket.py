@@ -57,7 +57,7 @@ class Bucket:
 
     Every operation is retried after a lost connection and the statuses 408, 423, 429 and 5xx,
     with exponential back-off, for at most 60 s of waiting in addition to the transfer. There are
-    only three tries if the connection is refused or the host name does not resolve, unless the
+    only three attempts if the connection is refused or the host name does not resolve, unless the
     server answered in the last 60 s.
 
     Args:
@@ -142,7 +142,7 @@ class Bucket:
 
         Raises:
             ObjectNotFoundError: no object has this key.
-            IncompleteTransferError: the connection ended early in every try.
+            IncompleteTransferError: the connection ended early in every attempt.
             BucketFSError: the request failed for another reason.
             OSError: the file cannot be written; the error names it.
         """
@@ -373,7 +373,7 @@ class Bucket:
 
         Args:
             uri: the object to write.
-            body: returns the body for one try, and its size or ``None`` if that is not known.
+            body: returns the body for one attempt, and its size or ``None`` if that is not known.
             repeatable: whether ``body`` can be called again for a retry.
         """
         guard = self._check_folders(uri.path)
@@ -427,7 +427,7 @@ def _list(
     Args:
         request: the request to send.
         settings: credentials, timeouts, retries.
-        collect: computes the result from the keys; called once per try.
+        collect: computes the result from the keys; called once per attempt.
         prefix: see :func:`~mlflow_bucketfs_core.listing.keys_under`.
     """
 
@@ -447,7 +447,7 @@ def _receive(
     Args:
         request: the request to send.
         settings: credentials, timeouts, retries.
-        consume: computes the result from the answer; called once per try.
+        consume: computes the result from the answer; called once per attempt.
     """
 
     def attempt() -> _Result:

@@ -78,7 +78,7 @@ class ConfigurationError(BucketFSError, ValueError):
 
 
 class HostNotAllowedError(BucketFSError, PermissionError):
-    """The URI names a host that this process must not send its password to."""
+    """The URI's host may not receive the password of this process."""
 
 
 class MissingCredentialsError(BucketFSError, PermissionError):

@@ -79,8 +79,8 @@ def _give_name(descriptor: int, target: Path) -> None:
 
 
 def _link(descriptor: int, name: Path) -> None:
-    # The descriptor as src_dir_fd has no meaning beside an absolute path, but makes Python call
-    # linkat(2), the only one that follows the link in /proc; see open(2) about O_TMPFILE.
+    # src_dir_fd has no effect with an absolute path, but makes Python call linkat(2), the only call
+    # that follows the link in /proc; see open(2) about O_TMPFILE.
     os.link(f"{_DESCRIPTORS}/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
 
 

@@ -28,7 +28,7 @@ _over_http: ContextVar[bool] = ContextVar("mlflow_bucketfs_over_http", default=F
 _LOGGED_MODEL = re.compile(r"(^|/)models/m-[0-9a-f]{32}/artifacts(?P<below>/|$)")
 MLMODEL = "MLmodel"
 
-# Errors that mean that there is no such file. All others, such as missing rights, are raised.
+# Errors for a missing file. All others, such as missing permissions, are raised.
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 

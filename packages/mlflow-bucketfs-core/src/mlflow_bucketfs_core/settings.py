@@ -40,8 +40,8 @@ class ConnectionSettings:
         mount_root_is_explicit: whether the environment sets ``mount_root``.
         mount_fallback_http: whether files missing in a mounted bucket are read over HTTP.
         mount_hosts: hosts whose buckets are looked up on the mount; ``None`` for all.
-        max_retries: retries after the first try.
-        backoff_factor: seconds, doubled with every try (see ``urllib3.util.Retry``).
+        max_retries: retries after the first attempt.
+        backoff_factor: seconds, doubled with every attempt (see ``urllib3.util.Retry``).
         backoff_jitter: greatest number of seconds added at random to a wait.
         transfer_timeout_s: seconds without any progress after which a transfer times out;
             ``None`` for the default, which grows with an upload's size; infinity for never.
@@ -78,7 +78,7 @@ class ConnectionSettings:
 
         Raises:
             ConfigurationError: a variable has a value that cannot be used; the message names
-                the variable and what it accepts.
+                the variable and the accepted values.
         """
         # No local variable here may contain a password: pytest prints them with `-l`.
         env = Variables(os.environ if environ is None else environ)

@@ -185,13 +185,13 @@ PERMANENT = {
     indirect=["either"],
 )
 def test_the_last_failure_is_raised_and_leaves_no_file(server, either, tmp_path, target, trouble):
-    """After the last try, the error has the number of tries, and an older file is unchanged."""
+    """The last error has the number of attempts, and an older file is unchanged."""
     fault, error = PERMANENT[trouble]
     bucket = Bucket(either.uri, replace(either.settings, max_retries=2))
     if target == "existing":
         (tmp_path / "x").write_bytes(OLD)
     server.inject(fault)
-    with pytest.raises(error, match=r"d/there: .* Gave up after 3 tries\.$"):
+    with pytest.raises(error, match=r"d/there: .* Gave up after 3 attempts\.$"):
         bucket.download_file("d/there", tmp_path / "x")
     assert len(server.requests) == 3
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
@@ -258,5 +258,5 @@ def test_a_server_that_answered_long_ago_is_tried_three_times(own_server, settin
     bucket.upload_bytes("x", b"1")
     own_server.stop()
     monkeypatch.setattr(pool, "_MAX_RESTART_S", 0.0)
-    with pytest.raises(ServerUnavailableError, match=r"is the port right.* after 3 tries\.$"):
+    with pytest.raises(ServerUnavailableError, match=r"is the port right.* after 3 attempts\.$"):
         bucket.upload_bytes("x", b"2")

@@ -228,7 +228,7 @@ class MountedBucket:
             return None if artifact is None else artifact.provide(relative, dst_path)
         except (OSError, MlflowException) as error:
             # For runs:/, MLflow passes a dst_path and drops the error. It tries the run's own
-            # folder first, where a missing artifact is no fault.
+            # folder first, in which the artifact may be missing.
             nothing = artifact is None and isinstance(error, ObjectNotFoundError)
             if dst_path is not None and (in_logged_model(location.path) or not nothing):
                 _logger.warning("%s", printable(f"Cannot read {location}: {error}"))

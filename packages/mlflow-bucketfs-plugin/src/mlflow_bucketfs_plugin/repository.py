@@ -236,7 +236,7 @@ class BucketFSArtifactRepository(ArtifactRepository, StreamUploadMixin):
         return str(Path(directory, relative))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Delete a file, or all files of a folder; a missing one is no error.
+        """Delete a file, or all files of a folder; a missing one is not an error.
 
         ``MLmodel`` is deleted first, so that no incomplete model looks complete.
 

@@ -174,7 +174,7 @@ def find_files(keys: Iterable[str], location: BucketFSUri, relative: str) -> dic
         Keys by their path relative to the repository's root.
 
     Raises:
-        MlflowException: nothing is listed; an empty root is no error.
+        MlflowException: nothing is listed; an empty root is not an error.
     """
     keys = list(keys)
     below = {

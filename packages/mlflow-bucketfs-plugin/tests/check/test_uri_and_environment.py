@@ -17,7 +17,7 @@ def test_password_in_uri_is_not_repeated(check, run, secret):
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "exa+bfs://", "nonsense", ""])
 def test_no_uri_of_bucketfs(uri, check):
-    """A text that is no BucketFS URI fails the first step, and dependent steps are skipped."""
+    """A text that is not a BucketFS URI fails the first step, and dependent steps are skipped."""
     checked = check(uri)
     assert checked.names("failed") == ["uri"]
     assert checked.names("ok") == ["environment"]

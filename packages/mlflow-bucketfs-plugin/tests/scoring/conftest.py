@@ -1,6 +1,6 @@
 """Fixtures that store models in BucketFS, make scripts for them, and run a script's code here.
 
-Models are written by hand where MLflow would take seconds to log them. Frames have the dtypes that
+Models are written by hand if MLflow would take seconds to log them. Frames have the dtypes that
 Exasol's client delivers.
 """
 

@@ -59,9 +59,9 @@ def test_methods(make_script, method):
     [
         (changed("python_function", loader_module="mlflow.xgboost"), "not a scikit-learn model"),
         ({"flavors": {"python_function": FLAVORS["python_function"]}}, "not a scikit-learn model"),
-        (changed("python_function", code="code"), "code of its own"),
-        (changed("sklearn", code="code"), "code of its own"),
-        (changed("python_function", data="data"), "data of its own"),
+        (changed("python_function", code="code"), "its own code"),
+        (changed("sklearn", code="code"), "its own code"),
+        (changed("python_function", data="data"), "its own data"),
         (changed("python_function", config={"a": 1}), "a configuration"),
         (changed("python_function", model_code_path="m.py"), "it is a script"),
         (changed("python_function", predict_fn="transform"), "its predict_fn is 'transform'"),

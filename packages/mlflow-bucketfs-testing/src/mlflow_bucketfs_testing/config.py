@@ -125,7 +125,7 @@ def mlflow_server_timeout_option(config: pytest.Config) -> float:
     """Return how long a started server may take to answer, in seconds.
 
     Raises:
-        pytest.UsageError: If the option is not a positive number.
+        pytest.UsageError: the option is not a positive number.
     """
     value = _value(config, "mlflow_server_timeout")
     try:

@@ -170,11 +170,11 @@ class MlflowServerProcess:
             This object.
 
         Raises:
-            MissingExtraError: If MLflow is not installed.
-            MlflowServerPortInUseError: If the requested port is in use.
-            MlflowServerDiedError: If the server ends before it answers.
-            MlflowServerTimeoutError: If it does not answer within ``timeout_s``.
-            MlflowServerError: If it is running already, or cannot listen on ``host``.
+            MissingExtraError: MLflow is not installed.
+            MlflowServerPortInUseError: the requested port is in use.
+            MlflowServerDiedError: the server ends before it answers.
+            MlflowServerTimeoutError: it does not answer within ``timeout_s``.
+            MlflowServerError: it is running already, or cannot listen on ``host``.
         """
         if self._session is not None:
             raise MlflowServerError(f"The MLflow server is running already at {self.uri}.")
@@ -324,7 +324,7 @@ class ExternalMlflowServer:
         """Check once that the server answers; ``with`` does this.
 
         Raises:
-            MlflowServerUnreachableError: If the server does not answer.
+            MlflowServerUnreachableError: the server does not answer.
         """
         problem = _health_problem(self.uri)
         if problem is not None:
@@ -351,7 +351,7 @@ def _require_mlflow() -> None:
     """Raise unless the distribution ``mlflow`` is installed.
 
     Raises:
-        MissingExtraError: If it is not; ``mlflow-skinny`` alone has no server.
+        MissingExtraError: it is not installed; ``mlflow-skinny`` alone has no server.
     """
     try:
         distribution("mlflow")

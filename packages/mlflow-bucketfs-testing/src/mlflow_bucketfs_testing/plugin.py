@@ -190,7 +190,7 @@ def slc_container(request: pytest.FixtureRequest, slc_archive: Path) -> testing.
 def _delete_folder(uri: str, environment: Mapping[str, str]) -> None:
     """Delete every object below a folder; warn if one cannot be deleted.
 
-    It is no error, because the tests have already passed or failed.
+    It is not an error, because the tests have already passed or failed.
 
     Args:
         uri: URI of the folder.

@@ -42,7 +42,7 @@ class ProcessSession:
         abandoned_directory: directory that the guard removes if this process is killed.
 
     Raises:
-        OSError: If the command cannot be executed.
+        OSError: the command cannot be executed.
     """
 
     def __init__(

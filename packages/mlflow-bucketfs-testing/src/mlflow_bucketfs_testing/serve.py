@@ -44,7 +44,7 @@ def run_server(
         allowed_hosts: further host names to accept in requests.
 
     Raises:
-        click.ClickException: The server cannot start; nothing is left behind.
+        click.ClickException: the server cannot start; nothing is left behind.
     """
     stop = threading.Event()
     # set before anything is created that must be removed

@@ -168,7 +168,7 @@ class SlcContainer:
         """Check that the container exists, and that a Docker engine or root can run it.
 
         Raises:
-            SlcUnavailableError: It does not exist or cannot run.
+            SlcUnavailableError: it does not exist or cannot run.
         """
         if self.archive.is_dir():
             self._check_namespaces()
@@ -187,8 +187,8 @@ class SlcContainer:
         """Name of the imported image; a directory has none.
 
         Raises:
-            SlcUnavailableError: There is no file or no Docker engine.
-            SlcError: The engine cannot import the file, or it is a directory.
+            SlcUnavailableError: there is no file or no Docker engine.
+            SlcError: the engine cannot import the file, or it is a directory.
         """
         if self._image is None:
             if self.archive.is_dir():
@@ -256,9 +256,9 @@ class SlcContainer:
             timeout_s: how long it may take, in seconds.
 
         Raises:
-            SlcCommandError: It failed or timed out.
-            SlcUnavailableError: The container does not exist or cannot run.
-            SlcError: A container cannot be created, for example because a mount does not exist.
+            SlcCommandError: it failed or timed out.
+            SlcUnavailableError: the container does not exist or cannot run.
+            SlcError: a container cannot be created, for example because a mount does not exist.
             ValueError: ``reach`` has an address that is not loopback.
         """
         limit = self._timeout_s if timeout_s is None else timeout_s

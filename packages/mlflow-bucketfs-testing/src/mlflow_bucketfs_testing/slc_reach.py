@@ -39,7 +39,7 @@ def reachable(addresses: Sequence[str]) -> Iterator[Path]:
         The folder to mount as `FOLDER` in the container.
 
     Raises:
-        ValueError: One is not a loopback address.
+        ValueError: one is not a loopback address.
     """
     targets = [_parse(address) for address in addresses]
     # Not below a folder of the tests, since the path of a socket has at most 107 bytes

@@ -68,7 +68,7 @@ def _steps() -> str:
         [step.what, _lines(step.code), _shown(step.outcome), step.evidence]
         for step in behaviours.STEPS
     ]
-    return _table(["what", "code", "sent", "evidence"], body)
+    return _table(["behaviour", "code", "sent", "evidence"], body)
 
 
 def _scripts() -> str:
@@ -79,7 +79,7 @@ def _scripts() -> str:
         shown = _lines(outcome) if is_text else _shown(outcome)
         kind = f"{script.head.split()[0]} {'RETURNS' if 'RETURNS' in script.head else 'EMITS'}"
         body.append([script.what, kind, _lines(script.code), shown, script.evidence])
-    return _table(["what", "script", "code", "rows, or the error's text", "evidence"], body)
+    return _table(["behaviour", "script", "code", "rows, or the error's text", "evidence"], body)
 
 
 def _shown(outcome: behaviours.Outcome) -> str:

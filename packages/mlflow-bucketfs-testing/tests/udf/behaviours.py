@@ -238,7 +238,7 @@ FRAMES = (
         "objects('x', np.nan)",
         {_NUMERIC: (["x"], "1074"), _TEXT: (["x"], "1137")},
         "1070",
-        "NaN is no NULL in a column of objects",
+        "NaN is not NULL in a column of objects",
     ),
     Emitted(
         "objects(np.nan, 'x')",
@@ -356,7 +356,7 @@ FRAMES = (
         "objects(pd.Timestamp('2024-02-29'), pd.NaT)",
         {_TIMESTAMP: ["2024-02-29 00:00:00", "NaT"]},
         "1141",
-        "NaT is no NULL in a column of objects",
+        "NaT is not NULL in a column of objects",
     ),
     Emitted("objects(pd.NaT, pd.Timestamp('2024-02-29'))", {}, "1056"),
     Emitted(
@@ -616,31 +616,31 @@ STEPS = (
     Step("too few values", "ctx.emit()", "1090"),
     Step("too many values", "ctx.emit('x', 'y')", "1090"),
     Step(
-        "an id beside floats",
+        "an id with floats",
         "ctx.emit(pd.DataFrame({'id': [2**53 + 1], 'y': [0.5]}))",
         [(9007199254740992, 0.5)],
         (_LONG, _DOUBLE),
     ),
     Step(
-        "an id as object beside floats",
+        "an id as object with floats",
         "ctx.emit(pd.DataFrame({'id': [2**53 + 1], 'y': [0.5]}).astype({'id': object}))",
         [(9007199254740993, 0.5)],
         (_LONG, _DOUBLE),
     ),
     Step(
-        "an id beside float32",
+        "an id with float32",
         "ctx.emit(pd.DataFrame({'id': [2**53 + 1], 'y': np.array([0.1], 'float32')}))",
         [(9007199254740992, 0.10000000149011612)],
         (_LONG, _DOUBLE),
     ),
     Step(
-        "an id beside uint64",
+        "an id with uint64",
         "ctx.emit(pd.DataFrame({'id': [2**53 + 1], 'y': np.array([1], 'uint64')}))",
         [(9007199254740992, 1.0)],
         (_LONG, _DOUBLE),
     ),
     Step(
-        "an id beside integers",
+        "an id with integers",
         "ctx.emit(pd.DataFrame({'id': [2**53 + 1], 'y': np.array([1], 'int8')}))",
         [(9007199254740993, 1.0)],
         (_LONG, _DOUBLE),
@@ -667,13 +667,13 @@ STEPS = (
         (_LONG, _DOUBLE),
     ),
     Step(
-        "an id beside text",
+        "an id with text",
         "ctx.emit(pd.DataFrame({'id': [2**53 + 1], 't': ['x']}))",
         [(9007199254740993, "x")],
         (_LONG, _TEXT),
     ),
     Step(
-        "an id beside a timestamp",
+        "an id with a timestamp",
         "ctx.emit(pd.DataFrame({'id': [2**53 + 1], 't': "
         "pd.to_datetime(['2024-02-29']).astype('datetime64[ns]')}))",
         [(9007199254740993, "2024-02-29 00:00:00")],

@@ -174,7 +174,7 @@ def test_a_run_that_takes_too_long(run_client):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("send_bytes(b'hello')", "received 5 bytes that are no request .*: 68 65 6c 6c 6f"),
+        ("send_bytes(b'hello')", "received 5 bytes that are not a request .*: 68 65 6c 6c 6f"),
         ("send(MessageType.META)", "received META; expected CLIENT"),
         (
             "begin(); connection_id = 1; send(MessageType.NEXT)",
@@ -207,7 +207,7 @@ def test_a_script_that_takes_too_much_memory(run_client):
 
 @pytest.mark.parametrize("session", [False, True], ids=["child", "daemon"])
 def test_processes_of_a_script_end_with_it(run_client, session):
-    """Child processes are ended, also those in a session of their own."""
+    """Child processes are ended, also those in a separate session."""
     result = run_client(f"""
 begin()
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],

@@ -267,7 +267,7 @@ def test_info_has_the_field_numbers_of_the_protocol():
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x08\x01"], ids=["empty", "text", "incomplete"])
 def test_bytes_that_are_no_message_are_refused(data):
     """The error has the number of bytes and the first of them."""
-    with pytest.raises(UdfProtocolError, match=f"received {len(data)} bytes that are no request"):
+    with pytest.raises(UdfProtocolError, match=f"{len(data)} bytes that are not a request"):
         _CODEC.decode_request(data)
 
 

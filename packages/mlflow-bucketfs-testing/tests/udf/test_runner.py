@@ -69,7 +69,7 @@ def test_the_example(runner):
 
 
 def test_groups_by_a_column_that_is_no_parameter(runner):
-    """Each group is one call of ``run``; NULLs are a group of their own."""
+    """Each group is one call of ``run``; NULLs are a separate group."""
     udf = runner.create("""
         CREATE PYTHON3 SET SCRIPT add(x INT) RETURNS INT AS
         def run(ctx):

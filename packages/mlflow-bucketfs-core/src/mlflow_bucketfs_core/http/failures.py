@@ -57,7 +57,7 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
         error: the error to raise if there is no retry.
         connected: whether a connection to the server exists, or existed a short time before.
         retry_after_s: seconds that the server asks to wait.
-        stalled_s: seconds that this try spent waiting without progress.
+        stalled_s: seconds that this attempt spent waiting without progress.
         closed: whether the other side closed the connection without an answer.
     """
 
@@ -273,7 +273,7 @@ def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseE
     Args:
         error: the caught exception.
         handled: the exception that the caller was already handling, such as before a fallback to
-            HTTP. It is left out: Python makes it the context of new ones, but it is not a cause.
+            HTTP. It is excluded: Python makes it the context of new ones, but it is not a cause.
     """
     found: list[BaseException] = []
     seen = {id(handled)}

@@ -71,7 +71,7 @@ class Timeouts:
 
     transfer_timeout_s: float | None = None
 
-    # 4 s allow for two repetitions of a lost SYN. Three tries and the waits between them end within
+    # 4 s allow for two repetitions of a lost SYN. Three attempts, with waits, end within
     # 15 s, so that a wrong port is reported soon.
     connect_s: float = 4.0
 

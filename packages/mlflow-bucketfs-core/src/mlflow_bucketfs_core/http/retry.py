@@ -30,7 +30,7 @@ _BUDGET_S = 60.0
 # Longer waits are logged as warnings.
 _WARN_AFTER_S = 5.0
 # For a refused connection, or a host name that does not resolve, unless the server answered a
-# short time before: more tries would only delay the message.
+# short time before: more attempts would only delay the message.
 _CONNECT_RETRIES = 2
 _CONNECT_BACKOFF_S = 1.0
 
@@ -104,7 +104,7 @@ def check_abandoned() -> None:
 class RetryLoop:
     """Retries of one operation, until it succeeds, fails permanently, or the budget is used up.
 
-    urllib3's ``Retry`` counts the tries and computes exponential back-off with jitter. The loop
+    urllib3's ``Retry`` counts the attempts and computes exponential back-off with jitter. The loop
     is ours because urllib3 does not retry after a truncated body.
 
     Attributes:
@@ -115,17 +115,17 @@ class RetryLoop:
     settings: ConnectionSettings
     authority: str
     _waited_s: float = field(default=0.0, init=False)
-    _tries: int = field(default=0, init=False)
+    _attempts: int = field(default=0, init=False)
 
     def run(self, attempt: Callable[[], _Result], *, repeatable: bool = True) -> _Result:
         """Call ``attempt`` until it succeeds, and return its result.
 
         Args:
-            attempt: makes one complete try; raises ``TransientFailure`` if a retry may help.
+            attempt: makes one complete attempt; raises ``TransientFailure`` if a retry may help.
             repeatable: whether ``attempt`` may be called again.
 
         Raises:
-            TransferError: the last failure, once tries or budget are used up.
+            TransferError: the last failure, once attempts or budget are used up.
         """
         retry = Retry(
             total=self.settings.max_retries,
@@ -135,7 +135,7 @@ class RetryLoop:
             backoff_max=_BUDGET_S,
         )
         while True:
-            self._tries += 1
+            self._attempts += 1
             try:
                 return attempt()
             except TransientFailure as failure:
@@ -169,8 +169,8 @@ class RetryLoop:
         self._waited_s += delay_s
 
     def _final_error(self, failure: TransientFailure) -> TransferError:
-        if self._tries == 1:
+        if self._attempts == 1:
             return failure.error
-        error = type(failure.error)(f"{failure.error} Gave up after {self._tries} tries.")
+        error = type(failure.error)(f"{failure.error} Gave up after {self._attempts} attempts.")
         error.reason = failure.error.reason
         return error

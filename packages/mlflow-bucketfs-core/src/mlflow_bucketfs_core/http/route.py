@@ -280,7 +280,7 @@ def _authorities() -> dict[str, str]:
 class _Reader(io.RawIOBase):
     """A reader of a socket with a time limit for all reads together.
 
-    The timeout of a socket is for one read: reading from a server that sends a byte now and then
+    The timeout of a socket is for one read: reading from a server that sends single bytes slowly
     would never end.
 
     Args:
@@ -428,7 +428,7 @@ def _adapted(
     server_context: Callable[[], ssl.SSLContext],
     proxy_context: Callable[[], ssl.SSLContext],
 ) -> type[HTTPConnectionPool]:
-    """Derive a pool class from one of urllib3's, with our connection classes and these attributes."""
+    """Derive a pool class from one of urllib3's, with our connections and these attributes."""
     connection = pool_class.ConnectionCls
     ours = _TlsConnection if issubclass(connection, HTTPSConnection) else _Connection
     attributes = {

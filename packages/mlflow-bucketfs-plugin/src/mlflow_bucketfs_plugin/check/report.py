@@ -81,7 +81,7 @@ class Report:
     """The result of a check.
 
     Attributes:
-        uri: the checked URI, with its port; ``None`` if it is no BucketFS URI, because it may then
+        uri: the checked URI, with its port; ``None`` if it is not a BucketFS URI, because it may
             contain a password.
         read_only: whether the steps that write were skipped on purpose.
         steps: the steps in the order in which they ran.

@@ -86,8 +86,8 @@ def _obstacles(model: StoredModel, parameters: Parameters) -> Iterator[str]:
     serialization = sklearn.get("serialization_format", "pickle")
     predict_fn = pyfunc.get("predict_fn", "predict")
     rules = {
-        "it brings code of its own (code_paths)": pyfunc.get("code") or sklearn.get("code"),
-        "it has data of its own": pyfunc.get("data"),
+        "it has its own code (code_paths)": pyfunc.get("code") or sklearn.get("code"),
+        "it has its own data": pyfunc.get("data"),
         "it has a configuration (model_config)": pyfunc.get("config"),
         "it is a script (model_code_path)": pyfunc.get("model_code_path"),
         f"its predict_fn is {predict_fn!r}": predict_fn not in _METHODS,

@@ -181,7 +181,7 @@ def _literal(value: Any, column: ScriptColumn, row: int) -> str:
 
 def _advice(value: object) -> str:
     if isinstance(value, float) and abs(value) >= _EXACT_FLOAT:
-        return " pandas reads numbers beside a missing one as floats: write large ids as text."
+        return " pandas reads a column with a missing number as floats: write large ids as text."
     return ""
 
 

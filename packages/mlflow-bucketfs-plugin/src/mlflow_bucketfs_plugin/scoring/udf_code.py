@@ -132,7 +132,7 @@ def import_libraries() -> None:
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a database may have no network
-    sys.dont_write_bytecode = True  # beside a model's own code, it would be an added file
+    sys.dont_write_bytecode = True  # .pyc files of a model's own code would be added files
     import numpy as np
     import pandas as pd
 
@@ -314,7 +314,7 @@ def score(frame: pd.DataFrame, rows_before: int, predict: Callable[[Any], Any]) 
     batch = Batch(frame, rows_before)
     keys, outputs = SPEC["keys"], SPEC["outputs"]
     width = len(keys) + len(outputs) + (SPEC["on_error"] == "column")
-    # Exasol's client converts a frame to one array: whole numbers beside floats would become
+    # Exasol's client converts a frame to one array: with a column of floats, integers would become
     # floats. Python objects are emitted unchanged; None, the array's initial value, is NULL.
     emitted = np.empty((width, len(frame)), dtype=object)
     for position, key in enumerate(keys):

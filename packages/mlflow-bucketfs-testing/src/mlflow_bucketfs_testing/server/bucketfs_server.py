@@ -70,7 +70,7 @@ class BucketFSServer:
         archive_visible_on_mount: whether an archive's own file is visible beside its unpacked tree.
 
     Raises:
-        ValueError: No bucket, two buckets of the same name, a service name that cannot be one
+        ValueError: no bucket, two buckets of the same name, a service name that cannot be one
             path segment, or an unknown choice.
     """
 
@@ -122,9 +122,9 @@ class BucketFSServer:
         """Start the server, and wait until it answers requests.
 
         Raises:
-            PortInUseError: A port is in use; nothing is left behind.
-            OSError: The host is not this machine's, or the data directory is in use.
-            RuntimeError: The server is running already.
+            PortInUseError: a port is in use; nothing is left behind.
+            OSError: the host is not this machine's, or the data directory is in use.
+            RuntimeError: the server is running already.
         """
         if self._running:
             raise RuntimeError("the server is running already")
@@ -148,7 +148,7 @@ class BucketFSServer:
         """Port of the HTTPS listener.
 
         Raises:
-            RuntimeError: There is no HTTPS listener.
+            RuntimeError: there is no HTTPS listener.
         """
         if self._state.tls_port is None:
             raise RuntimeError(_NO_TLS)
@@ -210,9 +210,9 @@ class BucketFSServer:
         """Store an object without HTTP; ``d/x`` is possible even if ``d`` is an object.
 
         Raises:
-            IllegalNameError: The key is illegal.
-            OSError: It cannot be written, for example on a full disk; nothing has changed.
-            ValueError: There is no such bucket.
+            IllegalNameError: the key is illegal.
+            OSError: it cannot be written, for example on a full disk; nothing has changed.
+            ValueError: there is no such bucket.
         """
         self.put_many([(key, data)], bucket)
 
@@ -232,8 +232,8 @@ class BucketFSServer:
         """Return the bytes of an object, without HTTP.
 
         Raises:
-            FileNotFoundError: There is no such key.
-            ValueError: There is no such bucket.
+            FileNotFoundError: there is no such key.
+            ValueError: there is no such bucket.
         """
         opened = self._state.store.open(self._bucket(bucket), key)
         if opened is None:
@@ -249,8 +249,8 @@ class BucketFSServer:
         """Remove an object without HTTP and without locking its key; ignore a missing key.
 
         Raises:
-            IllegalNameError: The key is illegal.
-            ValueError: There is no such bucket.
+            IllegalNameError: the key is illegal.
+            ValueError: there is no such bucket.
         """
         check_key(key)
         self._state.store.delete(self._bucket(bucket), key)

@@ -43,7 +43,7 @@ class Fault:
     """One kind of failure and the requests it hits; make it with the constructors below.
 
     Raises:
-        ValueError: A number is out of range, such as ``times=-1``.
+        ValueError: a number is out of range, such as ``times=-1``.
     """
 
     action: Action

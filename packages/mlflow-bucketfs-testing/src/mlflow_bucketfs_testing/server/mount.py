@@ -328,7 +328,7 @@ def _make_folders(root: Path, names: Sequence[str], *, replace: bool) -> Path:
         The innermost folder.
 
     Raises:
-        FileExistsError: A file or a link is in the way.
+        FileExistsError: a file or a link is in the way.
     """
     folder = root
     for name in names:

@@ -42,7 +42,7 @@ def resolve_profile(profile: str | Profile) -> Profile:
     """Return the profile with this name; return a `Profile` unchanged.
 
     Raises:
-        ValueError: No profile has that name.
+        ValueError: no profile has that name.
     """
     if isinstance(profile, Profile):
         return profile

@@ -73,7 +73,7 @@ class BucketConfig:
         """Refuse a name that cannot be one path segment, and mask the passwords.
 
         Raises:
-            ValueError: The name is empty, ``.`` or ``..``, or contains a slash.
+            ValueError: the name is empty, ``.`` or ``..``, or contains a slash.
         """
         if self.name in {"", ".", ".."} or "/" in self.name:
             raise ValueError(f"not a bucket name: {self.name!r}")
@@ -125,7 +125,7 @@ class HostNames:
             scheme: ``http`` or ``https``.
 
         Raises:
-            IllegalNameError: The name is not accepted.
+            IllegalNameError: the name is not accepted.
         """
         if host is not None and not self._allow(host.lower(), local_address, scheme):
             raise IllegalNameError(
@@ -366,7 +366,7 @@ def parse_target(raw_path: bytes, *, may_be_folder: bool = False) -> Target:
             PUT or DELETE of it would succeed and do nothing.
 
     Raises:
-        IllegalNameError: The path does not begin with one slash, or the name is not UTF-8 or is
+        IllegalNameError: the path does not begin with one slash, or the name is not UTF-8 or is
             illegal, see `check_key`.
     """
     if not raw_path.startswith(b"/"):
@@ -392,7 +392,7 @@ def check_key(key: str) -> None:
         key: full key, ``/``-separated, decoded.
 
     Raises:
-        IllegalNameError: A segment is empty, ``.``, ``..`` or longer than 255 bytes, or the key
+        IllegalNameError: a segment is empty, ``.``, ``..`` or longer than 255 bytes, or the key
             is longer than 3072 bytes or has a control character (a newline would break every
             client's listing).
     """

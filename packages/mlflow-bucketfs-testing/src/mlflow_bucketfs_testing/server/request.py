@@ -85,8 +85,8 @@ class ServerRequest:
         """Yield the parts of the request's body as they are received.
 
         Raises:
-            ConnectionClosedError: A fault reset the connection.
-            starlette.requests.ClientDisconnect: The client disconnected before the end.
+            ConnectionClosedError: a fault reset the connection.
+            starlette.requests.ClientDisconnect: the client disconnected before the end.
         """
         if self._stalls("upload"):
             await asyncio.sleep(self._fault_seconds)
@@ -124,7 +124,7 @@ class ServerRequest:
             length: length of the body in bytes; None: not sent to the client.
 
         Raises:
-            ConnectionClosedError: A fault reset the connection.
+            ConnectionClosedError: a fault reset the connection.
         """
         fault = self.fault
         if fault and fault.action == "reset_before_body":
@@ -160,7 +160,7 @@ class ServerRequest:
             last: whether it is the last one; there must be exactly one such call.
 
         Raises:
-            ConnectionClosedError: The client disconnected, or a fault ended the connection.
+            ConnectionClosedError: the client disconnected, or a fault ended the connection.
         """
         fault = self.fault
         if fault and fault.action == "cut_body" and fault.after_bytes is not None:

@@ -81,9 +81,9 @@ def bind(host: str, port: int) -> socket.socket:
         port: port; 0 picks a free one.
 
     Raises:
-        PortInUseError: The port is in use.
-        OSError: The host cannot be resolved or is not this machine's.
-        ValueError: The port is out of range.
+        PortInUseError: the port is in use.
+        OSError: the host cannot be resolved or is not this machine's.
+        ValueError: the port is out of range.
     """
     if not 0 <= port <= _MAX_PORT:  # getaddrinfo would take 70000 for 4464
         raise ValueError(f"port {port} is not between 0 and {_MAX_PORT}")

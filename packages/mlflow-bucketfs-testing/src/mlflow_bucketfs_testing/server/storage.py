@@ -127,7 +127,7 @@ class Store:
         """Make a complete blob the content of a key; None removes the key.
 
         Raises:
-            OSError: The journal or the mount cannot be written; nothing has changed.
+            OSError: the journal or the mount cannot be written; nothing has changed.
         """
         with self.lock:
             # The journal first, the index last: a failure leaves both unchanged.
@@ -228,7 +228,7 @@ class _Journal:
         directory: existing directory that holds the journal.
 
     Raises:
-        OSError: Another server uses the directory.
+        OSError: another server uses the directory.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -287,7 +287,7 @@ class _Journal:
         """Append the new content of a key, or its removal.
 
         Raises:
-            OSError: The line cannot be written; the journal is unchanged.
+            OSError: the line cannot be written; the journal is unchanged.
         """
         self._previous_length = self._length
         data = memoryview(_line(bucket, key, blob))

@@ -253,7 +253,7 @@ def _decoded(name: str, data: bytes) -> Any:
     if reason is not None:
         shown = data[:40].hex(" ") + (" ..." if len(data) > 40 else "")  # noqa: PLR2004 -- a line
         raise UdfProtocolError(
-            f"received {len(data)} bytes that are no {name} of the protocol's version 1 "
+            f"received {len(data)} bytes that are not a {name} of the protocol's version 1 "
             f"({reason}): {shown or 'an empty frame'}"
         )
     return message

@@ -71,7 +71,7 @@ def serve(
         buckets: directory with the buckets for the client; None for no buckets.
 
     Returns:
-        the output of script and client, and the seconds between the first and the last message.
+        The output of script and client, and the seconds between the first and the last message.
 
     Raises:
         UdfClientError: the client cannot be started, ended too early, took too much time or

@@ -275,7 +275,7 @@ class InputRows:
             count: number of rows; there may be fewer.
 
         Returns:
-            the rows, and whether the end was reached.
+            The rows, and whether the end was reached.
 
         Raises:
             HostError: the host did not send the next packet.

@@ -97,7 +97,7 @@ def rows_of(
         kinds: types of the output columns.
 
     Returns:
-        the columns up to the first refused row, and the reason why it is refused, or None.
+        The columns up to the first refused row, and the reason why it is refused, or None.
 
     Raises:
         RuntimeError: a complete column is refused, because of its type.

@@ -344,7 +344,7 @@ def _decimal_to_wire(sql: SqlType, *, as_text: bool) -> Callable[[Any], WireValu
         else:
             raise ValueError(f"it is not a number but {type(value).__name__}")
         if isinstance(number, Decimal) and not number.is_finite():
-            raise ValueError("there is no infinity in Exasol")
+            raise ValueError("Exasol has no infinity")
         if not -limit < number < limit:
             raise ValueError(f"it has more than {precision - scale} digits before the point")
         if isinstance(number, int) and not scale:
@@ -386,7 +386,7 @@ def _double_to_wire(value: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError("there is no infinity in Exasol")
+        raise ValueError("Exasol has no infinity")
     return number
 
 
