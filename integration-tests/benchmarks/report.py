@@ -155,8 +155,9 @@ def _traffic(measurement: Measurement, show: Callable[[Traffic], str]) -> str:
 
 
 def _memory(measurement: Measurement) -> str:
-    grown = measurement.memory_bytes
-    return "" if grown is None else f"{grown / MIB:.1f} MiB"
+    grown, peak = measurement.memory_bytes, measurement.peak_bytes
+    shown = "" if grown is None else f"{grown / MIB:.1f} MiB"
+    return shown if peak is None else f"{shown} (peak {peak / MIB:.1f})"
 
 
 def _duration(seconds: float) -> str:

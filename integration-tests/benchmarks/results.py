@@ -31,11 +31,13 @@ class Sample:
         seconds: duration of the operation.
         memory_bytes: growth of the resident set during the operation, at its peak; in *scoring*
             the complete resident set; ``None`` if the system does not report it.
+        peak_bytes: largest resident set until then; ``None`` if it was not measured.
         traffic: requests; ``None`` if they were not counted.
     """
 
     seconds: float
     memory_bytes: int | None = None
+    peak_bytes: int | None = None
     traffic: Traffic | None = None
 
 
@@ -58,6 +60,12 @@ class Measurement:
     def memory_bytes(self) -> int | None:
         """Maximum of all runs."""
         known = [s.memory_bytes for s in self.samples if s.memory_bytes is not None]
+        return max(known, default=None)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Maximum of all runs."""
+        known = [s.peak_bytes for s in self.samples if s.peak_bytes is not None]
         return max(known, default=None)
 
     @property
@@ -85,6 +93,7 @@ class Target:
         most_connections: connections.
         memory_below_bytes: growth of memory.
         most_memory_ratio: our memory divided by the counterpart's.
+        most_peak_ratio: the same for the memory at its peak.
     """
 
     least_ratio: float | None = None
@@ -94,6 +103,7 @@ class Target:
     most_connections: int | None = None
     memory_below_bytes: int | None = None
     most_memory_ratio: float | None = None
+    most_peak_ratio: float | None = None
 
     def __str__(self) -> str:
         """Format the limits."""
@@ -105,6 +115,7 @@ class Target:
             (self.most_connections, "connections ≤ {}"),
             (self.memory_below_bytes and self.memory_below_bytes // MIB, "memory < {} MiB"),
             (self.most_memory_ratio, "memory ≤ {:g}x"),
+            (self.most_peak_ratio, "peak ≤ {:g}x"),
         )
         return ", ".join(text.format(limit) for limit, text in demands if limit is not None)
 
@@ -136,6 +147,7 @@ class Row:
         """Return the names of the limits that were missed."""
         target, traffic = self.target, self.ours.traffic
         ours, theirs = self.ours.memory_bytes, self.theirs.memory_bytes
+        our_peak, their_peak = self.ours.peak_bytes, self.theirs.peak_bytes
         checks = (
             ("ratio", target.least_ratio, self.ratio),
             ("seconds", self.ours.seconds, target.most_seconds),
@@ -144,6 +156,7 @@ class Row:
             ("connections", traffic.connections if traffic else None, target.most_connections),
             ("memory", ours, target.memory_below_bytes),
             ("memory", ours and theirs and ours / theirs, target.most_memory_ratio),
+            ("peak", our_peak and their_peak and our_peak / their_peak, target.most_peak_ratio),
         )
         return [
             name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
@@ -13,7 +13,7 @@ from mlflow_bucketfs_core import udf_path
 from mlflow_bucketfs_plugin.scoring import ScriptOptions, scoring_script
 from mlflow_bucketfs_testing import UdfRunner
 
-from benchmarks.results import Measurement, Row, Sample, Target
+from benchmarks.results import Row, Sample, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,25 +126,18 @@ def _first_rows(
     rows = []
     for loader, limit in limits.items():
         made = runner.create(_made(bench, model, loader))
-        peaks: dict[Udf, list[Sample]] = {made: [], plain: []}
-
-        def sample(udf: Udf, peaks: dict[Udf, list[Sample]] = peaks) -> Sample:
-            measured = _run(udf, [(0, *_ROWS["small"])])
-            peaks[udf].append(Sample(measured.first_row, measured.peak))
-            return Sample(measured.first_row, measured.resident)
-
-        ours, theirs = bench.alternate(partial(sample, made), partial(sample, plain))
+        ours, theirs = bench.alternate(partial(_first_row, made), partial(_first_row, plain))
         title = f"first row of a UDF, {_size(bench, model)}, loader `{loader}`"
-        large = model == "forest"
-        target = Target(least_ratio=1 / limit, most_memory_ratio=0.75 if large else None)
+        target = Target(least_ratio=1 / limit)
+        if model == "forest":
+            target = replace(target, most_memory_ratio=0.75, most_peak_ratio=1.0)
         rows.append(Row(title, "`mlflow.pyfunc` in a UDF", ours, theirs, target))
-        if large:
-            our_peak, their_peak = (Measurement(tuple(peaks[udf])) for udf in (made, plain))
-            target = Target(most_memory_ratio=1.0)
-            rows.append(
-                Row(f"{title}; memory at its peak", "the same", our_peak, their_peak, target)
-            )
     return rows
+
+
+def _first_row(udf: Udf) -> Sample:
+    measured = _run(udf, [(0, *_ROWS["small"])])
+    return Sample(measured.first_row, measured.resident, measured.peak)
 
 
 def _many_rows(bench: Bench, runner: UdfRunner, model: str) -> Row:

@@ -25,7 +25,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow_bucketfs_testing import REFERENCE_CLIENT, SlcClient
+from mlflow_bucketfs_testing import CONTAINER_CLIENT, REFERENCE_CLIENT, SlcClient
 from mlflow_bucketfs_testing.config import udf_client_option
 from mlflow_bucketfs_testing.udf.clients import Client
 from sklearn.datasets import load_iris
@@ -159,8 +159,8 @@ def host(request, mount, monkeypatch) -> Iterator[Udfs]:
     if name == REFERENCE_CLIENT:
         forks = request.getfixturevalue("forks")
         runner = Runner(mount, lambda _: forks)
-    elif name.startswith("slc:"):
-        archive = name.removeprefix("slc:")
+    elif name.startswith(CONTAINER_CLIENT):
+        archive = name.removeprefix(CONTAINER_CLIENT)
         runner = Runner(mount, lambda reach: SlcClient(archive, reach=reach))
     else:
         runner = Runner(mount, lambda _: name)
@@ -179,7 +179,7 @@ def fresh_host(mount) -> Iterator[Udfs]:
 def container(request, mount, slc_container, slc_archive) -> Iterator[Udfs]:
     """Return an executor with the client of the exported container, or the reference client."""
     del slc_container  # requested, because it skips
-    if udf_client_option(request.config).startswith("slc:"):
+    if udf_client_option(request.config).startswith(CONTAINER_CLIENT):
         pytest.skip("--mlflow-bucketfs-udf-client names a container: `host` runs it already")
     info = slc_archive.with_name("build-info.json")
     base = json.loads(info.read_text(encoding="utf-8"))["base_image"] if info.is_file() else {}

@@ -211,9 +211,9 @@ def _not_mounted(server, monkeypatch):
     return f"{server.service}/{server.buckets[0].name} does not exist"
 
 
-def _other_hosts(_, monkeypatch):
+def _other_hosts(server, monkeypatch):
     monkeypatch.setenv("EXA_BUCKETFS_MOUNT_HOSTS", "elsewhere")
-    return "is not in EXA_BUCKETFS_MOUNT_HOSTS"
+    return f"127.0.0.1:{server.port} is not in EXA_BUCKETFS_MOUNT_HOSTS"
 
 
 def _fallback_for_a_missing_part(server, monkeypatch):

@@ -35,7 +35,7 @@ _AS_EXASOL = (
     *("--user", "500:500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
 # Variables that would affect the docker command itself
-_READ_BY_DOCKER = re.compile(r"HOME|PATH|(DOCKER|LD)_.*")
+_READ_BY_DOCKER = re.compile(r"HOME|PATH|(DOCKER|LD|XDG|SSH)_.*")
 
 _UNPACK = "without Docker, root can run a container that is unpacked to a directory"
 

@@ -180,7 +180,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def sql_name(name: str) -> str:
-    """Return a name as SQL, in quotation marks if the database would change it without them."""
+    """Return a name as SQL, quoted if the database would otherwise change or reject it."""
     is_plain = _PLAIN_NAME.fullmatch(name) and name not in _RESERVED
     return name if is_plain else quoted(name)
 
