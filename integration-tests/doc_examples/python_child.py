@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 
-def _main(answers: int) -> None:
+def _main(responses: int) -> None:
     # the blocks cannot read this script's input, and import from their directory as a user would
     orders = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -27,7 +27,7 @@ def _main(answers: int) -> None:
         verdict = "ok" if _run(order, namespace) else "failed"
         sys.stdout.flush()
         sys.stderr.flush()
-        os.write(answers, f"{verdict}\n".encode())
+        os.write(responses, f"{verdict}\n".encode())
 
 
 def _run(order: dict[str, str], namespace: dict[str, object]) -> bool:

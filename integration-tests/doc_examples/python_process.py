@@ -27,7 +27,7 @@ class PythonProcess:
         self._log = log
         self._log.touch()
         self._process: subprocess.Popen[str] | None = None
-        self._answers = -1
+        self._responses = -1
 
     def run(self, source: str, *, line: int, env: dict[str, str], timeout_s: float) -> str:
         """Run a block; later blocks have its variables.
@@ -50,18 +50,18 @@ class PythonProcess:
         if process.stdin is not None:  # always true, for mypy
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
-        is_done, _, _ = select.select([self._answers], [], [], timeout_s)
-        answer = os.read(self._answers, 64).decode() if is_done else ""
+        is_done, _, _ = select.select([self._responses], [], [], timeout_s)
+        response = os.read(self._responses, 64).decode() if is_done else ""
         printed = self._log.read_bytes()[begin:].decode(errors="replace")
-        if answer.strip() != "ok":
+        if response.strip() != "ok":
             reasons = {"failed\n": "raised an exception", "": "the Python process ended"}
-            reason = reasons[answer] if is_done else f"not done after {timeout_s:g} s"
+            reason = reasons[response] if is_done else f"not done after {timeout_s:g} s"
             self.close()
             raise ExampleFailedError(reason, printed)
         return printed
 
     def _start(self, env: dict[str, str]) -> subprocess.Popen[str]:
-        self._answers, theirs = os.pipe()
+        self._responses, theirs = os.pipe()
         try:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: S603 -- our own program
@@ -83,5 +83,5 @@ class PythonProcess:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
-            os.close(self._answers)
+            os.close(self._responses)
             self._process = None

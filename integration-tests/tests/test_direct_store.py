@@ -120,9 +120,9 @@ def test_the_ui_lists_and_reads_through_the_server(client, run_id, mlflow_tracki
 
 def test_the_server_answers_404_for_a_missing_artifact(run_id, mlflow_tracking_uri):
     """A missing artifact is answered with 404, not with an internal error."""
-    answer = requests.get(
+    response = requests.get(
         f"{mlflow_tracking_uri}/get-artifact",
         params={"run_id": run_id, "path": "nothing/here.txt"},
         timeout=60,
     )
-    assert answer.status_code == requests.codes.not_found
+    assert response.status_code == requests.codes.not_found

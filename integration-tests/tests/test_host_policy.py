@@ -79,14 +79,14 @@ def test_the_server_does_not_connect_to_a_clients_location(
         run_id = None
     if run_id is not None:
         for path in ("ajax-api/2.0/mlflow/artifacts/list", "get-artifact"):
-            answer = requests.get(
+            response = requests.get(
                 f"{mlflow_tracking_uri}/{path}",
                 params={"run_id": run_id, "path": "x"},
                 timeout=60,
             )
             # before MLflow 3.15, get-artifact answers every error with 500
-            assert answer.status_code in {requests.codes.bad_request, requests.codes.server_error}
-            assert bucketfs_target.password not in answer.text.split()
+            assert response.status_code in {requests.codes.bad_request, requests.codes.server_error}
+            assert bucketfs_target.password not in response.text.split()
     assert stranger.received == []
 
 

@@ -64,8 +64,8 @@ def test_deleting_through_the_proxy_deletes_in_bucketfs(proxying_mlflow_server, 
     for run_id in runs:
         client.log_text(run_id, "text", "folder/file.txt")
     url = f"{proxying_mlflow_server.uri}/api/2.0/mlflow-artifacts/artifacts"
-    answer = requests.delete(f"{url}/0/{runs[0]}/artifacts/folder", timeout=60)
-    assert answer.status_code == requests.codes.ok
+    response = requests.delete(f"{url}/0/{runs[0]}/artifacts/folder", timeout=60)
+    assert response.status_code == requests.codes.ok
     kept = [key for key in proxied.keys() if "folder/file.txt" in key]
     assert [run_id for run_id in runs if any(run_id in key for key in kept)] == [runs[1]]
 
@@ -82,7 +82,7 @@ def test_the_log_has_the_reason_of_a_503():
     env = {"EXA_BUCKETFS_PASSWORD": "write", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     with MlflowServerProcess(artifacts_destination=nowhere, workers=1, env=env) as server:
         url = f"{server.uri}/api/2.0/mlflow-artifacts/artifacts/0/file.txt"
-        answer = requests.put(url, data=b"text", timeout=60)
-        assert answer.status_code == requests.codes.unavailable
+        response = requests.put(url, data=b"text", timeout=60)
+        assert response.status_code == requests.codes.unavailable
         log = server.log_path.read_text(encoding="utf-8")
     assert re.search("Answering with status 503: .*: no connection to 127.0.0.1:9.", log)

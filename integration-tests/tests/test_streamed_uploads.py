@@ -17,8 +17,8 @@ def _url(server, path):
 def test_a_large_upload_through_the_proxy_is_complete(proxying_mlflow_server, proxied):
     """An upload that is larger than the server's buffers is stored byte-identical."""
     data = bytes(range(256)) * (20 * 4096)
-    answer = requests.put(_url(proxying_mlflow_server, "big/x.bin"), data=data, timeout=120)
-    assert answer.status_code == requests.codes.ok
+    response = requests.put(_url(proxying_mlflow_server, "big/x.bin"), data=data, timeout=120)
+    assert response.status_code == requests.codes.ok
     assert proxied.read("big/x.bin") == data
 
 

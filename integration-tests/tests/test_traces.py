@@ -33,12 +33,12 @@ def test_a_trace_and_its_attachment_can_be_read(trace, folder_at, mlflow_trackin
     trace_id = logged.info.trace_id
     stored = folder_at(experiment.artifact_location).keys()
     attachment = next(key for key in stored if trace_id in key and "/attachments/" in key)
-    answer = requests.get(
+    response = requests.get(
         f"{mlflow_tracking_uri}/ajax-api/3.0/mlflow/get-trace-artifact",
         params={"request_id": trace_id, "path": attachment.rpartition("/")[2]},
         timeout=60,
     )
-    assert (answer.status_code, answer.content) == (requests.codes.ok, b"\x89PNG")
+    assert (response.status_code, response.content) == (requests.codes.ok, b"\x89PNG")
 
 
 @pytest.fixture

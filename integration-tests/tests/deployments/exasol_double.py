@@ -359,12 +359,12 @@ def _in_json(value: object) -> object:
 
 
 def _answer(connection: ServerConnection, **parts: Any) -> None:
-    answer: dict[str, Any] = {"status": "ok"}
+    response: dict[str, Any] = {"status": "ok"}
     if "data" in parts:
-        answer["responseData"] = parts["data"]
+        response["responseData"] = parts["data"]
     if "attributes" in parts:
-        answer["attributes"] = parts["attributes"]
-    connection.send(json.dumps(answer))
+        response["attributes"] = parts["attributes"]
+    connection.send(json.dumps(response))
 
 
 def _refuse(connection: ServerConnection, text: str, code: str) -> None:

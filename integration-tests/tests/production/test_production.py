@@ -139,8 +139,8 @@ def test_the_server_answers_to_its_names_only(
     """The page's --allowed-hosts and --cors-allowed-origins accept only the documented name."""
     headers = {"Host": host, **({"Origin": origin} if origin else {})}
     url = f"{server.uri}/api/2.0/mlflow/{path}"
-    answer = requests.post(url, json={"max_results": 1}, headers=headers, timeout=60)
-    assert answer.status_code == status
+    response = requests.post(url, json={"max_results": 1}, headers=headers, timeout=60)
+    assert response.status_code == status
     health = requests.get(f"{server.uri}/health", headers=headers, timeout=60)
     assert (health.status_code, health.text) == (200, "OK")
 
@@ -242,8 +242,8 @@ def test_large_files_pass_the_reverse_proxy(
     url = f"https://localhost:{port}/api/2.0/mlflow-artifacts/artifacts/0/proxy/x.bin"
     with nginx.running(program, block, port):
         options = {"headers": {"Host": _PUBLIC_NAME}, "verify": str(certificate.file)}
-        answer = requests.put(url, data=data, timeout=60, **options)
-        assert answer.status_code == (requests.codes.ok if documented else 413)
+        response = requests.put(url, data=data, timeout=60, **options)
+        assert response.status_code == (requests.codes.ok if documented else 413)
         if documented:
             assert requests.get(url, timeout=60, **options).content == data
             assert deployment.bucketfs.read("mlflow/0/proxy/x.bin") == data

@@ -116,7 +116,7 @@ def test_content_marked_as_gzip_is_not_decoded(server, bucket, tmp_path):
 
 
 def test_downloads_without_a_length_are_complete(settings, tmp_path):
-    """A chunked answer without a length is downloaded completely."""
+    """A chunked response without a length is downloaded completely."""
     with BucketFSServer(content_length=False) as server:
         server.put("a", b"x" * 3_000_000)
         Bucket(server.uri(), settings).download_file("a", tmp_path / "a")

@@ -50,7 +50,7 @@ def walked(path):
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("key", ["", *KEYS, "d", "d/e", "dd", "missing", "d/a", "/d"])
-def test_both_transports_give_the_same_answers(bucket, theirs, key):
+def test_both_transports_give_the_same_results(bucket, theirs, key):
     """Queries of a path have the same results on both transports."""
     ours = bucket.as_path(key)
     other = theirs() / key if key else theirs()

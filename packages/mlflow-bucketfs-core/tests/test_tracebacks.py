@@ -25,13 +25,13 @@ URI, TLS_URI = os.environ["URI"], os.environ["TLS_URI"]
 
 
 @contextlib.contextmanager
-def server(answer):
+def server(response):
     def serve():
         connection, _ = listener.accept()
         listener.close()
         with connection:
             connection.recv(65536)
-            connection.sendall(answer)
+            connection.sendall(response)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, daemon=True).start()

@@ -35,7 +35,7 @@ class HastyServer:
     Attributes:
         port: the port that it listens on.
         headers: headers of the requests so far, including those to a proxy.
-        status: status of its answers.
+        status: status of its responses.
     """
 
     def __init__(self, certificate):
@@ -50,7 +50,7 @@ class HastyServer:
     def _serve(self):
         while True:
             connection, _ = self._listener.accept()
-            # otherwise the answer would wait for the client's acknowledgement, and be lost
+            # otherwise the response would wait for the client's acknowledgement, and be lost
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with connection:
                 if connection.recv(1, socket.MSG_PEEK) == b"Q":
@@ -147,7 +147,7 @@ EARLY_SUCCESSES = [
 def test_success_before_the_end_of_an_upload_is_a_transient_failure(
     hasty, bucket, tmp_path, upload
 ):
-    """An answer of success to an incomplete upload is retried, and raised in the end."""
+    """A success response to an incomplete upload is retried, and raised in the end."""
     with pytest.raises(IncompleteTransferError, match=r"before all bytes were sent.* after 2"):
         upload(bucket, tmp_path)
     assert sum(header.startswith(b"PUT") for header in hasty.headers) == 2
@@ -155,7 +155,7 @@ def test_success_before_the_end_of_an_upload_is_a_transient_failure(
 
 @pytest.mark.parametrize("bucket", ["http", "https", "proxy", "tunnel"], indirect=True)
 def test_success_before_the_end_of_a_stream_is_a_failure(hasty, bucket, tmp_path):
-    """An answer of success to an incomplete stream is raised, because it cannot be retried."""
+    """A success response to an incomplete stream is raised, because it cannot be retried."""
     with pytest.raises(IncompleteTransferError, match="before all bytes were sent"):
         upload_stream(bucket, tmp_path)
     assert sum(header.startswith(b"PUT") for header in hasty.headers) == 1

@@ -48,7 +48,7 @@ def test_an_unknown_host_is_reported_soon(settings):
 
 
 def test_a_silent_host_is_reported_soon(settings):
-    """The timeout for connecting is short, even if the one for an answer is long."""
+    """The timeout for connecting is short, even if the one for a response is long."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         queue = [socket.socket() for _ in range(3)]
         for waiting in queue:
@@ -105,7 +105,7 @@ def test_https_to_the_http_port_is_reported_at_once(server, patient):
 
 
 def test_a_tls_alert_is_understood(listener, patient):
-    """A TLS alert in answer to plain HTTP is reported without another connection."""
+    """A TLS alert in response to plain HTTP is reported without another connection."""
     tcp, uri = listener
     accepted = []
 
@@ -133,7 +133,7 @@ def closing(listener):
     tcp, uri = listener
     seen = []
 
-    def start(answers):
+    def start(responses):
         def serve():
             for number in range(100):
                 connection, _ = tcp.accept()
@@ -141,7 +141,7 @@ def closing(listener):
                     seen.append(connection.recv(65536))
                     if seen[-1] == b"Q":
                         return
-                    if number < answers:
+                    if number < responses:
                         connection.sendall(
                             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                         )
@@ -158,16 +158,16 @@ def closing(listener):
 
 
 def test_a_lost_connection_may_still_be_a_restart(closing, settings):
-    """A server that closes without an answer, and does not accept TLS, is retried."""
-    uri, seen = closing(answers=0)
+    """A server that closes without a response, and does not accept TLS, is retried."""
+    uri, seen = closing(responses=0)
     with pytest.raises(ServerUnavailableError, match=r"use exa\+bfss://.* after 3 attempts"):
         Bucket(uri, replace(settings, max_retries=2)).keys()
     assert [data[:3] for data in seen] == [b"GET", b"\x16\x03\x01"] * 3
 
 
 def test_a_server_that_has_answered_gets_no_tls_handshake(closing, settings):
-    """Connections that are lost after an answer cause no TLS handshake."""
-    uri, seen = closing(answers=1)
+    """Connections that are lost after a response cause no TLS handshake."""
+    uri, seen = closing(responses=1)
     bucket = Bucket(uri, replace(settings, max_retries=2))
     assert bucket.keys() == []
     with pytest.raises(ServerUnavailableError, match="after 3 attempts"):
@@ -194,7 +194,7 @@ def test_a_bad_request_may_be_the_wrong_scheme(server, settings):
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"SSH-2.0-OpenSSH_9.9\r\n", id="ssh"),
@@ -206,8 +206,8 @@ def test_a_bad_request_may_be_the_wrong_scheme(server, settings):
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", id="many-headers"),
     ],
 )
-def test_other_services_raise_only_our_errors(settings, answer, tmp_path):
-    """Answers that are not from BucketFS raise only errors of this package."""
+def test_other_services_raise_only_our_errors(settings, response, tmp_path):
+    """Responses that are not from BucketFS raise only errors of this package."""
     bucket_settings = replace(settings, max_retries=0, transfer_timeout_s=5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         uri = f"exa+bfs://127.0.0.1:{listener.getsockname()[1]}/s/b"
@@ -217,7 +217,7 @@ def test_other_services_raise_only_our_errors(settings, answer, tmp_path):
             listener.close()  # so that the TLS handshake is refused, instead of waiting
             with connection:
                 connection.recv(65536)
-                connection.sendall(answer)
+                connection.sendall(response)
 
         thread = threading.Thread(target=serve)
         thread.start()

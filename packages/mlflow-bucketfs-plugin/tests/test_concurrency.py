@@ -159,7 +159,7 @@ def test_a_second_interrupt_stops_waiting(make_server, local, monkeypatch):
     server = make_server()
     server.inject(Fault.stall(10 * PATIENCE_S, method="PUT", times=3))
     directory = local.write({f"{number}": b"x" for number in range(20)})
-    # stored, so that only the answers are missing: an upload that still sends is aborted
+    # stored, so that only the responses are missing: an upload that still sends is aborted
     with interrupted_upload(server, directory, lambda: len(server.keys()) == 3) as process:
         reported = process.stderr.readline()
         assert reported.startswith("Interrupted: waiting for 3 transfer(s)")

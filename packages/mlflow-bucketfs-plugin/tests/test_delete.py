@@ -101,7 +101,7 @@ def test_one_failure_does_not_stop_the_others(server, repo):
 
 
 def test_transient_failures_are_retried(server, repo):
-    """Lost connections and busy answers are retried."""
+    """Lost connections and busy responses are retried."""
     server.put_many((f"root/{number}", b"1") for number in range(8))
     server.inject(
         Fault.status(503, method="DELETE"),

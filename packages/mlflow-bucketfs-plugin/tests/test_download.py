@@ -153,7 +153,7 @@ def test_one_bad_file_does_not_stop_the_others(server, repo, local):
 
 
 def test_transient_failures_are_retried(server, repo, local):
-    """Lost connections, truncated bodies and busy answers are retried."""
+    """Lost connections, truncated bodies and busy responses are retried."""
     files = {f"{number}": b"content" * 100 for number in range(12)}
     server.put_many((f"root/{name}", data) for name, data in files.items())
     server.inject(

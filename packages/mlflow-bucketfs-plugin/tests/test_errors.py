@@ -171,7 +171,7 @@ def test_private_bucket(make_server, monkeypatch, password, code, names):
 def test_missing_bucket(server, local, operation):
     """A missing bucket is RESOURCE_DOES_NOT_EXIST, and is named."""
     repo = BucketFSArtifactRepository(server.uri().rpartition("/")[0] + "/nowhere/root")
-    # the answer about one object does not show whether the bucket exists
+    # the response about one object does not show whether the bucket exists
     named = r"no bucket 'nowhere'|/nowhere/root/f: there is no such object"
     with pytest.raises(MlflowException, match=named) as caught:
         operation[1](repo, local)

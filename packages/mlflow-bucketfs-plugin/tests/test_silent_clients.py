@@ -137,10 +137,10 @@ def test_silent_client_gets_an_error(server, proxy, environment, sent, caplog):
     """A stalled upload is an error with the reason, and nothing is stored."""
     environment.setenv("EXA_BUCKETFS_CLIENT_TIMEOUT", "0.3")
     environment.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", proxy.repo.artifact_uri)
-    with HTTPResponse(proxy.begin_upload("silent", sent)) as answer:
-        answer.begin()
-        error = json.loads(answer.read())
-    assert (answer.status, error["error_code"]) == (504, "DEADLINE_EXCEEDED")
+    with HTTPResponse(proxy.begin_upload("silent", sent)) as response:
+        response.begin()
+        error = json.loads(response.read())
+    assert (response.status, error["error_code"]) == (504, "DEADLINE_EXCEEDED")
     assert "sent nothing for 0.3 s" in error["message"]
     assert "EXA_BUCKETFS_CLIENT_TIMEOUT" in error["message"]
     assert server.keys() == []

@@ -262,7 +262,7 @@ def test_empty_folder_in_a_model_is_warned_about(repo, local, caplog):
 
 
 def test_transient_failures_are_retried(server, repo, local):
-    """Lost connections and busy answers are retried."""
+    """Lost connections and busy responses are retried."""
     server.inject(
         Fault.status(503, method="PUT"),
         Fault.status(423, method="PUT"),

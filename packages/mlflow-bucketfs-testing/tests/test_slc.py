@@ -150,8 +150,8 @@ def test_an_address_is_reached_through_a_socket(bucketfs_server):
         "    put = urllib.request.Request(url, content, method='PUT')\n"
         "    put.add_header('Authorization', 'Basic dzp3cml0ZQ==')\n"
         "    urllib.request.urlopen(put, timeout=60).close()\n"
-        "    with urllib.request.urlopen(url, timeout=60) as answer:\n"
-        "        return answer.read() == content\n"
+        "    with urllib.request.urlopen(url, timeout=60) as response:\n"
+        "        return response.read() == content\n"
         "with ThreadPoolExecutor(8) as pool:\n"
         "    sys.exit(7 if all(pool.map(both_ways, range(16))) else 1)\n"
     )

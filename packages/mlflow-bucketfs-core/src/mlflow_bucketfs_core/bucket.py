@@ -403,11 +403,11 @@ def list_buckets(uri: BucketFSUri, settings: ConnectionSettings) -> list[str]:
         settings: credentials, timeouts and the like.
 
     Returns:
-        The lines of the answer, unchecked: a server that is not BucketFS may send any text.
+        The lines of the response, unchecked: a server that is not BucketFS may send any text.
 
     Raises:
         HostNotAllowedError: ``EXA_BUCKETFS_ALLOWED_HOSTS`` is set without the URI's host.
-        UnexpectedResponseError: the answer does not come from BucketFS.
+        UnexpectedResponseError: the response does not come from BucketFS.
         BucketFSError: the request failed for another reason.
     """
     check_host_allowed(settings.allowed_hosts, uri)
@@ -447,7 +447,7 @@ def _receive(
     Args:
         request: the request to send.
         settings: credentials, timeouts, retries.
-        consume: computes the result from the answer; called once per attempt.
+        consume: computes the result from the response; called once per attempt.
     """
 
     def attempt() -> _Result:

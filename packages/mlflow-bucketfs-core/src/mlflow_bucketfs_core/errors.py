@@ -21,7 +21,7 @@
         ├── LockedError                                423, shortly after a deletion
         ├── RateLimitedError                           429
         ├── IncompleteTransferError                    fewer bytes than announced
-        └── UnexpectedResponseError                    any other answer, redirects among them
+        └── UnexpectedResponseError                    any other response, redirects among them
 
 A message has the operation, the location, the likely cause and the remedy, and never a password.
 Control characters in it are escaped, because a terminal would act on them.
@@ -138,4 +138,4 @@ class IncompleteTransferError(TransferError):
 
 
 class UnexpectedResponseError(TransferError):
-    """An answer that BucketFS does not give: a redirect, a proxy's page, another service."""
+    """A response that BucketFS does not send: a redirect, a proxy's page, another service."""

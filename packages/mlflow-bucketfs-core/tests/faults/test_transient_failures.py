@@ -143,7 +143,7 @@ TRUNCATED = {
     ],
     indirect=["either", "operation"],
 )
-def test_truncated_answers_are_retried(server, either, tmp_path, operation, fault):
+def test_truncated_responses_are_retried(server, either, tmp_path, operation, fault):
     """A truncated body is requested again, over HTTP and HTTPS."""
     (tmp_path / "x").write_bytes(OLD)
     server.inject(TRUNCATED[fault])
@@ -253,7 +253,7 @@ def test_a_restarting_server_is_retried(own_server, settings):
 
 
 def test_a_server_that_answered_long_ago_is_tried_three_times(own_server, settings, monkeypatch):
-    """A refused connection is tried three times if the last answer is too old."""
+    """A refused connection is tried three times if the last response is too old."""
     bucket = Bucket(own_server.uri(), settings)
     bucket.upload_bytes("x", b"1")
     own_server.stop()

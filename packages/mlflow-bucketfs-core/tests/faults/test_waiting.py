@@ -1,4 +1,4 @@
-"""``Retry-After``, stalls and slow answers: duration of waits, and warnings about them."""
+"""``Retry-After``, stalls and slow responses: duration of waits, and warnings about them."""
 
 from __future__ import annotations
 

@@ -441,7 +441,7 @@ def _run_all(
 class _Batch:
     """State that the threads of one call share, without locks: each operation is atomic.
 
-    The calling thread polls it instead of being woken for each name: with an answer every
+    The calling thread polls it instead of being woken for each name: with a response every
     millisecond, waking it costs as much as the request.
 
     Attributes:

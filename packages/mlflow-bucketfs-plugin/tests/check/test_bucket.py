@@ -123,8 +123,8 @@ def test_object_is_deleted_when_it_cannot_be_read_back(server, check):
     assert server.keys() == []
 
 
-def test_object_is_deleted_when_the_answer_to_the_upload_is_lost(server, check):
-    """If the answer to the upload is lost, the object may be stored, and is deleted."""
+def test_object_is_deleted_when_the_response_to_the_upload_is_lost(server, check):
+    """If the response to the upload is lost, the object may be stored, and is deleted."""
     server.inject(Fault.reset_before_body(method="PUT", times=None))
     checked = check(server.uri())
     assert checked.names("failed") == ["write"]

@@ -28,13 +28,13 @@ def one_header_byte_at_a_time():
 
 
 def endless_100_continue():
-    """Yield interim answers without end."""
+    """Yield interim responses without end."""
     while True:
         yield b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def endless_listing():
-    """Yield an answer whose body has no end."""
+    """Yield a response whose body has no end."""
     yield b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
     while True:
         yield b"default\n"
@@ -48,15 +48,15 @@ def one_handshake_byte_at_a_time():
 
 
 @contextmanager
-def server_that_sends(answer):
-    """Send the pieces of an answer to each connection, one every few milliseconds."""
+def server_that_sends(response):
+    """Send the pieces of a response to each connection, one every few milliseconds."""
     is_over = threading.Event()
     threads = []
 
     def serve(connection):
         with connection, suppress(OSError):
             connection.recv(1 << 16)
-            for piece in answer():
+            for piece in response():
                 if is_over.wait(0.005):
                     return
                 connection.sendall(piece)
@@ -98,7 +98,7 @@ def check_with_deadline(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "answer", "step"),
+    ("scheme", "response", "step"),
     [
         ("exa+bfs", one_header_byte_at_a_time, "service"),
         ("exa+bfs", endless_100_continue, "service"),
@@ -106,9 +106,9 @@ def check_with_deadline(monkeypatch):
         ("exa+bfss", one_handshake_byte_at_a_time, "tls"),
     ],
 )
-def test_server_that_sends_without_end(check_with_deadline, scheme, answer, step):
+def test_server_that_sends_without_end(check_with_deadline, scheme, response, step):
     """A step that does not end fails at its deadline, and dependent steps are skipped."""
-    with server_that_sends(answer) as port:
+    with server_that_sends(response) as port:
         report = check_with_deadline(f"{scheme}://127.0.0.1:{port}/a/b", step, 0.5)
     taken = {each.name: each for each in report.steps}
     assert [name for name in taken if taken[name].result == "failed"] == [step]

@@ -183,14 +183,14 @@ def _load_from_mount(
             stdout=subprocess.PIPE,
             check=True,
         )
-        answer: dict[str, Any] = json.loads(completed.stdout)
-        return answer
+        result: dict[str, Any] = json.loads(completed.stdout)
+        return result
 
-    step, answer = meter.measure("load from the mount", load)
+    step, result = meter.measure("load from the mount", load)
     return (
         # the time without starting Python and importing MLflow, as in the other lines
-        replace(step, seconds=answer["seconds"]),
-        answer["predictions"],
+        replace(step, seconds=result["seconds"]),
+        result["predictions"],
     )
 
 

@@ -177,8 +177,8 @@ class SlcContainer:
             raise SlcUnavailableError(f"there is no exported container {self.archive}")
         if shutil.which("docker") is None:
             raise SlcUnavailableError(f"the command docker is not on the path; {_UNPACK}")
-        answer = self._docker("info", "--format", "{{.ServerVersion}}")
-        if answer.returncode or not answer.stdout.strip():
+        info = self._docker("info", "--format", "{{.ServerVersion}}")
+        if info.returncode or not info.stdout.strip():
             address = os.environ.get("DOCKER_HOST") or "its default socket"
             raise SlcUnavailableError(f"no Docker engine answers at {address}; {_UNPACK}")
 

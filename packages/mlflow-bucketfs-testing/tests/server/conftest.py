@@ -10,8 +10,8 @@ import pytest
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer
 
 
-class Answer(NamedTuple):
-    """A complete HTTP answer; ``body`` is not decoded."""
+class Response(NamedTuple):
+    """A complete HTTP response; ``body`` is not decoded."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -32,7 +32,7 @@ class Client:
             headers["Authorization"] = basic(user, password)
         self.connection.request(method, path, body, headers, **options)
         response = self.connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
+        return Response(response.status, response.headers, response.read())
 
     def get(self, path, **options):
         """Send a GET without credentials."""

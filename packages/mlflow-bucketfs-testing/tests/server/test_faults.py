@@ -34,8 +34,8 @@ def test_status(server, client):
     server.inject(Fault.status(503, times=2, method="GET", key="a/*", retry_after=7))
     assert client.get("/default").status == 200
     assert client.put("/default/a/b/c", b"2").status == 200
-    answer = client.get("/default/a/b/c")
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
+    response = client.get("/default/a/b/c")
+    assert (response.status, response.headers["Retry-After"]) == (503, "7")
     assert client.get("/default/a/b/c").status == 503
     assert client.get("/default/a/b/c").body == b"2"
     assert len(server.faults) == 0
@@ -87,8 +87,8 @@ def test_status_does_nothing_else(server, client):
 def test_redirect(server, client):
     """A redirect has the given ``Location`` header."""
     server.inject(Fault.status(302, location="http://elsewhere/"))
-    answer = client.get("/default")
-    assert (answer.status, answer.headers["Location"]) == (302, "http://elsewhere/")
+    response = client.get("/default")
+    assert (response.status, response.headers["Location"]) == (302, "http://elsewhere/")
 
 
 def test_first_matching_fault_hits(server, client):
@@ -106,7 +106,7 @@ def test_first_matching_fault_hits(server, client):
 
 
 def test_reset_before_body(server, client):
-    """No byte of the answer is sent, although the PUT was carried out."""
+    """No byte of the response is sent, although the PUT was carried out."""
     server.inject(Fault.reset_before_body())
     with pytest.raises(ConnectionResetError):
         client.put("/default/k", BODY)
@@ -163,9 +163,9 @@ def test_truncate_unnoticed(server, client):
     """Without a declared length, the client does not detect the truncation."""
     server.put("k", BODY)
     server.inject(Fault.truncate(1000, framing="close"))
-    answer = client.get("/default/k")
-    assert answer.body == BODY[:1000]
-    assert answer.headers["Content-Length"] is answer.headers["Transfer-Encoding"] is None
+    response = client.get("/default/k")
+    assert response.body == BODY[:1000]
+    assert response.headers["Content-Length"] is response.headers["Transfer-Encoding"] is None
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
@@ -183,9 +183,9 @@ def test_close_delimited(server, client, path):
     """The body is complete, and closing the connection ends it."""
     server.put("k", BODY)
     server.inject(Fault.close_delimited())
-    answer = client.get(path)
-    assert answer.headers["Content-Length"] is answer.headers["Transfer-Encoding"] is None
-    assert answer.body == (BODY if path.endswith("k") else b"k\n")
+    response = client.get(path)
+    assert response.headers["Content-Length"] is response.headers["Transfer-Encoding"] is None
+    assert response.body == (BODY if path.endswith("k") else b"k\n")
     assert client.get(path).status == 200
     assert server.requests.connections == 2
 

@@ -73,9 +73,9 @@ def test_h2c_offer_is_ignored(server, caplog):
         connection.sendall(put)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
         connection.sendall(get)
-        answer = b""
-        while not answer.endswith(b"\r\n\r\nabc"):
-            answer += connection.recv(1000)
+        response = b""
+        while not response.endswith(b"\r\n\r\nabc"):
+            response += connection.recv(1000)
     assert not caplog.records
 
 
@@ -92,9 +92,9 @@ def test_old_protocol_version(server):
     """HTTP/1.0 clients get a body that is not chunked."""
     server.put("k", b"abc")
     assert raw(server, b"GET /default/k HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nabc")
-    answer = raw(server, b"GET /default HTTP/1.0\r\n\r\n")
-    assert answer.endswith(b"\r\n\r\nk\n")
-    assert b"chunked" not in answer
+    response = raw(server, b"GET /default HTTP/1.0\r\n\r\n")
+    assert response.endswith(b"\r\n\r\nk\n")
+    assert b"chunked" not in response
 
 
 def test_garbage_is_400(server):
@@ -132,10 +132,10 @@ def test_foreign_names_are_400(server, client, host):
     server.put("k", b"1")
     host = host.format(port=server.port)
     for method, path in [("GET", "/"), ("PUT", "/default/k"), ("DELETE", "/default/k")]:
-        answer = client.ask(method, path, b"", user="w", password="write", headers={"Host": host})
-        assert answer.status == 400
-        assert f"400: {host!r} is not a host name of this server".encode() in answer.body
-        assert b"--allowed-host" in answer.body
+        response = client.ask(method, path, b"", user="w", password="write", headers={"Host": host})
+        assert response.status == 400
+        assert f"400: {host!r} is not a host name of this server".encode() in response.body
+        assert b"--allowed-host" in response.body
     assert server.requests.count(status=400) == 3
     assert server.read("k") == b"1"
 

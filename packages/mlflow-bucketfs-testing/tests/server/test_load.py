@@ -19,9 +19,9 @@ def exercise(server, number, rounds, failures):
     def ask(method, path, body=None, expected=b""):
         connection.request(method, path, body, {"Authorization": "Basic dzp3cml0ZQ=="})
         response = connection.getresponse()
-        answer = (response.status, response.read())
-        if answer != (200, expected):
-            failures.append((method, path, answer))
+        outcome = (response.status, response.read())
+        if outcome != (200, expected):
+            failures.append((method, path, outcome))
 
     for round_ in range(rounds):
         path, data = f"/default/{number}/{round_ % 3}", bytes([number]) * (round_ * 500)
@@ -81,8 +81,8 @@ def test_large_objects_need_no_memory(client):
     watcher = threading.Thread(target=watch)
     watcher.start()
     body = (block for _ in range(size // len(block)))
-    answer = client.put("/default/big", body, headers={"Content-Length": str(size)})
-    assert answer.status == 200
+    response = client.put("/default/big", body, headers={"Content-Length": str(size)})
+    assert response.status == 200
     client.connection.request("GET", "/default/big")
     response = client.connection.getresponse()
     received = 0

@@ -12,33 +12,33 @@ def test_put_get_delete_answer_200(client):
     """All successes are exactly 200; a download returns the uploaded bytes."""
     data = bytes(range(256)) * 5
     assert client.put("/default/a/b.bin", data).status == 200
-    answer = client.get("/default/a/b.bin")
-    assert (answer.status, answer.body) == (200, data)
-    assert answer.headers["Content-Length"] == str(len(data))
+    response = client.get("/default/a/b.bin")
+    assert (response.status, response.body) == (200, data)
+    assert response.headers["Content-Length"] == str(len(data))
     assert client.delete("/default/a/b.bin").status == 200
     assert client.get("/default/a/b.bin").status == 404
 
 
 def test_buckets_are_listed_without_password(client):
     """GET / lists all buckets, also private ones, one per line."""
-    answer = client.get("/")
-    assert (answer.status, answer.body) == (200, b"default\nprivate\n")
+    response = client.get("/")
+    assert (response.status, response.body) == (200, b"default\nprivate\n")
 
 
 @pytest.mark.parametrize("path", ["/default", "/default/", "/default?x=1"])
 def test_listing_is_flat(server, client, path):
     """A bucket's listing has all keys, one per line, and no directories."""
     server.put_many([("b/c/d", b""), ("a", b""), ("ü", b"")])
-    answer = client.get(path)
-    assert answer.status == 200
-    assert answer.body.decode() == "b/c/d\na\nü\n"
-    assert answer.headers["Content-Type"] == "text/plain"
+    response = client.get(path)
+    assert response.status == 200
+    assert response.body.decode() == "b/c/d\na\nü\n"
+    assert response.headers["Content-Type"] == "text/plain"
 
 
 def test_empty_bucket_lists_nothing(client):
     """An empty bucket is 200 with an empty body."""
-    answer = client.get("/default/")
-    assert (answer.status, answer.body) == (200, b"")
+    response = client.get("/default/")
+    assert (response.status, response.body) == (200, b"")
 
 
 def test_long_listing_is_complete(server, client):
@@ -116,8 +116,8 @@ def test_a_password_may_end_with_a_newline(connect):
 
 def test_challenge(client):
     """A 401 requests Basic authentication."""
-    answer = client.get("/private")
-    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    response = client.get("/private")
+    assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
 def test_delete_is_idempotent(server, client):
@@ -200,7 +200,7 @@ def test_file_in_the_way_loses(server, client):
 
 
 def test_file_in_the_way_options(connect):
-    """A PUT of ``d/x`` while ``d`` is a file can be an error, or remain without an answer."""
+    """A PUT of ``d/x`` while ``d`` is a file can be an error, or remain without a response."""
     with BucketFSServer(file_in_the_way="error") as server:
         server.put("d", b"")
         assert connect(server).put("/default/d/x", b"").status == 409
@@ -228,8 +228,8 @@ def test_gzip_is_only_declared(server, client):
     """``.gz`` and ``.tgz`` are declared as gzip-encoded, but the stored bytes are sent."""
     for key in ("m.tar.gz", "m.tgz", "x.gz"):
         server.put(key, b"not even gzip")
-        answer = client.get(f"/default/{key}")
-        assert (answer.headers["Content-Encoding"], answer.body) == ("gzip", b"not even gzip")
+        response = client.get(f"/default/{key}")
+        assert (response.headers["Content-Encoding"], response.body) == ("gzip", b"not even gzip")
     server.put("plain.txt", b"")
     assert client.get("/default/plain.txt").headers["Content-Encoding"] is None
     assert client.get("/default/m.tar.gz").headers["Content-Type"] == "application/x-tar"
@@ -239,9 +239,9 @@ def test_download_without_length(connect):
     """Without Content-Length, a download is chunked."""
     with BucketFSServer(content_length=False) as server:
         server.put("k", b"abc" * 1_000_000)
-        answer = connect(server).get("/default/k")
-        assert answer.headers["Transfer-Encoding"] == "chunked"
-        assert answer.body == b"abc" * 1_000_000
+        response = connect(server).get("/default/k")
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        assert response.body == b"abc" * 1_000_000
 
 
 def test_shuffled_listing(connect):
@@ -249,6 +249,6 @@ def test_shuffled_listing(connect):
     with BucketFSServer(shuffle_listing=True) as server:
         keys = [str(i) for i in range(100)]
         server.put_many((key, b"") for key in keys)
-        answer = connect(server).get("/default")
-        assert answer.body.decode().split() != keys
-        assert sorted(answer.body.decode().split()) == sorted(keys)
+        response = connect(server).get("/default")
+        assert response.body.decode().split() != keys
+        assert sorted(response.body.decode().split()) == sorted(keys)

@@ -39,8 +39,8 @@ def test_certificate_is_accepted(name, hostnames, strict):
     with BucketFSServer(tls_port=0, tls_certificate=name) as server:
         for hostname in hostnames:
             flags = ssl.VERIFY_X509_STRICT if strict else None
-            answer = get_over_tls(server, hostname, flags=flags)
-            assert answer == (200, server.certificate_fingerprint)
+            response = get_over_tls(server, hostname, flags=flags)
+            assert response == (200, server.certificate_fingerprint)
         assert server.tls_url == f"https://127.0.0.1:{server.tls_port}"
         assert server.tls_uri(path="m/x").endswith(f":{server.tls_port}/bfsdefault/default/m/x")
 
@@ -77,7 +77,7 @@ def test_openssl_verifies_strictly():
     "request_line", [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"x" * 1000]
 )
 def test_plain_http_on_the_tls_port(request_line):
-    """A plain HTTP connection is closed without an answer, and the next client is served."""
+    """A plain HTTP connection is closed without a response, and the next client is served."""
     with BucketFSServer(tls_port=0) as server:
         with socket.create_connection(("127.0.0.1", server.tls_port), timeout=60) as connection:
             connection.sendall(request_line)

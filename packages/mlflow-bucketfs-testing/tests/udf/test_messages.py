@@ -14,9 +14,9 @@ from mlflow_bucketfs_testing.udf.messages import (
     Column,
     ColumnType,
     Connection,
-    ImportAnswer,
     ImportKind,
     ImportRequest,
+    ImportResponse,
     Info,
     IterationType,
     MessageType,
@@ -115,8 +115,8 @@ _RESPONSES = st.builds(
     info=st.none() | _INFOS,
     meta=st.none() | _METAS,
     close=st.none() | _CLOSES,
-    import_answer=st.none()
-    | st.builds(ImportAnswer, st.none() | _TEXT, st.none() | _TEXT, st.none() | _CONNECTIONS),
+    import_response=st.none()
+    | st.builds(ImportResponse, st.none() | _TEXT, st.none() | _TEXT, st.none() | _CONNECTIONS),
     next=st.none() | _TABLES,
     ping=st.none() | _TEXT,
     call=st.none() | st.builds(Call, st.sampled_from(SingleCall), st.none() | _TEXT),
@@ -203,7 +203,9 @@ def test_requests_have_the_bytes_of_the_protocol(message, wire):
         # field 7 {3 {1 kind, 2 address, 3 user, 4 password}}
         (
             Response(
-                MessageType.IMPORT, 7, import_answer=ImportAnswer(connection=Connection(*"kaup"))
+                MessageType.IMPORT,
+                7,
+                import_response=ImportResponse(connection=Connection(*"kaup")),
             ),
             "08 05 10 07 3a 0e 1a 0c 0a 01 6b 12 01 61 1a 01 75 22 01 70",
         ),

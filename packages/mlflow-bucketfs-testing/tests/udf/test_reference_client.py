@@ -24,7 +24,7 @@ MODULE = "mlflow_bucketfs_testing.udf.reference_client"
 
 
 class Watcher(ProtobufCodec):
-    """A codec that records the client's messages, and changes some of the answers to them."""
+    """A codec that records the client's messages, and changes some of the responses to them."""
 
     def __init__(self, changed=None):
         self.requests = []
@@ -36,7 +36,7 @@ class Watcher(ProtobufCodec):
         return self.requests[-1]
 
     def encode_response(self, response):
-        """Encode another answer to the first request of a type in ``changed``."""
+        """Encode another response to the first request of a type in ``changed``."""
         change = self._changed.pop(self.requests[-1].type, None)
         return super().encode_response(change(response) if change else response)
 
@@ -127,7 +127,7 @@ def test_reset(watch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "answer", "text"),
+    ("kind", "response", "text"),
     [
         (
             MessageType.RUN,
@@ -160,9 +160,9 @@ def test_reset(watch):
         ),
     ],
 )
-def test_unexpected_answers(watch, kind, answer, text):
-    """The client reports an unexpected answer and ends; the SQL user sees its text."""
-    error, watcher = watch("def run(ctx): pass", changed={kind: answer})
+def test_unexpected_responses(watch, kind, response, text):
+    """The client reports an unexpected response and ends; the SQL user sees its text."""
+    error, watcher = watch("def run(ctx): pass", changed={kind: response})
     assert (watcher.closed, str(error)) == (text, text)
 
 

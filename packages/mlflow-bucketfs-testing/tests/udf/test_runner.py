@@ -201,7 +201,7 @@ def test_reports_end_in_the_test(pytester):
 
 
 def test_an_adapter(runner):
-    """``adapter_call`` gets the request, and its answer is returned."""
+    """``adapter_call`` gets the request, and its response is returned."""
     udf = runner.create("""
         CREATE PYTHON3 ADAPTER SCRIPT a AS
         import json

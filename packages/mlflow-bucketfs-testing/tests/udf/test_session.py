@@ -13,9 +13,9 @@ from mlflow_bucketfs_testing.udf.messages import (
     Column,
     ColumnType,
     Connection,
-    ImportAnswer,
     ImportKind,
     ImportRequest,
+    ImportResponse,
     Info,
     IterationType,
     MessageType,
@@ -134,7 +134,7 @@ def test_reset_begins_the_group_again():
 
 
 def test_a_client_repeats_its_introduction():
-    """A repeated introduction gets the same answer."""
+    """A repeated introduction gets the same response."""
     talk = Conversation(Work(groups=[_rows(1)]))
     client = Client("ipc:///x")
 
@@ -163,36 +163,36 @@ def test_an_exception_without_a_text_is_a_failure():
 
 
 def test_pings_are_answered():
-    """The answer to a ping has the text that the client sent."""
+    """The response to a ping has the text that the client sent."""
     response = Conversation(Work(groups=[_rows(1)])).begin().send(MessageType.PING_PONG, ping="p")
 
     assert (response.type, response.ping) == (MessageType.PING_PONG, "p")
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "answer"),
+    ("name", "kind", "expected"),
     [
-        ("lib", ImportKind.SCRIPT_CODE, ImportAnswer(source_code="lower")),
-        ("LIB", ImportKind.SCRIPT_CODE, ImportAnswer(source_code="upper")),
-        ("S.lib", ImportKind.SCRIPT_CODE, ImportAnswer(source_code="schema")),
+        ("lib", ImportKind.SCRIPT_CODE, ImportResponse(source_code="lower")),
+        ("LIB", ImportKind.SCRIPT_CODE, ImportResponse(source_code="upper")),
+        ("S.lib", ImportKind.SCRIPT_CODE, ImportResponse(source_code="schema")),
         (
             "other",
             ImportKind.SCRIPT_CODE,
-            ImportAnswer(exception_message="script other does not exist"),
+            ImportResponse(exception_message="script other does not exist"),
         ),
         (
             "con",
             ImportKind.CONNECTION,
-            ImportAnswer(connection=Connection("password", "a", "u", "p")),
+            ImportResponse(connection=Connection("password", "a", "u", "p")),
         ),
         (
             "lib",
             ImportKind.CONNECTION,
-            ImportAnswer(exception_message="connection lib does not exist"),
+            ImportResponse(exception_message="connection lib does not exist"),
         ),
     ],
 )
-def test_imports(name, kind, answer):
+def test_imports(name, kind, expected):
     """Scripts and connections are found by their exact name or their name in upper case."""
     work = Work(
         groups=[_rows(1)],
@@ -205,11 +205,11 @@ def test_imports(name, kind, answer):
         .send(MessageType.IMPORT, import_request=ImportRequest(name, kind))
     )
 
-    assert response.import_answer == answer
+    assert response.import_response == expected
 
 
 def test_passwords_are_not_shown():
-    """Passwords are in the repr of neither the work nor the answer to an import."""
+    """Passwords are in the repr of neither the work nor the response to an import."""
     work = Work(connections={"C": ("a", "u", "secret")})
 
     assert "secret" not in repr(work)

@@ -58,7 +58,7 @@ class TransientFailure(Exception):  # noqa: N818 -- a signal to the retry loop, 
         connected: whether a connection to the server exists, or existed a short time before.
         retry_after_s: seconds that the server asks to wait.
         stalled_s: seconds that this attempt spent waiting without progress.
-        closed: whether the other side closed the connection without an answer.
+        closed: whether the other side closed the connection without a response.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ def _retry_after_s(response: BaseHTTPResponse) -> float:
 
 
 def incomplete_upload_failure(request: Request) -> TransientFailure:
-    """Return the failure for an answer of success to a request that was not sent completely."""
+    """Return the failure for a success response to a request that was not sent completely."""
     reason = (
         f"{request.uri.authority} answered with success before all bytes were sent, and closed "
         "the connection. A proxy in between may be the cause."

@@ -81,8 +81,8 @@ class Timeouts:
         idle_s = self.transfer_timeout_s or _DEFAULT_IDLE_S
         return None if math.isinf(idle_s) else idle_s
 
-    def upload_answer_s(self, size: int | None, in_flight: int) -> float | None:
-        """Return the seconds to wait for the answer to a PUT after its body was sent.
+    def upload_response_s(self, size: int | None, in_flight: int) -> float | None:
+        """Return the seconds to wait for the response to a PUT after its body was sent.
 
         Args:
             size: bytes sent; ``None`` if not known beforehand.
@@ -111,7 +111,7 @@ class ServicePool:
 
     Attributes:
         timeouts: timeouts of the requests.
-        answered_at: time of the last answer, by ``time.monotonic()``; ``None`` before the first.
+        answered_at: time of the last response, by ``time.monotonic()``; ``None`` before the first.
 
     Raises:
         ConfigurationError: user or password contains characters that cannot be sent.
@@ -170,7 +170,7 @@ class ServicePool:
                 with self._lock:
                     self._uploads_in_flight += 1
                     in_flight = self._uploads_in_flight
-                yield self._route(), self.timeouts.upload_answer_s(size, in_flight)
+                yield self._route(), self.timeouts.upload_response_s(size, in_flight)
             else:
                 yield self._route(), self.timeouts.idle_s
         finally:

@@ -1,4 +1,4 @@
-"""One HTTP request: sending it, checking its answer and reading the answer's body."""
+"""One HTTP request: sending it, checking its response and reading the response's body."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _Error = TypeVar("_Error", bound="BucketFSError")
-# Reading the rest of a short answer is faster than a new connection, unless that rest arrives
+# Reading the rest of a short response is faster than a new connection, unless that rest arrives
 # late. The wait is for a body that arrives shortly after its head.
 _WORTH_DRAINING_BYTES = 64 * 1024
 _WORTH_WAITING_S = 0.2
@@ -91,7 +91,7 @@ def send(
     size: int | None = None,
     streams: bool = False,
 ) -> Iterator[BaseHTTPResponse]:
-    """Send a request once, and yield its answer with status 200 and an unread body.
+    """Send a request once, and yield its response with status 200 and an unread body.
 
     Args:
         request: the request to send.
@@ -162,14 +162,14 @@ def _release(response: BaseHTTPResponse) -> None:
         if left is not None and left <= _WORTH_DRAINING_BYTES and not response.closed:
             drain(response, _WORTH_WAITING_S)
     finally:
-        response.close()  # no effect if the answer was read to its end
+        response.close()  # no effect if the response was read to its end
         response.release_conn()
 
 
 def read_body(response: BaseHTTPResponse, request: Request) -> Iterator[bytes]:
     """Yield the body as it was stored, neither decoded nor decompressed.
 
-    Its length is verified if the answer announces one (Content-Length or chunks). A body that
+    Its length is verified if the response announces one (Content-Length or chunks). A body that
     ends with the connection cannot be verified; this is logged once per server.
 
     Raises:
@@ -181,7 +181,7 @@ def read_body(response: BaseHTTPResponse, request: Request) -> Iterator[bytes]:
         if authority not in _warned_about_unverifiable_length:
             _warned_about_unverifiable_length.add(authority)
             _logger.warning(
-                "%s does not announce the length of its answers, so that incomplete downloads "
+                "%s does not announce the length of its responses, so that incomplete downloads "
                 "cannot be detected. A proxy in between may be the cause.",
                 authority,
             )

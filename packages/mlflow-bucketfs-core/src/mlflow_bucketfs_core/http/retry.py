@@ -79,7 +79,7 @@ def abandoned_by(event: threading.Event) -> Iterator[None]:
     """Abandon this thread's operations inside the block once the event is set.
 
     An abandoned operation is not retried, and stops before the next block of a file that it sends
-    or receives. It still waits for the answer to a request in progress. Ctrl-C reaches only the
+    or receives. It still waits for the response to a request in progress. Ctrl-C reaches only the
     main thread, which stops its worker threads this way.
     """
     token = _abandoned.set(event)

@@ -318,7 +318,7 @@ class _Reader(io.RawIOBase):
             TimeoutError: the time limit has passed.
         """
         if self._ends_at is not None and time.monotonic() > self._ends_at:
-            raise TimeoutError("the answer took too long")
+            raise TimeoutError("the response took too long")
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -327,8 +327,8 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-class _Answer(http.client.HTTPResponse):
-    """An answer whose complete head must arrive within the timeout of the connection.
+class _Response(http.client.HTTPResponse):
+    """A response whose complete head must arrive within the timeout of the connection.
 
     The limit includes all headers, and any ``100 Continue`` before them.
     """
@@ -351,18 +351,18 @@ class _Connection(HTTPConnection):
     Attributes:
         send_timeout_s: seconds without progress while sending; ``None`` for no limit.
         sent_completely: whether the last request was sent to its end.
-        reader: the reader of the last answer.
+        reader: the reader of the last response.
     """
 
     send_timeout_s: float | None = None
     sent_completely = True
     reader: _Reader
 
-    def response_class(self, *args: Any, **options: Any) -> _Answer:  # type: ignore[override]
-        """Make the answer to the last request."""
-        answer = _Answer(*args, **options)
-        self.reader = answer.reader
-        return answer
+    def response_class(self, *args: Any, **options: Any) -> _Response:  # type: ignore[override]
+        """Make the response to the last request."""
+        response = _Response(*args, **options)
+        self.reader = response.reader
+        return response
 
     def request(self, *args: Any, **options: Any) -> None:
         self.timeout = self.send_timeout_s
@@ -371,8 +371,8 @@ class _Connection(HTTPConnection):
             super().request(*args, **options)
         except OSError as error:
             # A server may refuse an upload and close the connection before it has received all of
-            # it; its answer can still be read. urllib3 reads it too, except over TLS, but trusts
-            # an answer of success.
+            # it; its response can still be read. urllib3 reads it too, except over TLS, but trusts
+            # a success response.
             if error.errno not in _CLOSED_ERRNOS and not isinstance(error, _CLOSED_TLS):
                 raise
         else:
@@ -444,22 +444,22 @@ def was_sent_completely(response: BaseHTTPResponse) -> bool:
     """Return whether the complete request was sent; the server may have answered earlier.
 
     Args:
-        response: the answer, before its body is read.
+        response: the response, before its body is read.
     """
     return not isinstance(response.connection, _Connection) or response.connection.sent_completely
 
 
 def limit_reading(response: BaseHTTPResponse, seconds: float) -> None:
-    """Make reads of an answer's body fail with a timeout once these seconds have passed."""
+    """Make reads of a response's body fail with a timeout once these seconds have passed."""
     if isinstance(response.connection, _Connection):
         response.connection.reader.limit(seconds)
 
 
 def drain(response: BaseHTTPResponse, seconds: float) -> None:
-    """Read the rest of an answer, so that its connection can be used again.
+    """Read the rest of a response, so that its connection can be used again.
 
     Args:
-        response: an answer; its connection is closed if reading takes longer.
+        response: a response; its connection is closed if reading takes longer.
         seconds: total time to wait for bytes that have not arrived yet.
     """
     if response.length_remaining and isinstance(response.connection, _Connection):
@@ -470,12 +470,12 @@ def drain(response: BaseHTTPResponse, seconds: float) -> None:
 def speaks_tls(url: str, timeout_s: float) -> bool:
     """Return whether a TLS handshake succeeds, with any certificate. Nothing else is sent.
 
-    A connection that is closed without an answer can mean plain HTTP at an HTTPS port, or a server
+    A connection that is closed without a response can mean plain HTTP at an HTTPS port, or a server
     that is being restarted; only a handshake distinguishes the two. A proxy is not used.
 
     Args:
         url: names host and port.
-        timeout_s: seconds to wait for the connection, and for each answer.
+        timeout_s: seconds to wait for the connection, and for each response.
     """
     parts = urlsplit(url)
     address = parts.hostname or "", parts.port or 80

@@ -155,7 +155,7 @@ def check_write(facts: Facts) -> Finding:
             f"{hint} to the write password of the bucket '{name}', {_READ_ONLY}",
         )
     except TransferError:
-        # the object may have been stored without an answer
+        # the object may have been stored without a response
         with suppress(BucketFSError):
             bucket.delete(probe.key)
         raise

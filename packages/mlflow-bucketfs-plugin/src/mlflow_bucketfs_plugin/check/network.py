@@ -59,26 +59,26 @@ class NextHop:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The server's answer to a request for its buckets.
+class Response:
+    """The server's response to a request for its buckets.
 
     Attributes:
-        buckets: the lines of the answer.
-        error: the error, if there was no answer.
+        buckets: the lines of the response.
+        error: the error, if there was no response.
     """
 
     buckets: tuple[str, ...] = ()
     error: BucketFSError | None = None
 
 
-def _ask(uri: BucketFSUri, settings: ConnectionSettings) -> Answer:
+def _ask(uri: BucketFSUri, settings: ConnectionSettings) -> Response:
     try:
-        return Answer(tuple(list_buckets(uri, settings)))
+        return Response(tuple(list_buckets(uri, settings)))
     except BucketFSError as error:
-        return Answer(error=error)
+        return Response(error=error)
 
 
-def _ask_without_password(uri: BucketFSUri, settings: ConnectionSettings) -> Answer:
+def _ask_without_password(uri: BucketFSUri, settings: ConnectionSettings) -> Response:
     """Request the buckets once, without the password, to diagnose an error."""
     return _ask(uri, replace(settings, password=None, max_retries=0, allowed_hosts=None))
 
@@ -141,7 +141,7 @@ def check_connect(facts: Facts) -> Finding:
             address = connection.getpeername()[0]
     except OSError as error:
         is_silent = isinstance(error, TimeoutError)
-        reason = f"no answer in {CONNECT_TIMEOUT_S:.0f} s" if is_silent else str(error)
+        reason = f"no response in {CONNECT_TIMEOUT_S:.0f} s" if is_silent else str(error)
         if next_hop.through_proxy:
             remedy = _proxy_remedy(uri)
         elif is_silent:
@@ -184,21 +184,21 @@ def check_tls(facts: Facts) -> Finding:
     """
     uri, settings = facts.host, facts.settings
     if not uri.tls:
-        facts.answer = None
+        facts.response = None
         return Finding(f"{uri.scheme}:// is plain HTTP", "skipped")
     certificate = None if facts.next_hop.through_proxy else _certificate(uri, settings)
-    answer = _ask(uri, settings)
-    if isinstance(answer.error, ConfigurationError):
-        raise answer.error
-    if isinstance(answer.error, TlsError):
+    response = _ask(uri, settings)
+    if isinstance(response.error, ConfigurationError):
+        raise response.error
+    if isinstance(response.error, TlsError):
 
         def works_with(changed: ConnectionSettings) -> bool:
             return not isinstance(_ask_without_password(uri, changed).error, TlsError)
 
-        return refused_finding(uri, settings, certificate, answer.error, works_with)
-    facts.answer = answer
-    if answer.error is not None and certificate is None:
-        return Finding("not known: no answer through the proxy", "skipped")
+        return refused_finding(uri, settings, certificate, response.error, works_with)
+    facts.response = response
+    if response.error is not None and certificate is None:
+        return Finding("not known: no response through the proxy", "skipped")
     return verified_finding(settings, certificate)
 
 
@@ -227,8 +227,8 @@ def check_service(facts: Facts) -> Finding:
         BucketFSError: the request for the buckets failed for a reason without a finding.
     """
     uri, settings = facts.host, facts.settings
-    answer = facts.answer or _ask(uri, settings)
-    error = answer.error
+    response = facts.response or _ask(uri, settings)
+    error = response.error
     if isinstance(error, AuthenticationError | AccessDeniedError):
         facts.buckets = ()
         summary = f"{uri.authority} does not show its buckets: {error}"
@@ -243,15 +243,15 @@ def check_service(facts: Facts) -> Finding:
             summary = f"{uri.authority} speaks HTTPS, not plain HTTP"
             return Finding(summary, "failed", f"Use {_with_tls(uri, tls=True)}")
         raise error
-    if not all(_BUCKET_NAME.fullmatch(name) for name in answer.buckets):
+    if not all(_BUCKET_NAME.fullmatch(name) for name in response.buckets):
         return Finding(
             f"the server at {uri.authority} is not BucketFS",
             "failed",
             "Correct host and port: BucketFS's own ports are 2580 for HTTP, 2581 for HTTPS.",
         )
-    facts.buckets = answer.buckets
-    names = ", ".join(answer.buckets) or "none"
+    facts.buckets = response.buckets
+    names = ", ".join(response.buckets) or "none"
     # the step 'list' has the advice for a bucket that does not exist
-    remedy = unchecked_service_advice(uri, settings) if uri.bucket in answer.buckets else None
-    details = {"buckets": list(answer.buckets)}
+    remedy = unchecked_service_advice(uri, settings) if uri.bucket in response.buckets else None
+    details = {"buckets": list(response.buckets)}
     return Finding(f"BucketFS with the buckets: {names}", remedy=remedy, details=details)

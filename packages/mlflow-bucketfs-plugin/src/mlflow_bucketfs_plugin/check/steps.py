@@ -43,7 +43,7 @@ class Facts:
         is_allowed: whether the host may receive the password.
         next_hop: the host and port that this machine connects to.
         is_connected: whether a connection was opened.
-        answer: the server's answer to a request for its buckets; ``None`` if not requested yet.
+        response: the server's response to a request for its buckets; ``None`` if not requested yet.
         buckets: names of the service's buckets, as far as it shows them.
         keys: keys of the objects in the bucket.
         probe: the test object to write.
@@ -56,7 +56,7 @@ class Facts:
     is_allowed: bool
     next_hop: network.NextHop
     is_connected: bool
-    answer: network.Answer | None
+    response: network.Response | None
     buckets: tuple[str, ...]
     keys: list[str]
     probe: bucket.ProbeObject
@@ -93,8 +93,8 @@ _STEPS = (
     _Row("allowed_hosts", local.check_allowed_hosts, ("host", "settings"), ("is_allowed",)),
     _Row("resolve", network.check_resolve, ("host",), ("next_hop",)),
     _Row("connect", network.check_connect, ("is_allowed", "host", "next_hop"), ("is_connected",)),
-    _Row("tls", network.check_tls, ("host", "settings", "is_connected"), ("answer",)),
-    _Row("service", network.check_service, ("host", "settings", "answer"), ("buckets",)),
+    _Row("tls", network.check_tls, ("host", "settings", "is_connected"), ("response",)),
+    _Row("service", network.check_service, ("host", "settings", "response"), ("buckets",)),
     _Row("list", bucket.check_list, ("buckets", "uri", "settings"), ("keys",)),
     _Row("path", bucket.check_path, ("uri", "keys"), ("probe",)),
     _Row("write", bucket.check_write, ("probe",), ("is_written",), undo=bucket.check_delete),

@@ -66,7 +66,7 @@ class BucketFSServer:
         content_length: whether a download has ``Content-Length``; else it is chunked.
         shuffle_listing: whether each listing has a random order; else oldest upload first.
         file_in_the_way: effect of a PUT of ``d/x`` while ``d`` is an object: ``lose`` (200, not
-            stored), ``hang`` (no answer), ``error`` (409).
+            stored), ``hang`` (no response), ``error`` (409).
         archive_visible_on_mount: whether an archive's own file is visible beside its unpacked tree.
 
     Raises:

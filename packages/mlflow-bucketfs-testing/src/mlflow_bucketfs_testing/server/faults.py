@@ -101,7 +101,7 @@ class Fault:
 
     @classmethod
     def reset_before_body(cls, **matching: Unpack[RequestFilter]) -> Fault:
-        """Reset the connection (RST) before the first byte of the answer.
+        """Reset the connection (RST) before the first byte of the response.
 
         A PUT or DELETE has been carried out by then; `reset_on_upload` resets before that.
         """
@@ -109,7 +109,7 @@ class Fault:
 
     @classmethod
     def reset_in_body(cls, after: int, **matching: Unpack[RequestFilter]) -> Fault:
-        """Reset the connection (RST) after this many bytes of the answer's body."""
+        """Reset the connection (RST) after this many bytes of the response's body."""
         return cls(action="cut_body", after_bytes=after, reset=True, **matching)
 
     @classmethod
@@ -126,7 +126,7 @@ class Fault:
     def truncate(
         cls, after: int, *, framing: Framing = "content-length", **matching: Unpack[RequestFilter]
     ) -> Fault:
-        """Close the connection normally (FIN) after this many bytes of the answer's body.
+        """Close the connection normally (FIN) after this many bytes of the response's body.
 
         Args:
             after: bytes of the body that are sent.
@@ -150,8 +150,8 @@ class Fault:
 
         Args:
             seconds: length of the pause. Stopping the server does not wait for its end.
-            at: ``response``: before the first byte of the answer (a PUT or DELETE has been
-                carried out); ``body``: after the header of the answer; ``upload``: before
+            at: ``response``: before the first byte of the response (a PUT or DELETE has been
+                carried out); ``body``: after the header of the response; ``upload``: before
                 reading the request's body (hits PUTs unless another method is given).
             **matching: see `.RequestFilter`.
         """
@@ -161,7 +161,7 @@ class Fault:
 
     @classmethod
     def trickle(cls, bytes_per_second: int, **matching: Unpack[RequestFilter]) -> Fault:
-        """Send the body of the answer at this rate, in 20 pieces per second."""
+        """Send the body of the response at this rate, in 20 pieces per second."""
         return cls(action="trickle", bytes_per_second=bytes_per_second, **matching)
 
     @classmethod

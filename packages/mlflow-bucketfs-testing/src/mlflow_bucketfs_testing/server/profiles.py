@@ -25,7 +25,7 @@ class Profile:
     lock_after_delete_s: float = 0.0
 
     def put_duration_s(self, size_bytes: int) -> float:
-        """Return the minimum time from the start of a PUT to its answer, in seconds."""
+        """Return the minimum time from the start of a PUT to its response, in seconds."""
         transfer_s = size_bytes / self.put_bytes_per_s if self.put_bytes_per_s else 0.0
         return self.put_floor_s + transfer_s
 

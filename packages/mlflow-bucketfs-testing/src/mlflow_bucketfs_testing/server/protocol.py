@@ -101,7 +101,7 @@ class HostNames:
     """The host names that the server accepts in requests.
 
     Another name may belong to a web page whose author made it resolve to this server (DNS
-    rebinding): the browser would then let the page read the answers. Whether BucketFS checks host
+    rebinding): the browser would then let the page read the responses. Whether BucketFS checks host
     names is unknown.
 
     Args:
@@ -373,7 +373,7 @@ def parse_target(raw_path: bytes, *, may_be_folder: bool = False) -> Target:
         raise IllegalNameError("the path does not begin with a slash")
     raw_bucket, _, raw_key = raw_path[1:].partition(b"/")
     if not raw_bucket and raw_path != b"/":
-        # BucketFS's answer is unknown. As the list of buckets, it would be a success without effect
+        # BucketFS's response is unknown. The list of buckets would be a success without effect
         raise IllegalNameError("the bucket's name is empty: the path begins with two slashes")
     try:
         bucket = unquote_to_bytes(raw_bucket).decode()

@@ -1,4 +1,4 @@
-"""One request and its answer: reading, sending, logging, and the effects of faults."""
+"""One request and its response: reading, sending, logging, and the effects of faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TRICKLES_PER_S = 20
 
 
 class ConnectionClosedError(Exception):
-    """The connection is closed: no answer can be sent."""
+    """The connection is closed: no response can be sent."""
 
 
 class Target(NamedTuple):
@@ -45,7 +45,7 @@ class Credentials(NamedTuple):
 
 
 class ServerRequest:
-    """One request, to read its body and send its answer.
+    """One request, to read its body and send its response.
 
     Attributes:
         method: HTTP method.
@@ -179,14 +179,14 @@ class ServerRequest:
             await self._end(reset=False)
 
     async def fail(self, text: str) -> None:
-        """Answer with 500, or reset the connection if the answer has begun."""
+        """Answer with 500, or reset the connection if the response has begun."""
         if self._status is None:
             await self.reply(500, text)
         else:
             await self._reset()
 
     async def hang(self) -> None:
-        """Wait without an answer until the server stops."""
+        """Wait without a response until the server stops."""
         await asyncio.Event().wait()
 
     def record(self) -> None:

@@ -16,7 +16,7 @@ _MAX_RECORDS = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRecord:
-    """One request and its answer.
+    """One request and its response.
 
     Attributes:
         method: HTTP method.
@@ -48,8 +48,9 @@ class RequestRecord:
 class RequestLog:
     """The latest requests, oldest first; thread-safe.
 
-    A request is logged before its client has the last byte of the answer, or the header of an error
-    answer. So a test can check the log as soon as its client returns. The latest 50,000 are kept.
+    A request is logged before its client has the last byte of the response, or the header of an
+    error response. So a test can check the log as soon as its client returns. The latest 50,000
+    are kept.
     """
 
     def __init__(self) -> None:

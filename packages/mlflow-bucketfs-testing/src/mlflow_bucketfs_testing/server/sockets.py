@@ -222,11 +222,11 @@ class Connection(H11Protocol):
         return bool(self.cycle.disconnected)
 
     def write_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send the header of an answer whose body ends with the connection; then call `write`.
+        """Send the header of a response whose body ends with the connection; then call `write`.
 
-        h11 does not write such an answer to an HTTP/1.1 client: it would send chunks.
+        h11 does not write such a response to an HTTP/1.1 client: it would send chunks.
         """
-        self.cycle.disconnected = True  # uvicorn must not write to this answer any more
+        self.cycle.disconnected = True  # uvicorn must not write to this response any more
         head = h11.Connection(h11.SERVER)
         head.receive_data(b"GET / HTTP/1.0\r\n\r\n")
         head.next_event()
@@ -234,7 +234,7 @@ class Connection(H11Protocol):
         self.transport.write(head.send(event) or b"")
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the body of an answer begun with `write_head`."""
+        """Send a part of the body of a response begun with `write_head`."""
         await self.flow.drain()
         self.transport.write(data)
 
@@ -269,6 +269,6 @@ class Connection(H11Protocol):
 def _unacknowledged_bytes(tcp: socket.socket) -> int:
     """Return how many bytes the kernel would drop with a reset; 0 if unknown (not Linux)."""
     with suppress(OSError):
-        answer = fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, bytes(_INT.size))
-        return int(_INT.unpack(answer)[0])
+        packed = fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, bytes(_INT.size))
+        return int(_INT.unpack(packed)[0])
     return 0

@@ -21,9 +21,9 @@ from mlflow_bucketfs_testing.udf.messages import (
     Column,
     ColumnType,
     Connection,
-    ImportAnswer,
     ImportKind,
     ImportRequest,
+    ImportResponse,
     Info,
     IterationType,
     MessageType,
@@ -110,8 +110,8 @@ class ProtobufCodec:
         if response.meta is not None:
             _put_meta(message.meta, response.meta)
         _put_close(message, response.close)
-        if response.import_answer is not None:
-            _put_import_answer(message.import_, response.import_answer)
+        if response.import_response is not None:
+            _put_import_response(message.import_, response.import_response)
         if response.next is not None:
             _put_table(message.next.table, response.next)
         if response.ping is not None:
@@ -132,7 +132,9 @@ class ProtobufCodec:
             else None,
             meta=_meta(message.meta) if message.HasField("meta") else None,
             close=_close(message),
-            import_answer=_import_answer(message.import_) if message.HasField("import_") else None,
+            import_response=_import_response(message.import_)
+            if message.HasField("import_")
+            else None,
             next=_table(message.next.table) if message.HasField("next") else None,
             ping=message.ping.meta_info if message.HasField("ping") else None,
             call=Call(_enum(SingleCall, message.call.fn), _get(message.call, "json_arg"))
@@ -190,17 +192,17 @@ def _import_request(message: Any) -> ImportRequest:
     return ImportRequest(message.script_name, _enum(ImportKind, kind))
 
 
-def _put_import_answer(message: Any, answer: ImportAnswer) -> None:
+def _put_import_response(message: Any, response: ImportResponse) -> None:
     message.SetInParent()
-    _set(message, source_code=answer.source_code, exception_message=answer.exception_message)
-    if answer.connection is not None:
+    _set(message, source_code=response.source_code, exception_message=response.exception_message)
+    if response.connection is not None:
         names = ("kind", "address", "user", "password")
-        _set(message.connection, **{name: getattr(answer.connection, name) for name in names})
+        _set(message.connection, **{name: getattr(response.connection, name) for name in names})
 
 
-def _import_answer(message: Any) -> ImportAnswer:
+def _import_response(message: Any) -> ImportResponse:
     known = message.connection
-    return ImportAnswer(
+    return ImportResponse(
         source_code=_get(message, "source_code"),
         exception_message=_get(message, "exception_message"),
         connection=Connection(known.kind, known.address, known.user, known.password)
@@ -339,7 +341,7 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "user": (3, "!string"),
         "password": (4, "!string"),
     },
-    "import_answer": {
+    "import_response": {
         "source_code": (1, "?string"),
         "exception_message": (2, "?string"),
         "connection": (3, "?connection"),
@@ -366,7 +368,7 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "info": (4, "?info"),
         "meta": (5, "?meta"),
         "close": (6, "?close"),
-        "import_": (7, "?import_answer"),
+        "import_": (7, "?import_response"),
         "next": (8, "?rows"),
         "ping": (9, "?ping"),
         "call": (10, "?call"),

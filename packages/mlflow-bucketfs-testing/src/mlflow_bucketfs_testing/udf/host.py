@@ -64,7 +64,7 @@ def serve(
     """Start a client, and answer its requests until it has finished.
 
     Args:
-        session: the session, which creates the answers.
+        session: the session, which creates the responses.
         codec: the encoding of the messages.
         client: the client to start.
         limits: the limits of the run.

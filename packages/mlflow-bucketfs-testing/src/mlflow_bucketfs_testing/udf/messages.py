@@ -16,7 +16,7 @@ WireValue: TypeAlias = "str | int | float | bool | None"
 
 
 class MessageType(enum.IntEnum):
-    """The type of a message; most answers have the type of their request."""
+    """The type of a message; most responses have the type of their request."""
 
     CLIENT = 1
     INFO = 2
@@ -319,7 +319,7 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class ImportAnswer:
+class ImportResponse:
     """The requested code or connection, or the error if it does not exist (IMPORT)."""
 
     source_code: str | None = None
@@ -341,7 +341,7 @@ class Request:
 
     Attributes:
         type: its type; a number that the protocol does not define stays an int.
-        connection_id: 0 in the first request, then that of the host's answer.
+        connection_id: 0 in the first request, then that of the host's response.
         client: content of CLIENT.
         close: content of CLOSE.
         import_request: content of IMPORT.
@@ -372,7 +372,7 @@ class Response:
         info: content of INFO.
         meta: content of META.
         close: content of CLOSE.
-        import_answer: content of IMPORT.
+        import_response: content of IMPORT.
         next: content of NEXT and RESET, the rows.
         ping: content of PING_PONG, that of the request.
         call: content of CALL.
@@ -383,7 +383,7 @@ class Response:
     info: Info | None = None
     meta: Meta | None = None
     close: Close | None = None
-    import_answer: ImportAnswer | None = None
+    import_response: ImportResponse | None = None
     next: Table | None = None
     ping: str | None = None
     call: Call | None = None

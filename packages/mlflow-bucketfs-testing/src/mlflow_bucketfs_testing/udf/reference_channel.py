@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from mlflow_bucketfs_testing.udf.messages import WireValue
 
 _WATCH_SECONDS = 0.1
-# The code of the error for an answer of an unexpected type, by the type of the request
-_WRONG_ANSWER = {
+# The code of the error for a response of an unexpected type, by the type of the request
+_WRONG_RESPONSE = {
     MessageType.CLIENT: 1005,
     MessageType.META: 1019,
     MessageType.CLOSE: 1025,
@@ -83,7 +83,7 @@ class HostError(Exception):
 
 
 class Channel:
-    """A REQ socket to the host, which strictly alternates between request and answer.
+    """A REQ socket to the host, which strictly alternates between request and response.
 
     Args:
         address: ``ipc:///path`` to connect to, or ``tcp://…`` to bind.
@@ -111,15 +111,15 @@ class Channel:
             self._socket = self._open_socket()
             try:
                 self._socket.send(self._codec.encode_request(client))
-                answer = self._codec.decode_response(self._socket.recv())
+                response = self._codec.decode_response(self._socket.recv())
             except zmq.Again:
                 self._socket.close()
                 continue
             except UdfProtocolError as error:
                 raise HostError(str(error)) from error
             break
-        self._connection_id = answer.connection_id
-        info = self._checked(client, answer, (MessageType.INFO,)).info
+        self._connection_id = response.connection_id
+        info = self._checked(client, response, (MessageType.INFO,)).info
         meta = self.exchange(MessageType.META).meta
         if info is None or meta is None:
             raise HostError("received INFO or META without its content")
@@ -128,15 +128,15 @@ class Channel:
     def exchange(
         self, kind: MessageType, *expected: MessageType, request: Request | None = None
     ) -> Response:
-        """Send a request and return its answer.
+        """Send a request and return its response.
 
         Args:
             kind: type of the request.
-            expected: types that the answer may have; the same as the request's by default.
+            expected: types that the response may have; the same as the request's by default.
             request: the request's content; None if it has none.
 
         Raises:
-            HostError: the answer is CLOSE, or has another type or connection id.
+            HostError: the response is CLOSE, or has another type or connection id.
         """
         sent = request or Request(kind)
         self._socket.send(
@@ -149,10 +149,10 @@ class Channel:
                 continue
             break
         try:
-            answer = self._codec.decode_response(data)
+            response = self._codec.decode_response(data)
         except UdfProtocolError as error:
             raise HostError(str(error)) from error
-        return self._checked(sent, answer, expected or (kind,))
+        return self._checked(sent, response, expected or (kind,))
 
     def close(self, message: str) -> None:
         """Report an error to the host, and end the session.
@@ -175,21 +175,21 @@ class Channel:
         return socket
 
     def _checked(
-        self, request: Request, answer: Response, expected: tuple[MessageType, ...]
+        self, request: Request, response: Response, expected: tuple[MessageType, ...]
     ) -> Response:
-        if answer.connection_id != self._connection_id:
+        if response.connection_id != self._connection_id:
             raise HostError(
                 "F-UDF-CL-LIB-1061: Communication error: wrong connection id, expected "
-                f"{self._connection_id} got {answer.connection_id}"
+                f"{self._connection_id} got {response.connection_id}"
             )
-        if answer.type in expected:
-            return answer
-        if answer.close is not None and answer.close.exception_message is not None:
-            raise HostError(answer.close.exception_message)
+        if response.type in expected:
+            return response
+        if response.close is not None and response.close.exception_message is not None:
+            raise HostError(response.close.exception_message)
         kind = MessageType(request.type)
-        got = answer.type.name if isinstance(answer.type, MessageType) else answer.type
+        got = response.type.name if isinstance(response.type, MessageType) else response.type
         raise HostError(
-            f"F-UDF-CL-LIB-{_WRONG_ANSWER[kind]}: Wrong response type, should be "
+            f"F-UDF-CL-LIB-{_WRONG_RESPONSE[kind]}: Wrong response type, should be "
             f"{' or '.join(f'MT_{wanted.name}' for wanted in expected)}, got MT_{got}"
         )
 

@@ -44,7 +44,7 @@ from mlflow_bucketfs_testing.udf.reference_context import Context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_bucketfs_testing.udf.messages import Call, ImportAnswer
+    from mlflow_bucketfs_testing.udf.messages import Call, ImportResponse
 
 _USAGE = """\
 Usage: python -m mlflow_bucketfs_testing.udf.reference_client SOCKET lang=python \
@@ -357,8 +357,8 @@ class Exa:
             script: its name.
         """
         name = str(script)
-        answer = self.__import(name, ImportKind.SCRIPT_CODE, f"1119: Importing module {name}")
-        code = until_nul(answer.source_code or "")
+        response = self.__import(name, ImportKind.SCRIPT_CODE, f"1119: Importing module {name}")
+        code = until_nul(response.source_code or "")
         if code not in self.__modules:
             module = self.__modules[code] = types.ModuleType(name)
             vars(module).update(__file__=f"<{name}>", exa=self)
@@ -383,17 +383,19 @@ class Exa:
             )
         return self.ConnectionInformation(found.kind, found.address, found.user, found.password)
 
-    def __import(self, name: str, kind: ImportKind, what: str) -> ImportAnswer:
+    def __import(self, name: str, kind: ImportKind, what: str) -> ImportResponse:
         message = MessageType.IMPORT
         request = Request(message, import_request=ImportRequest(name, kind))
         try:
-            answer = self.__channel.exchange(message, request=request).import_answer
+            response = self.__channel.exchange(message, request=request).import_response
         except HostError as error:
             raise ImportError(f"F-UDF-CL-SL-PYTHON-{what} failed: {error}") from None
-        if answer is None or answer.exception_message is not None:
-            reason = answer.exception_message if answer else "received IMPORT without its content"
+        if response is None or response.exception_message is not None:
+            reason = (
+                response.exception_message if response else "received IMPORT without its content"
+            )
             raise ImportError(f"F-UDF-CL-SL-PYTHON-{what} failed: {reason}")
-        return answer
+        return response
 
 
 _PYTHON_TYPES: dict[ColumnType, type] = {

@@ -307,7 +307,7 @@ class Udf:
         memory_limit: int = 4 * _GIB,
         timeout_s: float | None = None,
     ) -> str:
-        """Call ``adapter_call`` of a virtual schema's adapter, and return its answer.
+        """Call ``adapter_call`` of a virtual schema's adapter, and return its response.
 
         Args:
             request: the database's request, as JSON.

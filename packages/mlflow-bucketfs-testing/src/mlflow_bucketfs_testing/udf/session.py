@@ -15,9 +15,9 @@ from mlflow_bucketfs_testing.errors import UdfProtocolError, is_about_udf
 from mlflow_bucketfs_testing.udf.messages import (
     Call,
     Connection,
-    ImportAnswer,
     ImportKind,
     ImportRequest,
+    ImportResponse,
     IterationType,
     MessageType,
     Request,
@@ -109,7 +109,7 @@ class Session:
         self._next_row = 0  # of the current group
         self._first_row = 0  # of the current run; 0, unless the client ended one early
         self._called = False
-        self._answers: dict[MessageType, Callable[[Request], Response]] = {
+        self._handlers: dict[MessageType, Callable[[Request], Response]] = {
             MessageType.CLIENT: self._introduce,
             MessageType.META: self._describe,
             MessageType.RUN: self._run,
@@ -159,7 +159,7 @@ class Session:
                 f"received {kind.name} with connection id {request.connection_id}; expected "
                 f"{wanted}"
             )
-        return self._answers[kind](request)
+        return self._handlers[kind](request)
 
     # --- beginning and end ---
 
@@ -268,18 +268,18 @@ class Session:
 
     def _import(self, request: Request) -> Response:
         asked = _require_body(request.import_request, "IMPORT", "a name")
-        return _response(MessageType.IMPORT, import_answer=self._imported(asked))
+        return _response(MessageType.IMPORT, import_response=self._imported(asked))
 
-    def _imported(self, asked: ImportRequest) -> ImportAnswer:
+    def _imported(self, asked: ImportRequest) -> ImportResponse:
         if asked.kind is ImportKind.CONNECTION:
             known = _named(self._work.connections, asked.name)
             if known is None:
-                return ImportAnswer(exception_message=f"connection {asked.name} does not exist")
-            return ImportAnswer(connection=Connection(_CONNECTION_KIND, *known))
+                return ImportResponse(exception_message=f"connection {asked.name} does not exist")
+            return ImportResponse(connection=Connection(_CONNECTION_KIND, *known))
         code = _named(self._work.scripts, asked.name)
         if code is None:
-            return ImportAnswer(exception_message=f"script {asked.name} does not exist")
-        return ImportAnswer(source_code=code)
+            return ImportResponse(exception_message=f"script {asked.name} does not exist")
+        return ImportResponse(source_code=code)
 
 
 def _response(kind: MessageType, **body: Any) -> Response:

@@ -1,4 +1,4 @@
-"""Answers without end, which time out or are refused."""
+"""Responses without end, which time out or are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that are not retried, redirects, and answers without a length."""
+"""Responses that are not retried, redirects, and responses without a length."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_redirects_are_never_followed(server, prepared, tmp_path, operation, sta
     assert len(server.requests) == 1
 
 
-def test_answers_without_a_length_are_warned_about_once(
+def test_responses_without_a_length_are_warned_about_once(
     own_server, prepare, settings, tmp_path, caplog
 ):
     """A body that ends with the connection is accepted, with one warning per server."""
