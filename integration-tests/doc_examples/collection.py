@@ -5,17 +5,15 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
-from mlflow_bucketfs_testing import MlflowServerProcess
-from mlflow_bucketfs_testing.server import BucketFSServer
 from sybil import Region, Sybil
 from sybil.example import SybilFailure
 
 from doc_examples.blocks import blocks_of
 from doc_examples.page import Page
 from doc_examples.shell import ExampleFailedError
+from doc_examples.substitutes import Services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,31 +66,6 @@ def example_page(
     """The page whose blocks are the tests of this module."""
     name = str(request.path.relative_to(request.config.rootpath))
     with ExitStack() as cleanup:
-        servers = _Servers(cleanup)
-        with closing(Page(request.path, name, servers, tmp_path_factory.mktemp("page"))) as page:
+        directory = tmp_path_factory.mktemp("page")
+        with closing(Page(request.path, name, Services(cleanup), directory)) as page:
             yield page
-
-
-class _Servers:
-    """An embedded BucketFS, and an MLflow server that starts when its port is first used."""
-
-    def __init__(self, cleanup: ExitStack) -> None:
-        self._cleanup = cleanup
-        self._bucketfs = cleanup.enter_context(BucketFSServer(tls_port=0))
-        self._mlflow: MlflowServerProcess | None = None
-        self.http_port = self._bucketfs.port
-        self.tls_port = self._bucketfs.tls_port
-        self.certificate_file = self._bucketfs.certificate_file
-        digits = self._bucketfs.certificate_fingerprint.upper()
-        self.fingerprint = ":".join(digits[n : n + 2] for n in range(0, len(digits), 2))
-
-    @property
-    def mlflow_port(self) -> int:
-        """Port of an MLflow server with artifacts in this BucketFS; the first access starts it."""
-        if self._mlflow is None:
-            credentials = {"EXA_BUCKETFS_USER": "w", "EXA_BUCKETFS_PASSWORD": "write"}
-            server = MlflowServerProcess(
-                default_artifact_root=self._bucketfs.uri(path="mlflow"), env=credentials
-            )
-            self._mlflow = self._cleanup.enter_context(server)
-        return urlsplit(self._mlflow.uri).port or 0

@@ -20,11 +20,15 @@ import random
 import re
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mlflow_bucketfs_testing import BucketFSServer, MlflowServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+    from contextlib import ExitStack
 
 HTTP, TLS, MLFLOW = 2580, 2581, 5000
 """The ports of the documentation."""
@@ -41,28 +45,36 @@ _SERVE = re.compile(r"(?m)^(?P<command>[^#\n]*mlflow-bucketfs-testing serve)\b(?
 _MLFLOW_SERVER = re.compile(r"(?m)^[^#\n]*\bmlflow server\b")
 
 
-class Services(Protocol):
-    """The servers that a page uses and does not start."""
+class Services:
+    """The servers that a page does not start: BucketFS, and MLflow once its port is needed.
 
-    @property
-    def http_port(self) -> int:
-        """Port of BucketFS over HTTP."""
+    Args:
+        cleanup: ends the servers.
 
-    @property
-    def tls_port(self) -> int:
-        """Port of BucketFS over HTTPS."""
+    Attributes:
+        http_port: port of BucketFS over HTTP.
+        tls_port: port of BucketFS over HTTPS.
+        fingerprint: SHA-256 fingerprint of its certificate, ``AB:CD:…``.
+        certificate_file: file of its certificate.
+    """
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 fingerprint of its certificate, ``AB:CD:…``."""
+    def __init__(self, cleanup: ExitStack) -> None:
+        self._cleanup = cleanup
+        self._bucketfs = cleanup.enter_context(BucketFSServer(tls_port=0))
+        self.http_port = self._bucketfs.port
+        self.tls_port = self._bucketfs.tls_port
+        self.certificate_file = self._bucketfs.certificate_file
+        digits = self._bucketfs.certificate_fingerprint.upper()
+        self.fingerprint = ":".join(digits[n : n + 2] for n in range(0, len(digits), 2))
 
-    @property
-    def certificate_file(self) -> Path:
-        """File of its certificate."""
-
-    @property
+    @cached_property
     def mlflow_port(self) -> int:
-        """Port of an MLflow server; the first access starts it."""
+        """Port of an MLflow server with artifacts in this BucketFS; the first access starts it."""
+        server = MlflowServerProcess(
+            default_artifact_root=self._bucketfs.uri(path="mlflow"),
+            env={"EXA_BUCKETFS_USER": "w", "EXA_BUCKETFS_PASSWORD": "write"},
+        )
+        return urlsplit(self._cleanup.enter_context(server).uri).port or 0
 
 
 class Substitutes:
