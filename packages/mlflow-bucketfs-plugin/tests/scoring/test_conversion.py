@@ -139,6 +139,7 @@ def test_rows_are_converted_exactly_or_refused(delivered, score, make_spec, draw
                 "double": "float64",
                 "datetime": "datetime64[ns]",
                 "boolean": "bool",
+                "string": pd.Series(["text"]).dtype,
             }.get(kind, "object")
             column = features[f"f{position}"]
             if kind == "boolean" and any(values[row] is None for row in good):
@@ -224,6 +225,20 @@ def captured(score, spec, frame):
 
 
 PREDICTION = Output(column="P", type="double")
+
+
+@pytest.mark.filterwarnings("ignore:The 'mode.copy_on_write' option")  # always on in pandas 3
+@pytest.mark.parametrize(
+    ("output", "values"),
+    [("double", [1.5, np.nan, np.inf]), ("double", [1, 2, 3]), ("long", [1.0, np.nan, 3.0])],
+)
+def test_predictions_may_be_read_only(score, make_spec, output, values):
+    """Arrays of a series are not changed: with pandas 3, or copy on write, they are read-only."""
+    spec = make_spec([], [Output(column="P", type=output)])
+    with pd.option_context("mode.copy_on_write", True):
+        rows = score(spec, pd.DataFrame(index=range(3)), lambda _: pd.Series(values))
+    finite = [None if not np.isfinite(value) else value for value in values]
+    assert rows == [(value,) for value in finite]
 
 
 @given(st.lists(st.datetimes(datetime(1678, 1, 1), datetime(2261, 1, 1)) | st.none(), min_size=1))

@@ -475,7 +475,7 @@ def output_values(values: pd.Series[Any], output: dict[str, Any], batch: Batch) 
     """Return a predicted column as plain Python values; NaN and infinity become NULL."""
     null = values.isna().to_numpy()
     if values.dtype.kind == "f":
-        null |= np.isinf(values.to_numpy())
+        null = null | np.isinf(values.to_numpy())  # arrays of pandas 3 are read-only
     # A float32 is emitted as the equal DOUBLE, and not rounded again
     dtype = np.dtype(DTYPES["double" if output["type"] == "float" else output["type"]])
     present = without(null, values)
@@ -483,7 +483,7 @@ def output_values(values: pd.Series[Any], output: dict[str, Any], batch: Batch) 
     if output["type"] == "string":
         problems += nul_characters(present)
     batch.refuse(PREDICTED, output["column"], problems)
-    plain = pd.Series(array).astype(object).to_numpy()
+    plain = pd.Series(array).astype(object).to_numpy(copy=True)
     if dtype.kind == "f":
         plain[~np.isfinite(array)] = None
     emitted = np.empty(len(values), dtype=object)
@@ -528,7 +528,7 @@ def converted_at_once(  # noqa: PLR0911 -- one for each case
         if not item.get("iso") or not all(type(v) is str and ISO.fullmatch(v) for v in values):
             return None
         moments = pd.to_datetime(values, format="ISO8601", errors="coerce").to_numpy()
-        return None if np.isnat(moments).any() else moments
+        return None if np.isnat(moments).any() else moments.astype(dtype)
     kinds, types = AT_ONCE[wanted]
     known = set(map(type, values)) <= types if given == "O" else given in kinds
     if not known or item["type"] in ("json", "decimal"):
