@@ -259,17 +259,40 @@ def test_buckets_by_the_variable(tmp_path):
         assert with_directory.create(script).run([("c.txt",)]).rows == [("from the directory",)]
 
 
-def test_a_literal_path_below_buckets(runner):
+def test_a_literal_path_below_buckets(tmp_path):
     """If the client has no ``/buckets``, the error names the variable to use instead."""
-    udf = runner.create(
-        "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\n"
-        "def run(ctx): open('/buckets/bfsdefault/default/none')\n"
-    )
-    with pytest.raises(UdfError, match="take the path from EXA_BUCKETFS_MOUNT_ROOT") as caught:
-        udf.run([()])
+    with UdfRunner(buckets=tmp_path) as runner:
+        udf = runner.create(
+            "CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\n"
+            "def run(ctx): open('/buckets/bfsdefault/default/none')\n"
+        )
+        with pytest.raises(UdfError, match="take the path from EXA_BUCKETFS_MOUNT_ROOT") as caught:
+            udf.run([()])
 
     assert not runner.sees_buckets
     assert "EXA_BUCKETFS_MOUNT_ROOT" not in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("code", "needs_buckets"),
+    [
+        ("open('/buckets/bfsdefault/default/none')", True),
+        ("os.environ['EXA_BUCKETFS_MOUNT_ROOT']", True),
+        ("open('/none')", False),
+    ],
+)
+def test_a_run_without_buckets(monkeypatch, runner, code, needs_buckets):
+    """If a script that reads buckets is run without any, the error names the option."""
+    monkeypatch.delenv("EXA_BUCKETFS_MOUNT_ROOT", raising=False)
+    udf = runner.create(
+        f"CREATE PYTHON3 SCALAR SCRIPT f() RETURNS INT AS\nimport os\ndef run(ctx): {code}\n"
+    )
+    with pytest.raises(UdfError) as caught:
+        udf.run([()])
+
+    hint = str(caught.value).removeprefix(caught.value.text)
+    assert ("give --buckets DIRECTORY" in hint and "in Python buckets=" in hint) == needs_buckets
+    assert bool(hint) == needs_buckets
 
 
 def test_many_rows_in_frames(runner):

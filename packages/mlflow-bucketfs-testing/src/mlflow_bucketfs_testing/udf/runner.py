@@ -39,7 +39,7 @@ __tracebackhide__ = is_about_udf
 
 Row: TypeAlias = "tuple[Any, ...]"
 
-_BUCKETS = "/buckets/"
+_BUCKETS, _MOUNT_ROOT = "/buckets/", "EXA_BUCKETFS_MOUNT_ROOT"
 _SCHEMA = "TEST"  # of a script whose name has none
 _USER = "SYS"
 _GIB = 1024**3
@@ -211,11 +211,18 @@ class UdfRunner:
         )
 
     def _hint(self, failure: str) -> str:
+        if self._buckets is None:
+            if _BUCKETS not in failure and _MOUNT_ROOT not in failure:
+                return ""
+            return (
+                "\n(The script was run without buckets: give --buckets DIRECTORY, which contains "
+                "SERVICE/BUCKET/..., or in Python buckets=...)"
+            )
         if _BUCKETS not in failure or self._client.sees_buckets:
             return ""
         return (
             f"\n(The client {self._client.name!r} has no {_BUCKETS}: take the path from "
-            "EXA_BUCKETFS_MOUNT_ROOT, or run the script in a container, which has this directory.)"
+            f"{_MOUNT_ROOT}, or run the script in a container, which has this directory.)"
         )
 
 
