@@ -222,9 +222,10 @@ def _received(cells: Sequence[WireValue], column: ScriptColumn, first: int) -> S
     try:
         values.extend(None if cell is None else convert(cell) for cell in cells)
     except (ValueError, InvalidOperation) as error:
+        reason = "it is not a number" if isinstance(error, InvalidOperation) else error
         raise UdfError(
             f"row {first + len(values)}, output column {column.name}: the script emitted "
-            f"{_shown(cells[len(values)])}, which does not fit {column.type}: {error}"
+            f"{_shown(cells[len(values)])}, which does not fit {column.type}: {reason}"
         ) from None
     return values
 
@@ -272,7 +273,10 @@ def _decimal(text: str) -> Decimal:
 
 
 def _double(text: str) -> float:
-    return float(_number(text))
+    try:
+        return float(_number(text))
+    except ValueError:
+        raise ValueError("it is not a number") from None
 
 
 def _number(text: str) -> str:
@@ -288,12 +292,28 @@ def _truth(text: str) -> bool:
     return word in _TRUE
 
 
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("it is not a date of the form YYYY-MM-DD") from None
+
+
+def _timestamp(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            "it is not a timestamp of the form YYYY-MM-DD HH:MM:SS or YYYY-MM-DD HH:MM:SS.FFFFFF"
+        ) from None
+
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "DECIMAL": _decimal,
     "DOUBLE": _double,
     "BOOLEAN": _truth,
-    "DATE": date.fromisoformat,
-    "TIMESTAMP": datetime.fromisoformat,
+    "DATE": _date,
+    "TIMESTAMP": _timestamp,
 }
 
 
@@ -351,7 +371,11 @@ def _decimal_to_wire(sql: SqlType, *, as_text: bool) -> Callable[[Any], WireValu
             return str(number) if as_text else number
         exact = Decimal(number).quantize(unit, context=_EXACT)
         if exact != number:
-            raise ValueError(f"it has more than {scale} digits after the point")
+            raise ValueError(
+                f"it has more than {scale} digits after the point"
+                if scale
+                else "it is not a whole number"
+            )
         return f"{exact:f}" if as_text else int(exact)
 
     return convert
@@ -436,8 +460,8 @@ def _from_wire(sql: SqlType) -> Callable[[Any], Any]:
     return {
         "DOUBLE": lambda number: None if math.isnan(number) else number,
         "BOOLEAN": bool,
-        "DATE": lambda text: date.fromisoformat(text[:10]),
-        "TIMESTAMP": lambda text: datetime.fromisoformat(text[:26]),
+        "DATE": lambda text: _date(text[:10]),
+        "TIMESTAMP": lambda text: _timestamp(text[:26]),
     }[sql.kind]
 
 
