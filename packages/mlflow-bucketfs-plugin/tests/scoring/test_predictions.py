@@ -240,8 +240,18 @@ def test_a_failing_model_is_one_sentence(score, make_spec):
         frame = pd.DataFrame({"X": [0.0, value]})
         with pytest.raises(ScoringError) as error:
             score(make_spec([X], outputs("double")), frame, fail)
-        start = "the model failed: ValueError: Input X contains NaN.; "
+        start = "the model failed: ValueError: Input X contains NaN; "
         assert str(error.value).startswith(start + remedy)
+
+
+def test_a_model_that_fails_without_a_message(score, make_spec):
+    """An error without a message is shown as its type alone."""
+
+    def predict(_):
+        raise AssertionError
+
+    with pytest.raises(ScoringError, match=r"^the model failed: AssertionError; compare "):
+        score(make_spec([X], outputs("double")), pd.DataFrame({"X": [1.0]}), predict)
 
 
 def test_a_failing_model_is_the_reason_of_each_row(score, make_spec):
@@ -252,7 +262,7 @@ def test_a_failing_model_is_the_reason_of_each_row(score, make_spec):
     assert [row[:2] for row in rows] == [(1, None), (2, None), (3, None)]
     assert rows[0][2].startswith("column X: 'a' in row 1 (K 1) is not a number")
     assert rows[1][2] == rows[2][2]
-    assert rows[1][2].startswith("the model failed: ValueError: Input X contains NaN.")
+    assert rows[1][2].startswith("the model failed: ValueError: Input X contains NaN; ")
 
 
 def test_a_bad_prediction_is_the_reason_of_its_row(score, make_spec):

@@ -683,8 +683,8 @@ def model_error(what: str, error: Exception, remedy: str) -> ScoringError:
     reason = str(error)
     if reason.startswith("Failed to enforce schema"):  # MLflow shows all rows before the reason
         reason = reason.rpartition("Error: ")[2]
-    reason = next(iter(reason.strip().splitlines()), "")
-    start = f"{what}: {type(error).__name__}: "
+    reason = next(iter(reason.strip().splitlines()), "").rstrip(". ")
+    start = f"{what}: {type(error).__name__}" + (": " if reason else "")
     reason = truncated(reason, MESSAGE_LENGTH - len(start + remedy) - 2)
     return ScoringError(f"{start}{reason}; {remedy}")
 
