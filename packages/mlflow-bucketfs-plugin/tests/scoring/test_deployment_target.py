@@ -29,20 +29,29 @@ def test_import_of_mlflow_does_not_import_the_target(run_python: Callable[[str],
     assert "pyexasol" not in loaded
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "list_deployments()",
+        "create_deployment('CHURN', 'exa+bfs://127.0.0.1:9/bfsdefault/default/none')",
+        "update_deployment('CHURN', 'exa+bfs://127.0.0.1:9/bfsdefault/default/none')",
+    ],
+)
 def test_help_needs_no_pyexasol_and_a_session_names_the_extra(
-    run_python: Callable[[str], str],
+    run_python: Callable[[str], str], command: str
 ) -> None:
-    """Without pyexasol, the help is printed, and a session fails with the pip command."""
+    """Without pyexasol, the help is printed; commands name the extra before they read a model."""
     printed = run_python(
         "import sys; sys.modules['pyexasol'] = None  # as if it were not installed\n"
         "from mlflow.deployments import get_deploy_client, interface\n"
         "print(interface.plugin_store['exasol'].target_help())\n"
         "try:\n"
-        "    get_deploy_client('exasol://db.example.com/ML').list_deployments()\n"
+        f"    get_deploy_client('exasol://db.example.com/ML').{command}\n"
         "except Exception as error:\n"
         "    print(type(error).__name__, error)\n"
     )
     assert "mlflow deployments create -t exasol://" in printed
+    assert "https://mlflow-bucketfs.readthedocs.io/en/latest/user/deployments.html" in printed
     assert "MlflowException The target exasol needs pyexasol: pip install" in printed
 
 

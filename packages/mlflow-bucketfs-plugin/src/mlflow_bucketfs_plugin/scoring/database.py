@@ -46,13 +46,7 @@ class Database:
     """
 
     def __init__(self, target: Target, environ: Mapping[str, str] | None = None) -> None:
-        try:
-            import pyexasol  # noqa: PLC0415 -- an extra, and MLflow loads this without it
-        except ImportError as error:
-            raise MlflowException(
-                "The target exasol needs pyexasol: pip install 'mlflow-bucketfs-plugin[sql]'",
-                error_code=INVALID_PARAMETER_VALUE,
-            ) from error
+        pyexasol = import_pyexasol()
         self.target = target
         self._errors: Any = pyexasol.exceptions
         credentials = Credentials.from_env(target, environ)
@@ -192,6 +186,22 @@ class Database:
             f"Exasol refused `{what} …`: {_first_line(error)} (SQL state {error.code})",
             error_code=INTERNAL_ERROR,
         )
+
+
+def import_pyexasol() -> Any:
+    """Return the module ``pyexasol``, which the extra ``[sql]`` installs.
+
+    Raises:
+        MlflowException: it is not installed.
+    """
+    try:
+        import pyexasol  # noqa: PLC0415 -- an extra, and MLflow loads this without it
+    except ImportError as error:
+        raise MlflowException(
+            "The target exasol needs pyexasol: pip install 'mlflow-bucketfs-plugin[sql]'",
+            error_code=INVALID_PARAMETER_VALUE,
+        ) from error
+    return pyexasol
 
 
 def _certificate_options(credentials: Credentials) -> dict[str, Any] | None:

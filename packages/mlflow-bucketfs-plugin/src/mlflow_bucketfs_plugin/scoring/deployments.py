@@ -31,7 +31,7 @@ from mlflow_bucketfs_plugin.scoring.catalogue import (
     require_schema,
 )
 from mlflow_bucketfs_plugin.scoring.cli import options_from_config
-from mlflow_bucketfs_plugin.scoring.database import Database
+from mlflow_bucketfs_plugin.scoring.database import Database, import_pyexasol
 from mlflow_bucketfs_plugin.scoring.names import (
     parse_identifier,
     parse_object_name,
@@ -92,6 +92,7 @@ class ExasolDeploymentClient(BaseDeploymentClient):
                 states that this is not known.
         """
         _refuse(flavor, endpoint)
+        import_pyexasol()  # if it is missing, report that before the model is read
         with _mlflow_errors():
             made = self._make(name, model_uri, dict(config or {}))
         with Database(self._target) as database:
@@ -382,5 +383,6 @@ The connection: EXA_USER with EXA_PASSWORD or EXA_ACCESS_TOKEN; EXA_DSN=host/FIN
 Exasol's own certificate, or EXA_SSL_TRUSTED_CA. pyexasol reports its use to Exasol unless
 EXASOL_TELEMETRY_DISABLE=1 is set.
 
-Needs pip install 'mlflow-bucketfs-plugin[sql]'. The guide: docs/user/deployments.md
+Needs pip install 'mlflow-bucketfs-plugin[sql]'. The guide:
+https://mlflow-bucketfs.readthedocs.io/en/latest/user/deployments.html
 """
