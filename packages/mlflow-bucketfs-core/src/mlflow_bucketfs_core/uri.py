@@ -12,7 +12,7 @@ from urllib.parse import quote
 from mlflow_bucketfs_core.errors import InvalidKeyError, InvalidUriError
 
 # 2580 has been BucketFS's port for HTTP since Exasol 7.0; 2581 for HTTPS, the only one that is
-# open by default since 2025.1 (docs.exasol.com, "BucketFS"; exasol-testcontainers #258).
+# open by default since 8.29 (docs.exasol.com, "BucketFS"; exasol-testcontainers #258).
 _HTTP_PORT, _HTTPS_PORT = 2580, 2581
 
 # Exasol's names for the first service and its bucket, which every cluster has

@@ -167,7 +167,7 @@ def _other_ports(uri: BucketFSUri) -> str:
             continue
     return (
         "Is BucketFS running there, and is the port right (by default 2580 for exa+bfs://, "
-        "2581 for exa+bfss://)? Since Exasol 2025.1 only 2581 is open by default."
+        "2581 for exa+bfss://)? Since Exasol 8.29, only port 2581 for HTTPS is open by default."
     )
 
 
