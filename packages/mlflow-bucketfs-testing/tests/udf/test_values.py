@@ -170,6 +170,7 @@ def test_other_types_that_fit(value, sql, wire):
         (Decimal("Infinity"), _LONG, "Exasol has no infinity"),
         (Decimal("0.001"), _MONEY, "more than 2 digits after the point"),
         (1000, _MONEY, "more than 3 digits before the point"),
+        (1, SqlType("DECIMAL", precision=2, scale=2), "it is not between -1 and 1"),
         (float("inf"), _DOUBLE, "Exasol has no infinity"),
         (Decimal("1E+400"), _DOUBLE, "Exasol has no infinity"),
         (True, _DOUBLE, "it is a boolean"),

@@ -366,7 +366,7 @@ def _decimal_to_wire(sql: SqlType, *, as_text: bool) -> Callable[[Any], WireValu
         if isinstance(number, Decimal) and not number.is_finite():
             raise ValueError("Exasol has no infinity")
         if not -limit < number < limit:
-            raise ValueError(f"it has more than {precision - scale} digits before the point")
+            raise _magnitude_error(precision - scale)
         if isinstance(number, int) and not scale:
             return str(number) if as_text else number
         exact = Decimal(number).quantize(unit, context=_EXACT)
@@ -379,6 +379,12 @@ def _decimal_to_wire(sql: SqlType, *, as_text: bool) -> Callable[[Any], WireValu
         return f"{exact:f}" if as_text else int(exact)
 
     return convert
+
+
+def _magnitude_error(digits: int) -> ValueError:
+    if not digits:
+        return ValueError("it is not between -1 and 1")
+    return ValueError(f"it has more than {digits} digits before the point")
 
 
 def _text_to_wire(sql: SqlType) -> Callable[[Any], WireValue]:
@@ -473,7 +479,7 @@ def _decimal_from_wire(sql: SqlType) -> Callable[[Any], Any]:
     def convert(value: Any) -> int | Decimal:
         number = Decimal(value)
         if not -limit < number < limit:
-            raise ValueError(f"it has more than {precision - scale} digits before the point")
+            raise _magnitude_error(precision - scale)
         return int(number) if is_int and number == int(number) else number
 
     return convert
