@@ -56,11 +56,37 @@ def test_folder_that_is_not_empty(directory, server):
     with pytest.raises(ScriptError, match=r"3 file\(s\).*--replace"):
         copy_model(str(directory), server.uri(path="m"))
     assert server.read("m/MLmodel") == b"old"
-    copy_model(str(directory), server.uri(path="m"), replace=True)
+    assert copy_model(str(directory), server.uri(path="m"), replace=True).deleted == 2
     assert {key: server.read(key) for key in server.keys()} == {
         **{f"m/{name}": data for name, data in FILES.items()},
         "mm/MLmodel": b"of another",
     }
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_target_with_other_models(directory, server, command, replace):
+    """A target with other models below it is refused, and no message proposes to replace them."""
+    other = "store/1/models/m-1/artifacts"
+    server.put_many((f"{other}/{name}", b"other") for name in FILES)
+    server.put_many((f"store/{name}", b"old") for name in ("MLmodel", "stale"))
+    before = {key: server.read(key) for key in server.keys()}
+    options = ["--replace"] if replace else []
+    result = command("copy", directory, server.uri(path="store"), *options)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "1 other model(s)" in result.stderr
+    assert "such as 1/models/m-1/artifacts, " in result.stderr
+    assert "Choose a folder of its own" in result.stderr
+    assert "--replace" not in result.stderr
+    assert {key: server.read(key) for key in server.keys()} == before
+
+
+def test_models_of_the_source_are_replaced(local, server):
+    """Models in folders below the target are replaced if the source has them, too."""
+    directory = local.write({**FILES, "inner/MLmodel": b"new"}, "outer")
+    server.put_many((f"m/{name}", b"old") for name in ("MLmodel", "inner/MLmodel", "inner/stale"))
+    assert copy_model(str(directory), server.uri(path="m"), replace=True).deleted == 1
+    assert server.read("m/inner/MLmodel") == b"new"
+    assert "m/inner/stale" not in server.keys()
 
 
 def test_model_is_marked_incomplete_while_it_is_replaced(directory, server):
@@ -121,7 +147,10 @@ def test_command(command, directory, server):
     result = command("copy", directory, server.uri(path="m"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "--replace" in result.stderr
-    assert command("copy", directory, server.uri(path="m"), "--replace").exit_code == 0
+    server.put("m/stale", b"")
+    result = command("copy", directory, server.uri(path="m"), "--replace")
+    assert result.exit_code == 0
+    assert f"{server.uri(path='m')} and deleted 1 other files there" in result.stdout
 
 
 def test_private_source(make_server, server, environment):

@@ -211,14 +211,17 @@ def _pairs(option: str, texts: Iterable[str], *, first: bool = False) -> list[tu
 @click.argument("source_uri")
 @click.argument("target_uri")
 @click.option(
-    "--replace", is_flag=True, help="Replace the target's files; else the target must be empty."
+    "--replace",
+    is_flag=True,
+    help="Delete all files below TARGET_URI that the source does not have, and overwrite the "
+    "others; else TARGET_URI must be empty. Refused if other models are below it.",
 )
 def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
     """Copy a model or a folder from any MLflow store to BucketFS.
 
     SOURCE_URI is a URI that MLflow can download (models:/…, runs:/…, s3://…, exa+bfs://…), or a
-    directory. TARGET_URI is a folder in BucketFS. MLmodel is uploaded last: a folder that has it
-    is complete.
+    directory. TARGET_URI is a folder in BucketFS for this copy alone, not the root of an artifact
+    store. MLmodel is uploaded last: a folder that has it is complete.
 
     The exit status is 0 if all files were copied, 1 if not, 2 for wrong usage.
     """
@@ -226,7 +229,8 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
         from mlflow_bucketfs_plugin.scoring import copy_model  # noqa: PLC0415 -- for a quick --help
 
         copied = copy_model(source_uri, target_uri, replace=replace)
-    _echo(f"Copied {copied.files} files, {copied.size_bytes:,} bytes, to {copied.uri}")
+    deleted = f" and deleted {copied.deleted} other files there" if replace else ""
+    _echo(f"Copied {copied.files} files, {copied.size_bytes:,} bytes, to {copied.uri}{deleted}")
     _echo(f"UDFs will see them at {copied.mounted}")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow.artifacts import download_artifacts
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings, udf_path
+from mlflow_bucketfs_core.mounted import MLMODEL
 from mlflow_bucketfs_core.uri import join_key, redacted
 
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
@@ -16,6 +18,9 @@ from mlflow_bucketfs_plugin.models import is_mlmodel, void_mlmodel
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.transfers import delete_keys, files_below
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +32,14 @@ class Copied:
         mounted: its path as UDFs see it, below ``/buckets``.
         files: number of its files.
         size_bytes: their total size.
+        deleted: number of files that were deleted, because the source does not have them.
     """
 
     uri: str
     mounted: str
     files: int
     size_bytes: int
+    deleted: int
 
 
 def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Copied:
@@ -46,7 +53,8 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
             have.
 
     Raises:
-        ScriptError: the target is not in BucketFS or not empty, or the source is not a folder.
+        ScriptError: the target is not a folder in BucketFS, is not empty, or with ``replace`` has
+            other models in folders below it; or the source is not a folder. Nothing was changed.
         MlflowException: the source cannot be read, or the target cannot be written.
         BucketFSError: the target is malformed, or its bucket cannot be listed.
     """
@@ -62,6 +70,7 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
     bucket.require_password()
     existing = bucket.keys(target.path)
     if existing and not replace:
+        _refuse_models_below(target, existing)
         raise ScriptError(
             f"There are {len(existing)} file(s) at {target} already. Choose another folder, or "
             "replace them: --replace"
@@ -71,7 +80,9 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
         files = files_below(source)
         if not files:
             raise ScriptError(f"There is nothing to copy in {redacted(source_uri)}.")
-        if stale := set(existing) - {join_key(target.path, name) for name in files}:
+        stale = set(existing) - {join_key(target.path, name) for name in files}
+        _refuse_models_below(target, stale)
+        if stale:
             # first, so that a partial model is never loaded
             for key in filter(is_mlmodel, existing):
                 bucket.upload_bytes(key, void_mlmodel())
@@ -82,6 +93,19 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
             mounted=udf_path(target),
             files=len(files),
             size_bytes=sum(file.stat().st_size for file in files.values()),
+            deleted=len(stale),
+        )
+
+
+def _refuse_models_below(target: BucketFSUri, keys: Iterable[str]) -> None:
+    """Raise if keys include a model below the target, such as in the root of an artifact store."""
+    own = join_key(target.path, MLMODEL)
+    if others := sorted(key for key in keys if is_mlmodel(key) and key != own):
+        model = others[0].removeprefix(f"{target.path}/").removesuffix(f"/{MLMODEL}")
+        raise ScriptError(
+            f"{target} contains {len(others)} other model(s), such as {model}, which are never "
+            "deleted by a copy. Choose a folder of its own for the copy, such as "
+            f"{target}/NAME."
         )
 
 
