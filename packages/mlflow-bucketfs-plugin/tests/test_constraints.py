@@ -152,6 +152,9 @@ def test_the_command_reports_a_missing_model(tmp_path, constraints):
     done = CliRunner().invoke(main, ["constraints", str(tmp_path), str(constraints)])
     assert done.exit_code == 2
     assert "requirements.txt" in done.output
+    done = CliRunner().invoke(main, ["constraints", "nodir", str(constraints)])
+    assert done.exit_code == 2
+    assert done.output == "Error: 'nodir' is neither a URI nor an existing file or directory.\n"
 
 
 @pytest.mark.parametrize(

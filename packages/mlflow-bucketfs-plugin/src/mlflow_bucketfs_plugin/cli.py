@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mlflow_bucketfs_plugin.scoring.cli import copy, sql
+from mlflow_bucketfs_plugin.scoring.cli import copy, failures, sql
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,18 +54,11 @@ def compare_with_constraints(model: str, constraints: Path) -> None:
 
     The exit status is 0 if no version differs, 1 if one differs, 2 if the model cannot be read.
     """
-    from mlflow.artifacts import download_artifacts  # noqa: PLC0415 -- for a quick --help
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- the same
+    with failures(exit_status=2):
+        from mlflow_bucketfs_plugin.constraints import compare_model  # noqa: PLC0415 -- quick --help
+        from mlflow_bucketfs_plugin.sources import fetch  # noqa: PLC0415 -- the same
 
-    from mlflow_bucketfs_plugin.constraints import compare_model  # noqa: PLC0415 -- the same
-
-    path = Path(model)
-    try:
-        local = path if path.exists() else Path(download_artifacts(artifact_uri=model))
-        found = compare_model(local, constraints.read_text(encoding="utf-8"))
-    except (MlflowException, OSError) as error:
-        click.echo(f"{model}: {error}", err=True)
-        sys.exit(2)
+        found = compare_model(fetch(model), constraints.read_text(encoding="utf-8"))
     for difference in found:
         click.echo(difference)
     if found:

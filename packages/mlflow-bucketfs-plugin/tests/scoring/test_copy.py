@@ -100,11 +100,11 @@ def test_model_is_marked_incomplete_while_it_is_replaced(directory, server):
 
 
 def test_source_that_fails_changes_nothing(server, tmp_path):
-    """The target is not changed if the source cannot be read."""
+    """The target is not changed if the source cannot be downloaded."""
     server.put("m/MLmodel", b"old")
     # before MLflow 3.12 an OSError
     with pytest.raises((MlflowException, OSError), match="none'"):
-        copy_model(str(tmp_path / "none"), server.uri(path="m"), replace=True)
+        copy_model((tmp_path / "none").as_uri(), server.uri(path="m"), replace=True)
     assert server.read("m/MLmodel") == b"old"
 
 
@@ -129,6 +129,14 @@ def test_sources_that_are_refused(server, local):
         copy_model(str(directory / "file"), server.uri(path="m"))
     with pytest.raises(ScriptError, match="nothing to copy"):
         copy_model(str(local.directory("empty")), server.uri(path="m"))
+
+
+@pytest.mark.parametrize("source", ["", "nodir", "no/dir", "/no:dir"])
+def test_source_that_does_not_exist(server, source):
+    """A source that is neither a URI nor an existing path is an error with its name."""
+    with pytest.raises(MlflowException) as error:
+        copy_model(source, server.uri(path="m"))
+    assert error.value.message == f"{source!r} is neither a URI nor an existing file or directory."
 
 
 def test_without_password(directory, server, environment):

@@ -6,7 +6,7 @@ import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -128,7 +128,7 @@ def sql(model_uri: str, name: str, **given: Any) -> None:
 
     The exit status is 0 if the script was printed, 1 if it cannot be made, 2 for wrong usage.
     """
-    with _failures():
+    with failures():
         from mlflow_bucketfs_plugin.scoring import scoring_script  # noqa: PLC0415 -- quick --help
 
         script = scoring_script(model_uri, name, script_options(given))
@@ -225,7 +225,7 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
 
     The exit status is 0 if all files were copied, 1 if not, 2 for wrong usage.
     """
-    with _failures():
+    with failures():
         from mlflow_bucketfs_plugin.scoring import copy_model  # noqa: PLC0415 -- for a quick --help
 
         copied = copy_model(source_uri, target_uri, replace=replace)
@@ -235,20 +235,16 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
-    """Print an error that is raised inside as one message, and exit with status 1."""
+def failures(exit_status: int = EXIT_FAILED) -> Iterator[None]:
+    """Print an error that is raised inside as one message, and exit."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- for a quick --help
     from mlflow_bucketfs_core.errors import BucketFSError  # noqa: PLC0415 -- the same
 
     try:
         yield
     except (ScriptError, MlflowException, BucketFSError, OSError) as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    _echo(f"Error: {message}", err=True)
-    sys.exit(EXIT_FAILED)
+        _echo(f"Error: {error}", err=True)
+        sys.exit(exit_status)
 
 
 def _echo(text: str, *, err: bool = False) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow.artifacts import download_artifacts
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings, udf_path
 from mlflow_bucketfs_core.mounted import MLMODEL
@@ -17,6 +16,7 @@ from mlflow_bucketfs_plugin.host_policy import apply_host_policy
 from mlflow_bucketfs_plugin.models import is_mlmodel, void_mlmodel
 from mlflow_bucketfs_plugin.repository import BucketFSArtifactRepository
 from mlflow_bucketfs_plugin.scoring import ScriptError
+from mlflow_bucketfs_plugin.sources import fetch
 from mlflow_bucketfs_plugin.transfers import delete_keys, files_below
 
 if TYPE_CHECKING:
@@ -110,12 +110,11 @@ def _refuse_models_below(target: BucketFSUri, keys: Iterable[str]) -> None:
 
 
 def _local(source_uri: str, temporary: str) -> Path:
-    source = Path(source_uri)
-    if "://" in source_uri or not source.exists():
-        # without dst_path, a model on a mounted bucket would be returned as links
-        source = Path(download_artifacts(artifact_uri=source_uri, dst_path=temporary))
-        if source_uri.startswith("models:"):  # added by MLflow, not a file of the model
-            (source / REGISTERED_MODEL_META_FILE_NAME).unlink(missing_ok=True)
+    # without dst_path, a model on a mounted bucket would be returned as links
+    source = fetch(source_uri, dst_path=temporary)
+    if source_uri.startswith("models:") and source != Path(source_uri):
+        # added by MLflow, not a file of the model
+        (source / REGISTERED_MODEL_META_FILE_NAME).unlink(missing_ok=True)
     if not source.is_dir():
         raise ScriptError(
             f"{redacted(source_uri)} is a file. Name the folder of a model, or another folder."
