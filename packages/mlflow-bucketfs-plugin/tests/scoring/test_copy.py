@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from mlflow import MlflowClient, MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
 from mlflow_bucketfs_plugin.scoring import ScriptError, copy_model, scoring_script
 from mlflow_bucketfs_testing.server import Fault
 
@@ -137,6 +141,46 @@ def test_source_that_does_not_exist(server, source):
     with pytest.raises(MlflowException) as error:
         copy_model(source, server.uri(path="m"))
     assert error.value.message == f"{source!r} is neither a URI nor an existing file or directory."
+
+
+@pytest.mark.parametrize(
+    ("uri", "module", "package"),
+    [
+        ("s3://models/churn", "botocore", "boto3"),
+        ("gs://models/churn", "google.cloud", "google-cloud-storage"),
+        ("sftp://models/churn", "pysftp", "pysftp"),
+    ],
+)
+def test_store_whose_package_is_missing(server, environment, uri, module, package):
+    """If MLflow needs a package for a store, the error names the module and the package."""
+    environment.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(MlflowException) as error:
+        copy_model(uri, server.uri(path="m"))
+    assert error.value.message.startswith(f"{uri}: ")
+    assert module in error.value.message
+    assert f"the package that MLflow needs (pip install {package})." in error.value.message
+
+
+def test_tracking_store_whose_package_is_missing(command, environment):
+    """``sql`` names the package that the tracking store needs."""
+    environment.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://127.0.0.1:1/mlflow")
+    environment.setitem(sys.modules, "psycopg2", None)
+    result = command("sql", "models:/churn/1", "--name", "CHURN")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert "the package that MLflow needs (pip install psycopg2-binary)." in result.stderr
+
+
+def test_store_whose_library_fails(server, environment):
+    """An exception of a store's library is reported with the source's URI."""
+
+    class UnknownRepository(ArtifactRepository):
+        def __init__(self, *_arguments, **_options):
+            raise RuntimeError("no credentials")
+
+    environment.setitem(_artifact_repository_registry._registry, "unknown", UnknownRepository)
+    with pytest.raises(MlflowException, match=r"^unknown://x/y: RuntimeError: no credentials$"):
+        copy_model("unknown://x/y", server.uri(path="m"))
 
 
 def test_without_password(directory, server, environment):

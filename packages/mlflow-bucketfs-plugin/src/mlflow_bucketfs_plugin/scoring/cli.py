@@ -240,11 +240,18 @@ def failures(exit_status: int = EXIT_FAILED) -> Iterator[None]:
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 -- for a quick --help
     from mlflow_bucketfs_core.errors import BucketFSError  # noqa: PLC0415 -- the same
 
+    from mlflow_bucketfs_plugin.sources import describe_import_error  # noqa: PLC0415 -- the same
+
     try:
         yield
+    except ImportError as error:
+        message = describe_import_error(error)
     except (ScriptError, MlflowException, BucketFSError, OSError) as error:
-        _echo(f"Error: {error}", err=True)
-        sys.exit(exit_status)
+        message = str(error)
+    else:
+        return
+    _echo(f"Error: {message}", err=True)
+    sys.exit(exit_status)
 
 
 def _echo(text: str, *, err: bool = False) -> None:
