@@ -17,7 +17,7 @@ def column(kind="double", name="age"):
 CASES = {
     "no name": ({}, [], 2, "Missing option '--name'"),
     "empty name": ({}, ["--name", ""], 1, "does not begin with an identifier"),
-    "three-part name": ({}, ["--name", "a.b.c"], 1, "'.c' was not expected"),
+    "three-part name": ({}, ["--name", "a.b.c"], 1, "Write SCHEMA.NAME or NAME."),
     "name with a blank": ({}, ["--name", "my script"], 1, "'script' was not expected"),
     "name with a dot in quotes": ({}, ["--name", '"a.b"'], 1, "has a dot"),
     "long name": ({}, ["--name", LONG], 1, "129 characters"),
@@ -44,6 +44,7 @@ CASES = {
         "--output is given 2 times, but the model predicts 1 column(s): ",
     ),
     "key's type": ({}, ["--name", "S", "--key", "id STRING"], 1, "'STRING' is not a type"),
+    "key with a blank": ({}, ["--name", "S", "--key", "my id"], 1, "blanks, or with other cha"),
     "key of 37 digits": ({}, ["--name", "S", "--key", "id DECIMAL(37,0)"], 1, "1 to 36 digits"),
     "two keys": ({}, ["--name", "S", "--key", "id", "--key", "ID"], 1, "'ID' is given twice"),
     "key as a feature": ({}, ["--name", "S", "--key", '"age"'], 1, "--rename age="),

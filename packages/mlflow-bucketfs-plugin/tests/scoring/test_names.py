@@ -109,7 +109,8 @@ def test_umlauts_without_quotation_marks(text):
         ('""', "a name is empty"),
         ("a b", "'b' was not expected"),
         ('"a"b', "'b' was not expected"),
-        ("a-b", "'-b' was not expected"),
+        ("a-b", "'-b' was not expected in 'a-b'. Names with blanks, .* need quotation marks"),
+        ("a.b", "'.b' was not expected in 'a.b'. Exasol allows no dot in an identifier"),
         ('"a.b"', "has a dot"),
         ('"a\nb"', "line break"),
         ('"a\u2028b"', "line break"),
@@ -124,10 +125,20 @@ def test_invalid_identifiers(text, reason):
     assert str(raised.value).startswith("--key")
 
 
-@pytest.mark.parametrize("text", ["a.b.c", "a.", ".a", "a b", "a.b c"])
-def test_invalid_object_names(text):
-    """An object name of other parts than a schema and a name is refused."""
-    with pytest.raises(ScriptError, match="--name"):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a.b.c", "'a.b.c' has 3 parts. Write SCHEMA.NAME or NAME"),
+        ('a . "b" .c. d', "has 4 parts. Write SCHEMA.NAME or NAME"),
+        ("a.", "does not begin with an identifier"),
+        (".a", "does not begin with an identifier"),
+        ("a b", "'b' was not expected in 'a b'.*quotation marks"),
+        ("a.b c", "'c' was not expected in 'a.b c'.*quotation marks"),
+    ],
+)
+def test_invalid_object_names(text, reason):
+    """An object name of other parts than a schema and a name is refused with the remedy."""
+    with pytest.raises(ScriptError, match=f"^--name: .*{reason}"):
         parse_object_name(text, "--name")
 
 

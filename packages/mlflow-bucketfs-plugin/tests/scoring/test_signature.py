@@ -120,6 +120,8 @@ def test_keys():
     [
         (["ID"], {"keys": ["id"]}, "Two parameters would be called 'ID'"),
         (["a"], {"keys": ["id", "ID double"]}, "'ID' is given twice"),
+        (["a"], {"keys": ["my id"]}, "--key MY: 'id' is not a type.* blanks, .*quotation marks"),
+        (["a"], {"keys": ["t.id"]}, "--key T: '.id' is not a type.* no dot in an identifier"),
         (["a.b", "a_b"], {}, "Two parameters would be called 'a_b'"),
         (["a", "b"], {"renames": {"a": '"b"'}}, "Two parameters would be called 'b'"),
         (["x" * 129], {}, "has 129 characters, and a parameter 1 to 128"),

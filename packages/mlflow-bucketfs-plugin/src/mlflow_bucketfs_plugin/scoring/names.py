@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_CHARACTERS = 128
+_MOST_PARTS = 2  # of the name of an object: its schema and its own name
 
 # The Unicode categories that Exasol's documentation ("SQL identifier") allows without quotation
 # marks
@@ -141,17 +142,28 @@ def parse_object_name(text: str, what: str) -> tuple[str, ...]:
         ScriptError: see :func:`read_identifier`, or there are more than two parts.
     """
     name, rest = read_identifier(text, what)
-    if not rest.strip():
-        return (name,)
-    if not rest.lstrip().startswith("."):
+    parts = [name]
+    while rest.lstrip().startswith("."):
+        name, rest = read_identifier(rest.lstrip()[1:], what)
+        parts.append(name)
+    if rest.strip():
         raise ScriptError(_unexpected(rest, text, what))
-    return name, parse_identifier(rest.lstrip()[1:], what)
+    if len(parts) > _MOST_PARTS:
+        raise ScriptError(f"{what}: {text!r} has {len(parts)} parts. Write SCHEMA.NAME or NAME.")
+    return tuple(parts)
 
 
 def _unexpected(rest: str, text: str, what: str) -> str:
+    return f"{what}: {rest.strip()!r} was not expected in {text!r}. {rest_remedy(rest)}"
+
+
+def rest_remedy(rest: str) -> str:
+    """Return the remedy for a text after an identifier that may belong to the name."""
+    if rest.lstrip().startswith("."):
+        return "Exasol allows no dot in an identifier."
     return (
-        f"{what}: {rest.strip()!r} was not expected in {text!r}. Names with other characters than "
-        'letters, digits and _ need quotation marks: "…"'
+        "Names with blanks, or with other characters than letters, digits and _, need quotation "
+        'marks: "…"'
     )
 
 

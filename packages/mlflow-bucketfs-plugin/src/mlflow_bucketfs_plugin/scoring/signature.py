@@ -13,6 +13,7 @@ from mlflow_bucketfs_plugin.scoring.names import (
     check_name,
     parse_identifier,
     read_identifier,
+    rest_remedy,
 )
 from mlflow_bucketfs_plugin.scoring.spec import Input, Key, Output, Tensor, ValueType
 from mlflow_bucketfs_plugin.scoring.sql_types import (
@@ -96,7 +97,9 @@ def parse_keys(keys: Sequence[str]) -> list[tuple[Key, SqlType]]:
     parsed: dict[str, tuple[Key, SqlType]] = {}
     for text in keys:
         name, rest = read_identifier(text, "--key")
-        sql = parse_sql_type(rest, f"--key {name}") if rest.strip() else EXACT_ID
+        sql = EXACT_ID
+        if rest.strip():
+            sql = parse_sql_type(rest, f"--key {name}", remedy=rest_remedy(rest))
         if name in parsed:
             raise ScriptError(f"--key: {name!r} is given twice.")
         parsed[name] = Key(column=name, whole=sql.is_whole), sql

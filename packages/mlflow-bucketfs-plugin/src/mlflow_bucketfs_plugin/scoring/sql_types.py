@@ -59,12 +59,13 @@ class SqlType:
         return self.kind == "DECIMAL" and self.scale == 0
 
 
-def parse_sql_type(text: str, what: str) -> SqlType:
+def parse_sql_type(text: str, what: str, *, remedy: str = "") -> SqlType:
     """Parse a column's type, such as ``varchar(30)``.
 
     Args:
         text: the type, or one of Exasol's synonyms for it.
         what: the type's option, for messages.
+        remedy: a sentence to add to the message if it is not a type.
 
     Raises:
         ScriptError: it is not a type, or not one that a UDF can have.
@@ -85,7 +86,8 @@ def parse_sql_type(text: str, what: str) -> SqlType:
             f"{what}: a script cannot have the type {text.strip()}. Declare a VARCHAR or "
             "TIMESTAMP, and CAST the column in the SELECT."
         )
-    raise ScriptError(f"{what}: {text.strip()!r} is not a type. The types are {_KNOWN}.")
+    message = f"{what}: {text.strip()!r} is not a type. The types are {_KNOWN}."
+    raise ScriptError(f"{message} {remedy}".rstrip())
 
 
 def _decimal(precision: int, scale: int, text: str, what: str) -> SqlType:
