@@ -49,7 +49,12 @@ CASES = {
     "two keys": ({}, ["--name", "S", "--key", "id", "--key", "ID"], 1, "'ID' is given twice"),
     "key as a feature": ({}, ["--name", "S", "--key", '"age"'], 1, "--rename age="),
     "key as an output": ({}, ["--name", "S", "--key", "score"], 1, "'SCORE'. Name the outputs"),
-    "unknown feature": ({}, ["--name", "S", "--type", "aeg=INT"], 1, "There are: age"),
+    "unknown feature": (
+        {},
+        ["--name", "S", "--type", "aeg=INT"],
+        1,
+        "mean 'age'? Its features are: age",
+    ),
     "type that does not fit": ({}, ["--name", "S", "--type", "age=DATE"], 1, "with long"),
     "no equals sign": ({}, ["--name", "S", "--type", "age"], 2, "not of the form NAME=VALUE"),
     "option twice": (
@@ -59,7 +64,7 @@ CASES = {
         "'age' is given twice",
     ),
     "rename to no name": ({}, ["--name", "S", "--rename", "age=1st"], 1, "begin with an identif"),
-    "unknown param": ({}, ["--name", "S", "--param", "n=1"], 1, "its signature has none"),
+    "unknown param": ({}, ["--name", "S", "--param", "n=1"], 1, "Its params are: none"),
     "empty for a number": ({}, ["--name", "S", "--null-as-empty", "age"], 1, "age' is long"),
     "language": ({}, ["--name", "S", "--language", "PYTHON 3"], 1, "alias of a script language"),
     "batch of nothing": ({}, ["--name", "S", "--batch-size", "0"], 1, "--batch-size: 0"),

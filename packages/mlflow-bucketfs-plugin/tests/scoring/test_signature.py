@@ -126,7 +126,10 @@ def test_keys():
         (["a", "b"], {"renames": {"a": '"b"'}}, "Two parameters would be called 'b'"),
         (["x" * 129], {}, "has 129 characters, and a parameter 1 to 128"),
         (["a\nb"], {}, "line break"),
-        (["age"], {"types": {"Age": "DOUBLE"}}, "no feature 'Age'. There are: age"),
+        (["age"], {"types": {"Age": "DOUBLE"}}, "no feature 'Age'. Did you mean 'age'"),
+        (["a1", "age", "b"], {"types": {"AGEE": "INT"}}, r"mean 'age'\? Its .* are: a1, age, b$"),
+        (["x1", "x2"], {"types": {"b": "INT"}}, "no feature 'b'. Its features are: x1, x2$"),
+        (list(map(str, range(103))), {"types": {"b": "INT"}}, r" 0, 1, .* 99 and 3 more$"),
         (["age"], {"renames": {"size": "B"}}, "no feature 'size'"),
         (["age"], {"renames": {"age": "my age"}}, "--rename age: 'age' was not expected"),
         (["age"], {"null_as_empty": ["name"]}, "no feature 'name'"),
@@ -335,7 +338,8 @@ def test_params():
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"size": "1"}, "no param 'size'; its signature has temperature"),
+        ({"size": "1"}, "no param 'size'. Its params are: temperature, top, exact, mode, weights$"),
+        ({"tpo": "1"}, r"no param 'tpo'. Did you mean 'top'\? Its params are"),
         ({"top": "x"}, "'x' is not integer"),
         ({"top": "1.5"}, "1.5 is not integer"),
         ({"top": str(1 << 31)}, "is not integer"),
@@ -355,7 +359,7 @@ def test_params_that_do_not_fit(given, reason):
 
 def test_param_of_a_model_without_params():
     """A param for a model without params is refused."""
-    with pytest.raises(ScriptError, match="its signature has none"):
+    with pytest.raises(ScriptError, match="Its params are: none"):
         model_params(None, {"top": "1"})
 
 

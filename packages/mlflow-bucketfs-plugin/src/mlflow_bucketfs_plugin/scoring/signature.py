@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from mlflow_bucketfs_plugin.mlflow_errors import enumerated
 from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.scoring.names import (
     MAX_CHARACTERS,
@@ -134,9 +135,9 @@ def parameters(
         )
     slots, tensor = _input_slots(schema)
     labels = [slot.label for slot in slots]
-    _check_known(types, labels, "--type")
-    _check_known(renames, labels, "--rename")
-    _check_known(null_as_empty, labels, "--null-as-empty")
+    _check_known(types, labels, "--type", "feature")
+    _check_known(renames, labels, "--rename", "feature")
+    _check_known(null_as_empty, labels, "--null-as-empty", "feature")
     parsed_keys = parse_keys(keys)
     inputs, sql_types = [], [sql for _, sql in parsed_keys]
     for slot in slots:
@@ -273,13 +274,16 @@ def _scalars(spec: Mapping[str, Any]) -> set[str]:
     return set().union(*map(_scalars, nested))
 
 
-def _check_known(given: Collection[str], labels: list[str], option: str) -> None:
+def _check_known(given: Collection[str], known: Collection[str], option: str, kind: str) -> None:
     for name in given:
-        if name not in labels:
-            close = difflib.get_close_matches(name, labels, n=3) or labels[:10]
+        if name not in known:
+            # as in SQL, the case may differ
+            names = {label.casefold(): label for label in known}
+            nearest = difflib.get_close_matches(name.casefold(), names, n=1)
+            meant = f" Did you mean {names[nearest[0]]!r}?" if nearest else ""
             raise ScriptError(
-                f"{option}: the signature has no feature {name!r}. There are: {', '.join(close)}"
-                f"{' …' if len(close) < len(labels) else ''}"
+                f"{option}: the signature has no {kind} {name!r}.{meant} Its {kind}s are: "
+                f"{enumerated(known) or 'none'}"
             )
 
 
@@ -304,7 +308,7 @@ def outputs(
     if len(named) > len(slots):
         raise ScriptError(
             f"--output is given {len(named)} times, but the model predicts {len(slots)} column(s): "
-            f"{', '.join(slot.label for slot in slots)}"
+            f"{enumerated(slot.label for slot in slots)}"
         )
     plain = _plain_names([slot.label for slot in slots])
     made: list[tuple[Output, SqlType]] = []
@@ -391,10 +395,7 @@ def model_params(schema: Schema | None, given: Mapping[str, object]) -> dict[str
         ScriptError: a param is not in the signature, or a value does not fit it.
     """
     known = {str(spec.get("name")): spec for spec in schema or ()}
-    for name in given:
-        if name not in known:
-            there = f"has {', '.join(known)}" if known else "has none"
-            raise ScriptError(f"--param: the model has no param {name!r}; its signature {there}.")
+    _check_known(given, known, "--param", "param")
     return {name: _param(name, known[name], value) for name, value in given.items()}
 
 
