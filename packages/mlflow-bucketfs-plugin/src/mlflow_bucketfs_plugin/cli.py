@@ -31,7 +31,8 @@ def check(uri: str, *, as_json: bool, read_only: bool) -> None:
     Checks the URI, the environment, the network, TLS and the bucket. Writes, reads and deletes a
     small object below URI. Reports a remedy for each step that fails. Never prints a password.
 
-    The exit status is 0 if no step failed, 1 if a step failed, 2 for invalid arguments.
+    The exit status is 0 if no step failed, 1 if a step failed, 2 if the command line cannot be
+    parsed.
     """
     from mlflow_bucketfs_plugin.check import run_check  # noqa: PLC0415 -- for a quick --help
 

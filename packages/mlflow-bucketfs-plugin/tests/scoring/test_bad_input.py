@@ -16,6 +16,7 @@ def column(kind="double", name="age"):
 # the model, the options after `sql URI`, the exit status, and a part of the error
 CASES = {
     "no name": ({}, [], 2, "Missing option '--name'"),
+    "unknown option": ({}, ["--name", "S", "--tabel", "T"], 2, "--tabel"),
     "empty name": ({}, ["--name", ""], 1, "does not begin with an identifier"),
     "three-part name": ({}, ["--name", "a.b.c"], 1, "Write SCHEMA.NAME or NAME."),
     "name with a blank": ({}, ["--name", "my script"], 1, "'script' was not expected"),

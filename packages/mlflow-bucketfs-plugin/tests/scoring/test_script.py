@@ -233,6 +233,20 @@ def test_help(command, option):
     assert "Copy a model or a folder" in command("copy", option).output
 
 
+def test_exit_statuses_in_the_help(command, store_model):
+    """The help distinguishes the exit statuses as the commands do."""
+    texts = {name: " ".join(command(name, "--help").output.split()) for name in ("sql", "copy")}
+    assert "1 if it cannot be made from this model with these options, 2 if the" in texts["sql"]
+    assert all("2 if the command line cannot be parsed." in text for text in texts.values())
+    uri = store_model()
+    for options in (["--batch-size", "0"], ["--view", "V"], ["--key", "id STRING"]):
+        assert command("sql", uri, "--name", "S", *options).exit_code == 1
+    for options in ([], ["--name", "S", "--nonsense"], ["--name", "S", "--type", "age"]):
+        assert command("sql", uri, *options).exit_code == 2
+    assert command("copy", "m", "not a URI").exit_code == 1
+    assert command("copy", "m").exit_code == 2
+
+
 def test_help_after_a_deployment(command):
     """``-h`` works after the same options were parsed from MLflow's ``-C``."""
     options_from_config({"verify": "no"})

@@ -126,7 +126,8 @@ def sql(model_uri: str, name: str, **given: Any) -> None:
     The script is printed to standard output. A SELECT that runs it and the assumptions are
     printed to standard error.
 
-    The exit status is 0 if the script was printed, 1 if it cannot be made, 2 for wrong usage.
+    The exit status is 0 if the script was printed, 1 if it cannot be made from this model with
+    these options, 2 if the command line cannot be parsed.
     """
     with failures():
         from mlflow_bucketfs_plugin.scoring import scoring_script  # noqa: PLC0415 -- quick --help
@@ -223,7 +224,8 @@ def copy(source_uri: str, target_uri: str, *, replace: bool) -> None:
     directory. TARGET_URI is a folder in BucketFS for this copy alone, not the root of an artifact
     store. MLmodel is uploaded last: a folder that has it is complete.
 
-    The exit status is 0 if all files were copied, 1 if not, 2 for wrong usage.
+    The exit status is 0 if all files were copied, 1 if not, 2 if the command line cannot be
+    parsed.
     """
     with failures():
         from mlflow_bucketfs_plugin.scoring import copy_model  # noqa: PLC0415 -- for a quick --help
