@@ -10,6 +10,9 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow_bucketfs_core.errors import BucketFSError
 from mlflow_bucketfs_core.uri import redacted
 
+from mlflow_bucketfs_plugin.scoring import ScriptError
+from mlflow_bucketfs_plugin.scoring.model import require_version
+
 # Packages to install, by the module that MLflow imports from them. No other module is assumed to
 # have its package's name: that name may belong to somebody else.
 _PACKAGES = {
@@ -33,6 +36,7 @@ def fetch(source: str, dst_path: str | None = None) -> Path:
         dst_path: directory for the download; see MLflow's ``download_artifacts``.
 
     Raises:
+        ScriptError: the source is a registered model without version and alias.
         MlflowException: the source is neither, or cannot be read.
         BucketFSError: the source is a malformed URI in BucketFS.
         OSError: the source cannot be read.
@@ -46,8 +50,9 @@ def fetch(source: str, dst_path: str | None = None) -> Path:
             error_code=RESOURCE_DOES_NOT_EXIST,
         )
     try:
+        require_version(source)
         return Path(download_artifacts(artifact_uri=source, dst_path=dst_path))
-    except (MlflowException, BucketFSError, OSError):
+    except (ScriptError, MlflowException, BucketFSError, OSError):
         raise
     except Exception as error:  # the library of a store can raise any exception
         reason = (

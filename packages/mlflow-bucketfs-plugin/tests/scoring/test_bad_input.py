@@ -32,6 +32,7 @@ CASES = {
     ),
     "no model": ({"uri": "{}/nothing"}, ["--name", "S"], 1, "it has no MLmodel"),
     "unknown version": ({"uri": "models:/none/1"}, ["--name", "S"], 1, "with name=none not found"),
+    "no version": ({"uri": "models:/churn"}, ["--name", "S"], 1, "one: models:/churn/1, models:/"),
     "malformed models URI": ({"uri": "models:/a/b/c"}, ["--name", "S"], 1, "Not a proper models:/"),
     "archive": ({"files": ["a.zip"]}, ["--name", "S"], 1, "these files: a.zip"),
     "no signature": ({"inputs": None}, ["--name", "S"], 1, "infer_signature"),

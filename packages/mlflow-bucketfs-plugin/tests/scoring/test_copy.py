@@ -183,6 +183,12 @@ def test_store_whose_library_fails(server, environment):
         copy_model("unknown://x/y", server.uri(path="m"))
 
 
+def test_registered_model_without_version(server):
+    """A registered model needs a version or an alias, as in ``sql``."""
+    with pytest.raises(ScriptError, match=r"Add one: models:/churn/1, models:/churn@champion"):
+        copy_model("models:/churn", server.uri(path="m"))
+
+
 def test_without_password(directory, server, environment):
     """A missing password is an error before the source is read."""
     environment.delenv("EXA_BUCKETFS_PASSWORD")

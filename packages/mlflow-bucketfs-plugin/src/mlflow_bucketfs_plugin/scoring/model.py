@@ -181,12 +181,26 @@ def _resolve(model_uri: str) -> tuple[str, str]:
 
 
 def _registered(uri: str) -> tuple[str, str]:
+    require_version(uri)
     client = MlflowClient()
     found = get_model_name_and_version(client, uri)
     if len(found) == 1:
         return f"models:/{found[0]}", str(client.get_logged_model(found[0]).artifact_location)
     name, version = found
     return f"models:/{name}/{version}", str(client.get_model_version_download_uri(name, version))
+
+
+def require_version(uri: str) -> None:
+    """Raise if a ``models:`` URI has only a name, which MLflow reads as a logged model's id.
+
+    Raises:
+        ScriptError: it has neither a version nor an alias, and is no id.
+    """
+    match = re.fullmatch(r"models:/([^/@]+)", uri)
+    if match and not match[1].startswith("m-"):
+        raise ScriptError(
+            f"{uri} has neither a version nor an alias. Add one: {uri}/1, {uri}@champion"
+        )
 
 
 def _of_run(uri: str) -> str:
