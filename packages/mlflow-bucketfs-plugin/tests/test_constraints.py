@@ -158,6 +158,18 @@ def test_the_command_reports_a_missing_model(tmp_path, constraints):
 
 
 @pytest.mark.parametrize(
+    ("uri", "remedy"),
+    [("models:/churn", "models:/churn@champion"), ("models:/nothere/1", "MLFLOW_TRACKING_URI")],
+)
+def test_the_command_reports_an_unknown_model(uri, remedy, constraints, environment, tracking_uri):
+    """For a model that MLflow does not know, the command exits with 2 and prints the remedy."""
+    environment.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    done = CliRunner().invoke(main, ["constraints", uri, str(constraints)])
+    assert done.exit_code == 2
+    assert remedy in done.output
+
+
+@pytest.mark.parametrize(
     ("loaded", "pickles", "refused"),
     [
         pytest.param(

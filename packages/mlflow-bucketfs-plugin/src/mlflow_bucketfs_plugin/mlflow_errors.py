@@ -51,7 +51,8 @@ _CODES: tuple[tuple[type[errors.BucketFSError], int], ...] = (
 )
 
 
-def _code_of(error: BaseException) -> int:
+def code_of(error: BaseException) -> int:
+    """Return MLflow's error code for an error of this project or of MLflow."""
     if isinstance(error, MlflowException):
         return int(ErrorCode.Value(error.error_code))
     return next((code for kind, code in _CODES if isinstance(error, kind)), INTERNAL_ERROR)
@@ -69,14 +70,14 @@ def mlflow_errors() -> Iterator[list[str]]:
     try:
         yield notes
     except errors.BucketFSError as error:
-        raised = MlflowException(" ".join([str(error), *notes]), error_code=_code_of(error))
+        raised = MlflowException(" ".join([str(error), *notes]), error_code=code_of(error))
         _log_for_operator(raised)
         raise raised from error
     except MlflowException as error:
         _log_for_operator(error)
         if notes:
             text = "\n".join([error.message, *notes])
-            raise MlflowException(text, error_code=_code_of(error)) from error
+            raise MlflowException(text, error_code=code_of(error)) from error
         raise
 
 
@@ -117,7 +118,7 @@ def aggregated_error(
         An exception with the error code of the failures, or INTERNAL_ERROR if their codes differ.
     """
     tried = {n: error for n, error in failures.items() if not isinstance(error, NotTriedError)}
-    codes = {_code_of(error) for error in tried.values()}
+    codes = {code_of(error) for error in tried.values()}
     title = f"{len(tried)} failure(s) while {action} artifacts at {printable(location)}:"
     lines = [title, *_by_cause(tried)]
     if not_tried := len(failures) - len(tried):

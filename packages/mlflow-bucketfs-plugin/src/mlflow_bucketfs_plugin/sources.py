@@ -11,7 +11,7 @@ from mlflow_bucketfs_core.errors import BucketFSError
 from mlflow_bucketfs_core.uri import redacted
 
 from mlflow_bucketfs_plugin.scoring import ScriptError
-from mlflow_bucketfs_plugin.scoring.model import require_version
+from mlflow_bucketfs_plugin.scoring.model import require_known
 
 # Packages to install, by the module that MLflow imports from them. No other module is assumed to
 # have its package's name: that name may belong to somebody else.
@@ -37,7 +37,8 @@ def fetch(source: str, dst_path: str | None = None) -> Path:
 
     Raises:
         ScriptError: the source is a registered model without version and alias.
-        MlflowException: the source is neither, or cannot be read.
+        MlflowException: the source is neither, is not known to the tracking server, or cannot be
+            read.
         BucketFSError: the source is a malformed URI in BucketFS.
         OSError: the source cannot be read.
     """
@@ -50,7 +51,7 @@ def fetch(source: str, dst_path: str | None = None) -> Path:
             error_code=RESOURCE_DOES_NOT_EXIST,
         )
     try:
-        require_version(source)
+        require_known(source)
         return Path(download_artifacts(artifact_uri=source, dst_path=dst_path))
     except (ScriptError, MlflowException, BucketFSError, OSError):
         raise

@@ -183,6 +183,14 @@ def test_store_whose_library_fails(server, environment):
         copy_model("unknown://x/y", server.uri(path="m"))
 
 
+@pytest.mark.parametrize("uri", ["models:/nothere/1", "runs:/abc/model"])
+def test_unknown_source(uri, server, environment, tracking_uri):
+    """A source that the tracking server does not have is an error with its URI and the remedy."""
+    environment.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    with pytest.raises(MlflowException, match=f"looked for in {tracking_uri}"):
+        copy_model(uri, server.uri(path="m"))
+
+
 def test_registered_model_without_version(server):
     """A registered model needs a version or an alias, as in ``sql``."""
     with pytest.raises(ScriptError, match=r"Add one: models:/churn/1, models:/churn@champion"):

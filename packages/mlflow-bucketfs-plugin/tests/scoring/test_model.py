@@ -11,7 +11,7 @@ from mlflow.models import infer_signature
 from mlflow_bucketfs_core import BucketFSUri
 from mlflow_bucketfs_plugin.models import void_mlmodel
 from mlflow_bucketfs_plugin.scoring import ScriptError, ScriptOptions, scoring_script
-from mlflow_bucketfs_plugin.scoring.model import fetched_model, locate_model
+from mlflow_bucketfs_plugin.scoring.model import fetched_model, locate_model, require_known
 from mlflow_bucketfs_testing.server import BucketConfig, BucketFSServer, Fault
 from sklearn.linear_model import LinearRegression
 
@@ -69,6 +69,49 @@ def test_each_kind_of_uri(logged, uri, origin, number):
     assert location.origin == origin.format(*infos)
     assert location.uri == BucketFSUri.parse(infos[number].artifact_path)
     assert location.mounted == f"/buckets/bfsdefault/scoring-models/{location.uri.path}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "missing"),
+    [
+        ("models:/nothere/1", "Registered Model with name=nothere not found"),
+        ("models:/scored/99", "Model Version .*version=99.* not found"),
+        ("models:/scored@prod", "Registered model alias prod not found"),
+        ("models:/scored/Production", "No versions of model .* found"),
+        (f"models:/m-{'0' * 32}", "Logged model with ID .* not found"),
+        ("runs:/abc/model", "Run with id=abc not found"),
+    ],
+)
+@pytest.mark.usefixtures("logged")
+def test_unknown_models(uri, missing, tracking_uri):
+    """A model that does not exist is an error with the store that was read, and the remedy."""
+    match = f"^{missing}. It was looked for in {tracking_uri}. If .* set MLFLOW_TRACKING_URI to"
+    for look_up in (locate_model, require_known):
+        with pytest.raises(mlflow.MlflowException, match=match):
+            look_up(uri)
+
+
+def test_unknown_model_in_another_registry(environment, tracking_uri):
+    """If the registry is not the tracking server, both are in the message."""
+    environment.setenv("MLFLOW_REGISTRY_URI", f"{tracking_uri}?timeout=9")
+    with pytest.raises(mlflow.MlflowException) as raised:
+        locate_model("models:/nothere/1")
+    assert f"looked for in {tracking_uri} (registry: {tracking_uri}?***)." in str(raised.value)
+    assert "set MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI to" in str(raised.value)
+
+
+@pytest.mark.parametrize("uri", ["models:/m/1", "models:/m@a", "runs:/abc/m"])
+def test_unreachable_tracking_server(uri, environment, server):
+    """An unreachable tracking server is one sentence with address and remedy, and no password."""
+    address = f"127.0.0.1:{server.port}"
+    environment.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@{address}")
+    server.stop()
+    with pytest.raises(mlflow.MlflowException) as raised:
+        locate_model(uri)
+    assert str(raised.value) == (
+        f"The tracking server ***@{address} cannot be reached: Connection refused. "
+        "Start it, or set MLFLOW_TRACKING_URI to the right address."
+    )
 
 
 def test_artifacts_of_a_run(server, new_experiment, store_model):

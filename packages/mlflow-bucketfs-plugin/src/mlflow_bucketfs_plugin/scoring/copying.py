@@ -54,8 +54,8 @@ def copy_model(source_uri: str, target_uri: str, *, replace: bool = False) -> Co
 
     Raises:
         ScriptError: the target is not a folder in BucketFS, is not empty, or with ``replace`` has
-            other models in folders below it; or the source is not a folder, or has
-            neither a version nor an alias. Nothing was changed.
+            other models in folders below it; or the source is not a folder, or has neither a
+            version nor an alias. Nothing was changed.
         MlflowException: the source cannot be read, or the target cannot be written.
         BucketFSError: the target is malformed, or its bucket cannot be listed.
     """

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import yaml
-from mlflow import MlflowClient
+from mlflow import MlflowClient, get_registry_uri, get_tracking_uri
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 from mlflow_bucketfs_core import Bucket, BucketFSUri, ConnectionSettings, udf_path
+from mlflow_bucketfs_core.http.failures import causes_of
 from mlflow_bucketfs_core.mounted import MLMODEL
 from mlflow_bucketfs_core.uri import is_bucketfs_uri, redacted, strip_archive_suffix
 
 from mlflow_bucketfs_plugin.host_policy import apply_host_policy
+from mlflow_bucketfs_plugin.mlflow_errors import code_of
 from mlflow_bucketfs_plugin.models import VOID_KEY
 from mlflow_bucketfs_plugin.scoring import ScriptError
 from mlflow_bucketfs_plugin.transfers import download_files, find_files
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PROXIED = "mlflow-artifacts"
+_NOT_FOUND = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 # A registered version may refer to a logged model, and that to a run
 _MOST_STEPS = 4
 _BLOCK_BYTES = 1 << 20
@@ -146,7 +151,8 @@ def locate_model(
             f"--mounted-path: {mounted!r} is not the absolute path of a model, such as "
             "/buckets/bfsdefault/default/mlflow/…"
         )
-    origin, location = _resolve(model_uri)
+    with _lookup_errors():
+        origin, location = _resolve(model_uri)
     if location.startswith(f"{_PROXIED}:"):
         location = _behind_proxy(origin, location, artifacts_destination)
     if not is_bucketfs_uri(location):
@@ -181,7 +187,7 @@ def _resolve(model_uri: str) -> tuple[str, str]:
 
 
 def _registered(uri: str) -> tuple[str, str]:
-    require_version(uri)
+    _require_version(uri)
     client = MlflowClient()
     found = get_model_name_and_version(client, uri)
     if len(found) == 1:
@@ -190,7 +196,54 @@ def _registered(uri: str) -> tuple[str, str]:
     return f"models:/{name}/{version}", str(client.get_model_version_download_uri(name, version))
 
 
-def require_version(uri: str) -> None:
+@contextmanager
+def _lookup_errors() -> Iterator[None]:
+    """Add to MLflow's errors where it looked, without a password, and the remedy."""
+    try:
+        yield
+    except MlflowException as error:
+        tracking, registry = get_tracking_uri(), get_registry_uri()
+        place, variables = redacted(tracking), "MLFLOW_TRACKING_URI"
+        if registry != tracking:
+            place += f" (registry: {redacted(registry)})"
+            variables += " or MLFLOW_REGISTRY_URI"
+        # the exceptions of requests are OSErrors, too
+        if failures := [e for e in causes_of(error, None) if isinstance(e, OSError)]:
+            reason = failures[-1].strerror or type(failures[-1]).__name__
+            message = (
+                f"The tracking server {place} cannot be reached: {reason}. Start it, or set "
+                f"{variables} to the right address."
+            )
+            # MLflow's message has the URL, which may contain a password
+            raise MlflowException(message, error_code=code_of(error)) from None
+        text = error.message.rstrip(".")
+        # for aliases and stages, MLflow has other codes
+        if error.error_code == _NOT_FOUND or text.endswith("found"):
+            message = (
+                f"{text}. It was looked for in {place}. If it is in another tracking server or "
+                f"database, set {variables} to its URI."
+            )
+            raise MlflowException(message, error_code=code_of(error)) from error
+        raise
+
+
+def require_known(uri: str) -> None:
+    """Raise if a ``models:`` or ``runs:`` URI refers to nothing on the tracking server.
+
+    Other URIs, and those that name their server, are not looked up.
+
+    Raises:
+        ScriptError: see :func:`_require_version`.
+        MlflowException: the tracking server does not have it, or cannot be reached.
+    """
+    with _lookup_errors():
+        if re.match("models:/(?!/)", uri):
+            _registered(uri)
+        elif re.match("runs:/(?!/)", uri):
+            MlflowClient().get_run(RunsArtifactRepository.parse_runs_uri(uri)[0])
+
+
+def _require_version(uri: str) -> None:
     """Raise if a ``models:`` URI has only a name, which MLflow reads as a logged model's id.
 
     Raises:
