@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -93,7 +95,9 @@ def test_serve_tls(tmp_path):
         )[1]
         variables = exported(output)
         name = variables["EXA_BUCKETFS_TLS_HOSTNAME"]
-        assert re.search(r"fingerprint [0-9a-f]{64}$", output, re.MULTILINE)
+        pem = Path(variables["EXA_BUCKETFS_CA_BUNDLE"]).read_text()
+        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        assert variables["EXA_BUCKETFS_CERT_FINGERPRINT"] == digest
         command = ["curl", "--silent", "--fail", "--cacert", variables["EXA_BUCKETFS_CA_BUNDLE"]]
         command += ["--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/"]
         listed = subprocess.run(command, check=True, capture_output=True)
@@ -102,20 +106,24 @@ def test_serve_tls(tmp_path):
 
 
 def test_serve_data_dir(tmp_path):
-    """A restarted server has the objects again; bucket and service names are configurable."""
+    """A restarted server has the same objects and variables; the names are configurable."""
     options = ["--port", "0", "--data-dir", str(tmp_path / "da ta"), "--service", "svc"]
     options += ["--bucket", "one", "--bucket", "two"]
     options += ["--allow-remote"]  # on loopback, this causes no warning
+    options += ["--tls-port", "0"]
+    variables = set()
     for restarted in (False, True):
         with serving(*options, tmp_path=tmp_path) as (process, output):
             port = re.search(r"exa\+bfs://127\.0\.0\.1:(\d+)/svc/two$", output, re.MULTILINE)[1]
             service = Service(
                 f"http://127.0.0.1:{port}", {"two": {"username": "w", "password": "write"}}
             )
+            variables.add(tuple(exported(output).items()))
             assert set(service.buckets) == {"one", "two"}
             assert list(service["two"].files) == (["k"] if restarted else [])
             service["two"].upload("k", b"x")
             assert end(process, signal.SIGTERM) == (0, "", "")
+    assert len(variables) == 1
 
 
 def refused(*options):

@@ -31,7 +31,7 @@ def main() -> None:
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
-    help="Directory that keeps the objects between runs.  [default: a temporary one]",
+    help="Directory that keeps the objects and the certificate.  [default: a temporary one]",
 )
 @click.option(
     "--profile",

@@ -38,7 +38,7 @@ def run_server(
         tls_port: port for HTTPS; None: none.
         buckets: names of the buckets, all with the default passwords.
         service: name of the service.
-        data_dir: directory to keep the objects in; None: a temporary one.
+        data_dir: directory to keep the objects and the certificate in; None: a temporary one.
         profile: name of a profile.
         allow_remote: whether other machines may reach the host.
         allowed_hosts: further host names to accept in requests.
@@ -99,7 +99,7 @@ def _usage(server: BucketFSServer, *, tls: bool) -> str:
         lines += [
             "# Over HTTPS:",
             *(f"#   {server.tls_uri(name)}" for name in names),
-            f"#   SHA-256 fingerprint {server.certificate_fingerprint}",
+            f"export EXA_BUCKETFS_CERT_FINGERPRINT={server.certificate_fingerprint}",
             f"export EXA_BUCKETFS_CA_BUNDLE={shlex.quote(str(server.certificate_file))}",
             "export EXA_BUCKETFS_TLS_HOSTNAME=exacluster.local",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import http.client
 import socket
@@ -10,7 +11,10 @@ import subprocess
 from contextlib import suppress
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from mlflow_bucketfs_testing.server import BucketFSServer
+from mlflow_bucketfs_testing.server.tls import generate_certificate
 
 
 def get_over_tls(server, hostname, *, address="127.0.0.1", flags=None):
@@ -71,6 +75,71 @@ def test_openssl_verifies_strictly():
         command = ["openssl", "verify", "-x509_strict", "-CAfile", file, file]
         subprocess.run(command, check=True, capture_output=True)
         assert (server.certificate_file.parent / "private-key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_certificate_is_kept_in_the_data_directory(tmp_path):
+    """A later server has the same certificate, whose key only the owner can read."""
+    key_file = tmp_path / "private-key.pem"
+    fingerprints = set()
+    for _ in range(2):
+        with BucketFSServer(tls_port=0, data_dir=tmp_path) as server:
+            assert key_file.stat().st_mode & 0o777 == 0o600
+            fingerprints.add(get_over_tls(server, "exacluster.local")[1])
+        key_file.chmod(0o644)  # as a copy of the directory may have it
+    assert len(fingerprints) == 1
+
+
+def test_refused_server_keeps_the_certificate(tmp_path):
+    """A second server in the same directory is refused, and does not replace the certificate."""
+    with BucketFSServer(tls_port=0, data_dir=tmp_path) as server:
+        before = server.certificate_file.read_bytes()
+        second = BucketFSServer(tls_port=0, data_dir=tmp_path, tls_certificate="localhost")
+        with pytest.raises(OSError, match="in use by another embedded BucketFS"):
+            second.start()
+        assert server.certificate_file.read_bytes() == before
+
+
+def expire(directory):
+    """Replace the certificate by one of the same key that expired yesterday."""
+    file = directory / "certificate.pem"
+    old = x509.load_pem_x509_certificate(file.read_bytes())
+    key_file = directory / "private-key.pem"
+    key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+    now = dt.datetime.now(dt.timezone.utc)
+    builder = x509.CertificateBuilder(
+        old.issuer, old.subject, old.public_key(), old.serial_number, extensions=[*old.extensions]
+    )
+    builder = builder.not_valid_before(now - dt.timedelta(days=2))
+    expired = builder.not_valid_after(now - dt.timedelta(days=1)).sign(key, hashes.SHA256())
+    file.write_bytes(expired.public_bytes(serialization.Encoding.PEM))
+
+
+def exchange_key(directory):
+    """Replace the key by that of another certificate."""
+    other = directory / "other"
+    other.mkdir()
+    generate_certificate("exacluster.local", other).key_file.replace(directory / "private-key.pem")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        expire,
+        exchange_key,
+        lambda directory: (directory / "private-key.pem").unlink(),
+        lambda directory: (directory / "private-key.pem").write_bytes(b""),
+        lambda directory: (directory / "certificate.pem").write_bytes(b"x"),
+        lambda directory: generate_certificate("localhost", directory),
+    ],
+    ids=["expired", "other key", "no key", "empty key", "no certificate", "other name"],
+)
+def test_unusable_certificate_is_replaced(tmp_path, damage):
+    """A certificate that clients would refuse, or that has no key, is replaced at the start."""
+    generate_certificate("exacluster.local", tmp_path)
+    damage(tmp_path)
+    with BucketFSServer(tls_port=0, data_dir=tmp_path) as server:
+        response = get_over_tls(server, "exacluster.local")
+        assert response == (200, server.certificate_fingerprint)
 
 
 @pytest.mark.parametrize(

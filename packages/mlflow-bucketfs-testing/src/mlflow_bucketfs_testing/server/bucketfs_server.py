@@ -27,10 +27,11 @@ from mlflow_bucketfs_testing.server.protocol import (
 from mlflow_bucketfs_testing.server.request_log import RequestLog
 from mlflow_bucketfs_testing.server.sockets import Listener, ServerThread, bind
 from mlflow_bucketfs_testing.server.storage import Store
-from mlflow_bucketfs_testing.server.tls import Certificate, generate_certificate
+from mlflow_bucketfs_testing.server.tls import Certificate, generate_certificate, load_certificate
 
 if TYPE_CHECKING:
     import os
+    import socket
     from collections.abc import Iterable
 
     from typing_extensions import Self  # in typing since Python 3.11
@@ -59,8 +60,8 @@ class BucketFSServer:
             ``Host`` header. Always accepted are ``host``, the address that the client is connected
             to, ``localhost`` and all loopback addresses on loopback, and over HTTPS the
             certificate's name. Any other name is answered with 400.
-        data_dir: directory that keeps the objects for later servers, created if missing; None: a
-            temporary one, removed at the end.
+        data_dir: directory that keeps the objects and the certificate for later servers, created
+            if missing; None: a temporary one, removed at the end.
         profile: ``instant``, ``docker-db`` (a PUT takes 1 s plus 1 s per 100 MB; a deleted key
             is locked for 10 s), or a `.Profile`.
         content_length: whether a download has ``Content-Length``; else it is chunked.
@@ -298,16 +299,20 @@ class BucketFSServer:
         """Start the server; add callbacks to ``cleanup`` that stop it and remove its files."""
         plain = cleanup.enter_context(bind(self.host, self._requested_port))
         listeners = [Listener(plain, None)]
-        directory = self._make_directory(cleanup)
-        tls_port: int | None = None
-        certificate: Certificate | None = None
+        encrypted: socket.socket | None = None
         if self._requested_tls_port is not None:
             encrypted = cleanup.enter_context(bind(self.host, self._requested_tls_port))
-            tls_port = encrypted.getsockname()[1]
-            certificate = generate_certificate(self._tls_certificate, directory)
-            listeners.append(Listener(encrypted, certificate.server_context()))
+        directory = self._make_directory(cleanup)
+        # before the certificate: it refuses a directory in use
         store = Store(directory, persistent=self._data_dir is not None)
         cleanup.callback(store.close)
+        tls_port: int | None = None
+        certificate: Certificate | None = None
+        if encrypted is not None:
+            tls_port = encrypted.getsockname()[1]
+            name = self._tls_certificate
+            certificate = load_certificate(name, directory) or generate_certificate(name, directory)
+            listeners.append(Listener(encrypted, certificate.server_context()))
         for leftover in ("mount", "staging"):  # an earlier server's links, which keep deleted bytes
             shutil.rmtree(directory / leftover, ignore_errors=True)
         app = BucketFSApp(

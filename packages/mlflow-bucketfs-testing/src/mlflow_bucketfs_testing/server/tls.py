@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -26,6 +27,9 @@ NAMES: dict[str, list[x509.GeneralName]] = {
         x509.IPAddress(ipaddress.ip_address("::1")),
     ],
 }
+
+_FILE, _KEY_FILE = "certificate.pem", "private-key.pem"
+_KEY_MODE = 0o600
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,38 @@ class Certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file, self.key_file)
         return context
+
+
+def load_certificate(name: str, directory: Path) -> Certificate | None:
+    """Return the certificate that an earlier `generate_certificate` made, if it can be used.
+
+    Args:
+        name: ``exacluster.local`` or ``localhost``.
+        directory: directory with the two files.
+
+    Returns:
+        None if a file is missing or damaged, the key is not the certificate's, or the certificate
+        is for another name or not valid now.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    file, key_file = directory / _FILE, directory / _KEY_FILE
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (FileNotFoundError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
+        return None
+    now = dt.datetime.now(dt.timezone.utc)
+    if (
+        list(names) != NAMES.get(name)
+        or key.public_key() != certificate.public_key()
+        or not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+    ):
+        return None
+    key_file.chmod(_KEY_MODE)  # a copied directory may have lost it
+    return Certificate(file, key_file, _fingerprint(certificate))
 
 
 def generate_certificate(name: str, directory: Path) -> Certificate:
@@ -100,11 +136,10 @@ def generate_certificate(name: str, directory: Path) -> Certificate:
         )
     )
     certificate = builder.sign(key, hashes.SHA256())
-    file = directory / "certificate.pem"
-    key_file = directory / "private-key.pem"
+    file, key_file = directory / _FILE, directory / _KEY_FILE
     file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.unlink(missing_ok=True)
-    key_file.touch(mode=0o600)
+    key_file.touch(mode=_KEY_MODE)
     key_file.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -112,4 +147,8 @@ def generate_certificate(name: str, directory: Path) -> Certificate:
             serialization.NoEncryption(),
         )
     )
-    return Certificate(file, key_file, certificate.fingerprint(hashes.SHA256()).hex())
+    return Certificate(file, key_file, _fingerprint(certificate))
+
+
+def _fingerprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()
