@@ -20,6 +20,7 @@ _PACKAGES = {
     "boto3": "boto3",
     "botocore": "boto3",
     "google": "google-cloud-storage",
+    "paramiko": "pysftp",
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
     "pyarrow": "pyarrow",

@@ -148,7 +148,6 @@ def test_source_that_does_not_exist(server, source):
     [
         ("s3://models/churn", "botocore", "boto3"),
         ("gs://models/churn", "google.cloud", "google-cloud-storage"),
-        ("sftp://models/churn", "pysftp", "pysftp"),
     ],
 )
 def test_store_whose_package_is_missing(server, environment, uri, module, package):
