@@ -88,7 +88,7 @@ def chart(rows: Sequence[Row]) -> str:
     first = math.floor(min(0.0, *(math.log10(ratio) for ratio in ratios)))
     last = math.ceil(max(1.0, *(math.log10(ratio) for ratio in ratios)))
 
-    def place(ratio: float) -> float:
+    def x_of(ratio: float) -> float:
         share = (math.log10(ratio) - first) / (last - first)
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
@@ -99,7 +99,7 @@ def chart(rows: Sequence[Row]) -> str:
         "<title>How many times as fast as its counterpart each case is</title>",
     ]
     for power in range(first, last + 1):
-        x = place(10.0**power)
+        x = x_of(10.0**power)
         width = 2 if power == 0 else 1
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" y2="{height - _BOTTOM}" '
@@ -108,7 +108,7 @@ def chart(rows: Sequence[Row]) -> str:
         label = "as fast" if power == 0 else f"{10.0**power:g}x"
         parts.append(_text(x, _TOP - 18, label, "middle"))
     for index, row in enumerate(rows):
-        parts += _bar(row, _TOP + index * _STEP, place)
+        parts += _bar(row, _TOP + index * _STEP, x_of)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -164,8 +164,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def _bar(row: Row, y: float, place: Callable[[float], float]) -> list[str]:
-    start, end = sorted((place(1), place(row.ratio)))
+def _bar(row: Row, y: float, x_of: Callable[[float], float]) -> list[str]:
+    start, end = sorted((x_of(1), x_of(row.ratio)))
     colour = _MISSED if row.shortfalls() else _REACHED
     digits = 0 if row.ratio >= 10 else 2  # noqa: PLR2004 -- two digits suffice
     size = f'width="{max(end - start, 1):.1f}" height="{_BAR}"'

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MIB = 1 << 20
 
@@ -59,14 +63,12 @@ class Measurement:
     @property
     def memory_bytes(self) -> int | None:
         """Maximum of all runs."""
-        known = [s.memory_bytes for s in self.samples if s.memory_bytes is not None]
-        return max(known, default=None)
+        return _largest(sample.memory_bytes for sample in self.samples)
 
     @property
     def peak_bytes(self) -> int | None:
         """Maximum of all runs."""
-        known = [s.peak_bytes for s in self.samples if s.peak_bytes is not None]
-        return max(known, default=None)
+        return _largest(sample.peak_bytes for sample in self.samples)
 
     @property
     def traffic(self) -> Traffic | None:
@@ -79,6 +81,10 @@ class Measurement:
             max(traffic.listings for traffic in seen),
             max(traffic.connections for traffic in seen),
         )
+
+
+def _largest(numbers: Iterable[int | None]) -> int | None:
+    return max((number for number in numbers if number is not None), default=None)
 
 
 @dataclass(frozen=True)

@@ -203,15 +203,15 @@ def _lookup_errors() -> Iterator[None]:
         yield
     except MlflowException as error:
         tracking, registry = get_tracking_uri(), get_registry_uri()
-        place, variables = redacted(tracking), "MLFLOW_TRACKING_URI"
+        server, variables = redacted(tracking), "MLFLOW_TRACKING_URI"
         if registry != tracking:
-            place += f" (registry: {redacted(registry)})"
+            server += f" (registry: {redacted(registry)})"
             variables += " or MLFLOW_REGISTRY_URI"
         # the exceptions of requests are OSErrors, too
         if failures := [e for e in causes_of(error, None) if isinstance(e, OSError)]:
             reason = failures[-1].strerror or type(failures[-1]).__name__
             message = (
-                f"The tracking server {place} cannot be reached: {reason}. Start it, or set "
+                f"The tracking server {server} cannot be reached: {reason}. Start it, or set "
                 f"{variables} to the right address."
             )
             # MLflow's message has the URL, which may contain a password
@@ -220,7 +220,7 @@ def _lookup_errors() -> Iterator[None]:
         # for aliases and stages, MLflow has other codes
         if error.error_code == _NOT_FOUND or text.endswith("found"):
             message = (
-                f"{text}. It was looked for in {place}. If it is in another tracking server or "
+                f"{text}. It was looked for in {server}. If it is in another tracking server or "
                 f"database, set {variables} to its URI."
             )
             raise MlflowException(message, error_code=code_of(error)) from error
